@@ -1,0 +1,249 @@
+"""A study: every number that a run depends on, validated before anything is computed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtkd import tasks
+from mtkd.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+TaskName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax"]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Data(Settings):
+    """Where the examples come from and how many are used."""
+
+    source: Literal["embedded", "glue"] = Field("glue", description="the generated suite, or real GLUE")
+    hub: str = Field("nyu-mll/glue", description="hub id, or a directory in the hub's layout; MTKD_GLUE overrides it")
+    seed: int = Field(0, ge=0, description="of the generated suite, and of the choice of examples under max_train")
+    scale: float = Field(1.0, gt=0, description="size of the generated suite")
+    max_train: int | None = Field(None, ge=16, description="at most so many train examples a task (None: all)")
+    max_dev: int | None = Field(None, ge=16, description="at most so many dev examples a split (None: all)")
+    max_length: int = Field(512, ge=8, description="word pieces of an example; longer ones lose their end (4.1)")
+
+
+class Pretrain(Settings):
+    """Masked-LM pre-training of a small BERT, where no checkpoint is to be had."""
+
+    cased: bool = False
+    vocabulary: int = Field(12000, ge=50)
+    layers: int = Field(4, ge=1)
+    hidden: int = Field(256, ge=8)
+    heads: int = Field(4, ge=1)
+    intermediate: int | None = Field(None, ge=8, description="None: four times hidden")
+    positions: int = Field(512, ge=8)
+    window: int = Field(64, ge=8, description="word pieces a window")
+    long_window: int | None = Field(128, description="window of the last part of the training (None: the same)")
+    long_share: Share = 0.1
+    tokens: int = Field(10_000_000, ge=1, description="word pieces trained on, all windows counted")
+    sentences: int = Field(60_000, ge=100, description="sentences of generated text (embedded suite only)")
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(6e-4, gt=0)
+    warmup: Share = 0.05
+    weight_decay: float = Field(0.01, ge=0)
+    mask_probability: float = Field(0.15, gt=0, lt=1)
+    guide_steps: int = Field(1200, ge=0, description="steps with guided attention (Deshpande & Narasimhan 2020)")
+    guide_weight: float = Field(0.5, ge=0)
+    initializer_range: float = Field(0.02, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    start_from: str | None = Field(None, description="another encoder of the study, or a directory, to start from")
+    checkpoint_seconds: float = Field(60, gt=0)
+
+
+class Encoder(Settings):
+    """A pre-trained BERT: a checkpoint (hub id or directory), or the recipe to pre-train one."""
+
+    checkpoint: str | None = Field(None, description="hub id or directory; MTKD_ENCODER_<NAME> overrides it")
+    pretrain: Pretrain | None = Field(None, description="used where there is no checkpoint or it cannot be reached")
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if self.checkpoint is None and self.pretrain is None:
+            raise ValueError("give a checkpoint, a pretrain recipe, or both")
+        return self
+
+
+class Model(Settings):
+    """Shared encoder and task heads (section 2)."""
+
+    representation: Literal["cls", "pooled"] = Field("cls", description="what a head sees: [CLS] as it is (Eq. 1) or pooled")
+    head_dropout: Dropout = 0.1
+    head_dropout_of: dict[TaskName, Dropout] = Field({"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, description="section 4.1")
+    encoder_dropout: Dropout = Field(0.1, description="of every run but the candidates")
+
+
+class Train(Settings):
+    """One training run; the defaults are section 4.1's."""
+
+    optimizer: Literal["adamax", "adamw"] = "adamax"
+    learning_rate: float = Field(5e-5, gt=0)
+    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(5, ge=1)
+    warmup: Share = 0.1
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    sampling: Literal["proportional", "sqrt", "temperature"] = Field("proportional", description="share of a task's batches")
+    temperature: float = Field(2.0, ge=1, description="of sampling: temperature; size ** (1 / temperature)")
+    bucket: int = Field(50, ge=1, description="batches sorted by length together (1: no bucketing)")
+    precision: Literal["bf16", "fp32"] = "bf16"
+    score_every_epoch: bool = Field(True, description="dev scores after every epoch, not only after the last")
+    checkpoint_seconds: float = Field(60, gt=0)
+
+
+class FineTune(Settings):
+    """Where per-task fine-tuning differs from multi-task training."""
+
+    learning_rate: float | None = Field(None, gt=0, description="None: as in training")
+    epochs: int | None = Field(None, ge=1, description="None: as in training")
+    fresh_head: bool = Field(False, description="MT-DNN and MT-DNN_KD start from a new head (teachers always do, section 3)")
+
+
+class Candidates(Settings):
+    """The single MT-DNNs from which the teachers' members are chosen (section 4.1)."""
+
+    dropouts: list[Dropout] = Field([0.1, 0.2, 0.3], min_length=1)
+    keep: int = Field(3, ge=1)
+    select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
+    seed: int = Field(0, ge=0)
+
+
+class Distil(Settings):
+    """Soft targets and how they enter the loss (section 3)."""
+
+    teachers: list[TaskName] = Field(["mnli", "qqp", "rte", "qnli"], min_length=1)
+    hard_weight: Share = Field(0.5, description="weight of Eq. 2; Eq. 4 has the rest")
+    temperature: float = Field(1.0, gt=0)
+
+
+class Study(Settings):
+    """A file of `studies/`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)
+    about: str = ""
+    tasks: list[TaskName] = Field(list(tasks.GLUE), min_length=1, description="what is scored")
+    single_only: list[TaskName] = Field(["wnli"], description="scored, but kept out of multi-task training")
+    data: Data = Data()
+    encoders: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Encoder] = Field(min_length=1)
+    student_encoder: str = Field("uncased", description="encoder of bert, mt-dnn and mt-dnn-kd")
+    model: Model = Model()
+    train: Train = Train()
+    finetune: FineTune = FineTune()
+    candidates: Candidates = Candidates()
+    distil: Distil = Distil()
+    seeds: list[int] = Field([0], min_length=1, description="of bert, mt-dnn and mt-dnn-kd")
+    threads: int = Field(1, ge=1, description="processor threads a run")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        trained = set(self.multitask)
+        if not trained:
+            raise ValueError("tasks: no task is left for multi-task training")
+        for field, names in (("distil.teachers", self.distil.teachers), ("candidates.select_on", self.candidates.select_on)):
+            if missing := [name for name in names if name not in trained]:
+                raise ValueError(f"{field}: {', '.join(missing)} is not trained in this study (tasks: {', '.join(sorted(trained))})")
+        if self.student_encoder not in self.encoders:
+            raise ValueError(f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})")
+        if self.candidates.keep > len(self.encoders) * len(self.candidates.dropouts):
+            raise ValueError(f"candidates.keep: {self.candidates.keep} is more than the candidates there are "
+                             f"({len(self.encoders) * len(self.candidates.dropouts)})")
+        for field, values in (("tasks", self.tasks), ("seeds", self.seeds), ("candidates.dropouts", self.candidates.dropouts)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field}: a value stands twice")
+        return self
+
+    @property
+    def multitask(self) -> list[str]:
+        """Tasks of Algorithm 1: those with a train set that are not kept out."""
+        return [name for name in self.tasks if tasks.get(name).train and name not in self.single_only]
+
+    @property
+    def trainable(self) -> list[str]:
+        """Tasks that have a train set."""
+        return [name for name in self.tasks if tasks.get(name).train]
+
+    @property
+    def finetuning(self) -> Train:
+        """Settings of per-task fine-tuning."""
+        changed = {key: value for key, value in self.finetune.model_dump().items() if key != "fresh_head" and value is not None}
+        return self.train.model_copy(update=changed)
+
+
+def studies_folder() -> Path:
+    return Path(os.environ.get("MTKD_STUDIES", "studies"))
+
+
+def _with(settings: dict, key: str, text: str) -> None:
+    """Sets `a.b.c` of nested settings to a YAML value."""
+    *path, last = key.split(".")
+    for part in path:
+        settings = settings.setdefault(part, {})
+        if not isinstance(settings, dict):
+            raise UserError(f"--set {key}={text}: '{part}' holds a value, not settings.")
+    settings[last] = yaml.safe_load(text)
+
+
+def load(study: "str | Path | Study", overrides: list[str] = ()) -> Study:
+    """Reads a study by its name in `studies/`, or by its file; `overrides` are `field.of.a.field=value`.
+
+    An unknown key or a bad value is a `UserError` that names the field, the value and what is allowed.
+    """
+    if isinstance(study, Study):
+        return study
+    path = Path(study)
+    if path.suffix not in (".yaml", ".yml"):
+        path = studies_folder() / f"{study}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in studies_folder().glob("*.yaml"))) or "none"
+        raise UserError(f"There is no study '{study}' ({path}): the studies here are {known}; or give the path of a .yaml file.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds no settings: a study is a YAML mapping of fields, such as 'name: {path.stem}'.")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
+        _with(settings, key, value)
+    settings.setdefault("name", path.stem)
+    return check(settings, path)
+
+
+def check(settings: dict[str, Any], where: Any = "the study") -> Study:
+    """Validates settings; `where` is named in the message."""
+    try:
+        return Study.model_validate(settings)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise UserError(f"{where}: " + "; ".join(lines) + ".") from None
+
+
+def _explain(problem: dict) -> str:
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field '{field}'; known there: {', '.join(_fields_at(problem['loc'][:-1]))}"
+    text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{field}: {text}" if field else text
+    value = problem["input"]
+    return f"{field}: {text[0].lower() + text[1:]} (it is {json.dumps(value, default=str)[:80]})"
+
+
+def _fields_at(path: tuple) -> list[str]:
+    """Names of the fields that a place in a study may have."""
+    fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
+              ("candidates",): Candidates, ("distil",): Distil}  # fmt: skip
+    if path in fields:
+        return list(fields[path].model_fields)
+    return list((Pretrain if path and path[-1] == "pretrain" else Encoder).model_fields)
