@@ -1,0 +1,1 @@
+"""The report: published figures, scores, tables, plots, the finding in words, pages."""

@@ -1,0 +1,287 @@
+"""Every plot of the report: frames in, a figure out, its description in the figure's label.
+
+Missing parts (a system, a seed, a task, a split) leave their place empty; a plot without data says so.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from mtkd.report import published
+from mtkd.report import scores as figures
+from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
+from mtkd.report.style import COLOURS, DEV, MARKERS, MUTED, TRAIN, Shown, blank, colour, marker, nothing, place_labels, styled
+from mtkd.report.table import number, percent
+
+show = Shown
+
+
+def _thousands(value: float, _=None) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+def _signed(value: float, _=None) -> str:
+    return number(value, 0 if abs(value - round(value)) < 1e-9 else 1, sign=True)
+
+
+def _reach(row) -> list[list[float]] | None:
+    """Error bar of a gain: its distances to the ends of the 95 % interval."""
+    return [[row["gain"] - row["low"]], [row["high"] - row["gain"]]] if math.isfinite(row["low"]) else None
+
+
+def _seeds(frame: pd.DataFrame) -> str:
+    seeds = int(frame["seeds"].max()) if len(frame) else 0
+    return f"bars: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed: no interval"
+
+
+def _window(axes, which: str, values, frame: pd.DataFrame) -> None:
+    """Limits that show every value and most of every interval; one that runs out of the picture is cut at its edge."""
+    values = np.array([v for v in values if math.isfinite(v)] or [0.0])
+    ends = frame[["low", "high"]].to_numpy(dtype=float).ravel()
+    room = 2.5 * max(np.abs(values).max(), 0.2)
+    ends = np.clip(ends[np.isfinite(ends)], -room, room)
+    low, high = min(0, values.min(), *ends), max(0, values.max(), *ends)
+    pad = 0.08 * max(high - low, 0.2)
+    getattr(axes, f"set_{which}lim")(low - pad, high + pad)
+
+
+@styled
+def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.TEACHERS, paper: bool = True) -> Figure:
+    """Gain of MT-DNN_KD over MT-DNN (points) against train examples (log): the paper's claim about small tasks.
+
+    Filled points are tasks with a teacher; with `paper`, hollow diamonds are the published gains at Table 1's sizes.
+    """
+    train = figures.train_sizes(sizes)
+    frame = gains(results).drop(index="average", errors="ignore").dropna(subset=["gain"])
+    frame = frame[[task in train for task in frame.index]]
+    if not len(frame):
+        return nothing("No gains to show: MT-DNN and MT-DNN_KD share no task of known size.")
+    figure = blank(9, 5)
+    axes = figure.subplots()
+    axes.axhline(0, color="#555555", linewidth=1)
+    labels = []
+    for task, row in frame.iterrows():
+        taught = task in teachers
+        face = COLOURS[STUDENT] if taught else "white"
+        axes.errorbar(train[task], row["gain"], yerr=_reach(row), fmt="o", markersize=9, color=COLOURS[STUDENT], mfc=face,
+                      mew=1.8, capsize=3, elinewidth=1.2, zorder=3)  # fmt: skip
+        labels.append((train[task], row["gain"], title(task)))
+    official = published.gains().drop(index="average")["gain"] if paper else pd.Series(dtype=float)
+    for task, gain in official.items():
+        axes.plot(published.size(task), gain, "d", markersize=7, mfc="none", mec=MUTED, zorder=2)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(_signed))
+    axes.margins(x=0.12)
+    _window(axes, "y", [*frame["gain"], *official], frame)
+    axes.set(xlabel="train examples of the task", ylabel="MT-DNN_KD − MT-DNN, points")  # noqa: RUF001
+    axes.set_title(f"Gain by size of the train set ({_seeds(frame)})", loc="left")
+    key = [("o", COLOURS[STUDENT], COLOURS[STUDENT], "task with a teacher"), ("o", "white", COLOURS[STUDENT], "task without"),
+           ("d", "none", MUTED, "published (BERT-large)")][: 3 if paper else 2]  # fmt: skip
+    for shape, face, edge, text in key:
+        axes.plot([], [], shape, mfc=face, mec=edge, mew=1.6, label=text)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    place_labels(axes, labels)
+    texts = [f"{title(task)} ({_thousands(train[task])}): {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows()]
+    figure.set_label("Gain of MT-DNN_KD over MT-DNN in points, by train examples. " + "; ".join(texts) + ".")
+    return figure
+
+
+@styled
+def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> Figure:
+    """By task: BERT, the student and the ensemble relative to MT-DNN (points); at the right the share of the gain kept."""
+    frame = gains(results)
+    frame = frame[frame["base"].notna()]
+    if not len(frame):
+        return nothing("Nothing to compare: MT-DNN has no dev scores.")
+    bert = gains(results, student="bert")["gain"].reindex(frame.index)
+    figure = blank(9, 1.5 + 0.42 * len(frame))
+    axes = figure.subplots()
+    axes.axvline(0, color=COLOURS[BASE], linewidth=1.6)
+    near = np.abs(frame[["gain", "ensemble_gain"]].to_numpy(dtype=float))
+    room = 2.5 * max(np.nanmax(near) if np.isfinite(near).any() else 0.0, 1.0)
+    shown, labels = [], []
+    for place, (task, row) in enumerate(frame.iterrows()):
+        y = -place
+        if row["gain"] == row["gain"]:
+            axes.errorbar(row["gain"], y, xerr=_reach(row), fmt=MARKERS[STUDENT], color=COLOURS[STUDENT], capsize=3, markersize=7,
+                          elinewidth=1.1, zorder=4)  # fmt: skip
+        axes.plot(row["ensemble_gain"], y, MARKERS[ENSEMBLE], color=COLOURS[ENSEMBLE], markersize=8, zorder=3)
+        if bert[task] < -room:  # far off: told at the edge, so that the differences of interest keep their room
+            axes.text(0.006, y, f"◀ {_signed(round(bert[task], 1))}", transform=axes.get_yaxis_transform(), va="center",
+                      color=MUTED, fontsize=9)  # fmt: skip
+        else:
+            axes.plot(bert[task], y, MARKERS["bert"], color=COLOURS["bert"], markersize=6.5, zorder=2)
+            shown.append(bert[task])
+        kept = percent(row["kept"])
+        axes.text(1.01, y, kept, transform=axes.get_yaxis_transform(), va="center", fontsize=9.5)
+        mark = "Average" if task == "average" else title(task) + ("*" if task in teachers else "")
+        labels.append(f"{mark}  {number(row['base'])}")
+    axes.text(1.01, 1, "kept by\nstudent", transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=MUTED)
+    axes.set_yticks([-place for place in range(len(labels))], labels)
+    axes.set_ylim(-len(labels) + 0.4, 0.6)
+    axes.xaxis.set_major_formatter(FuncFormatter(_signed))
+    axes.set_xlabel("points above MT-DNN, whose score stands beside the task (* with a teacher)")
+    _window(axes, "x", [*shown, *frame["gain"], *frame["ensemble_gain"]], frame)
+    axes.set_title(f"Student and ensemble against MT-DNN ({_seeds(frame)})", loc="left", pad=26)
+    for system in ("bert", STUDENT, ENSEMBLE):
+        axes.plot([], [], MARKERS[system], color=COLOURS[system], label=name(system))
+    axes.plot([], [], color=COLOURS[BASE], label=name(BASE))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    texts = [f"{'average' if task == 'average' else title(task)}: student {number(row.gain, 2, sign=True)}, ensemble "
+             f"{number(row.ensemble_gain, 2, sign=True)}, kept {percent(row.kept)}" for task, row in frame.iterrows()]  # fmt: skip
+    figure.set_label("Points above MT-DNN by task. " + "; ".join(texts) + ".")
+    return figure
+
+
+def _grid(count: int, across: int = 4, width: float = 10, height: float = 2.3, extra: float = 0.6):
+    rows = math.ceil(count / across)
+    figure = blank(width if count >= across else max(width * count / across, 5), height * rows + extra)
+    panels = figure.subplots(rows, min(across, count), squeeze=False).ravel()
+    for spare in panels[count:]:
+        spare.set_axis_off()
+    return figure, panels
+
+
+@styled
+def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
+    """A panel a task: dev score (percent, the mean of its metrics) or train `loss` by epoch; thin a run, thick the mean."""
+    if not len(curves):
+        return nothing("There are no learning curves.")
+    column = "value" if of == "score" else "loss"
+    lines = curves.groupby(["system", "run", "task", "epoch"], sort=False)[column].mean().reset_index()
+    lines = lines.dropna(subset=[column])
+    names, systems = figures.in_order(lines["task"]), [s for s in ("candidate", *SYSTEMS) if s in set(lines["system"])]
+    systems += [system for system in dict.fromkeys(lines["system"]) if system not in systems]
+    figure, panels = _grid(len(names))
+    for panel, task in zip(panels, names, strict=False):
+        for system in systems:
+            part = lines[(lines["task"] == task) & (lines["system"] == system)]
+            for _, run in part.groupby("run", sort=False):
+                panel.plot(run["epoch"], run[column], color=colour(system), linewidth=0.7, alpha=0.4)
+            mean = part.groupby("epoch")[column].mean()
+            dash = "--" if ":" in system else "-"
+            panel.plot(mean.index, mean, dash, color=colour(system), linewidth=2, marker=marker(system), markersize=4)
+        panel.set_title(title(task), loc="left")
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for system in systems:
+        dash = "--" if ":" in system else "-"
+        panels[0].plot([], [], dash, color=colour(system), marker=marker(system), linewidth=2, label=name(system))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("dev score, percent" if of == "score" else "train loss", fontsize=10)
+    last = lines[lines["epoch"] == lines["epoch"].max()].groupby(["task", "system"], sort=False)[column].mean()
+    texts = [f"{title(task)}, {name(system)} {number(value, 1 if of == 'score' else 3)}" for (task, system), value in last.items()]
+    what = "Dev score" if of == "score" else "Train loss"
+    figure.set_label(f"{what} by epoch, a panel a task. After the last epoch: " + "; ".join(texts) + ".")
+    return figure
+
+
+@styled
+def soft_targets(soft: pd.DataFrame) -> Figure:
+    """A column a teacher: how the entropy (nats) of its targets is spread, and how often it is right at its confidence.
+
+    Train against dev shows what a teacher is too sure of: it has seen the labels of the examples that it teaches.
+    """
+    rows = soft[soft["source"] == "teacher"].dropna(subset=["entropy", "confidence"])
+    names = figures.in_order(rows["task"])
+    if not names:
+        return nothing("There are no class probabilities of teachers to show.")
+    figure = blank(max(2.5 * len(names), 5), 5.4)
+    panels = figure.subplots(2, len(names), squeeze=False)
+    texts = []
+    for column, task in enumerate(names):
+        above, below = panels[:, column]
+        part = rows[rows["task"] == task]
+        bins = np.linspace(0, max(part["entropy"].max(), 1e-6), 26)
+        for split, tint, words in (("train", TRAIN, "train (soft targets)"), ("dev", DEV, "dev")):
+            half = part[(part["split"] == "train") == (split == "train")]
+            if not len(half):
+                continue
+            above.hist(half["entropy"], bins=bins, weights=np.full(len(half), 100 / len(half)), histtype="stepfilled",
+                       color=(tint, 0.22), edgecolor=tint, linewidth=1.5, label=words)  # fmt: skip
+            _reliability(below, half, tint, "o-" if split == "train" else "s--")
+            texts.append(f"{title(task)} {split}: mean entropy {number(half['entropy'].mean(), 2)}, mean confidence "
+                         f"{number(100 * half['confidence'].mean(), 0)} %, right {number(100 * half['correct'].mean(), 0)} %")  # fmt: skip
+        below.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
+        above.set_title(title(task), loc="left")
+        above.set_xlabel("entropy, nats")
+        low = min(0.5, float(part["confidence"].min()))
+        below.set(xlim=(low, 1.02), ylim=(0, 1.04), xlabel="confidence")
+        for axis in (below.xaxis, below.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    panels[0, 0].set_ylabel("share of examples, %")
+    panels[1, 0].set_ylabel("share that is right")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.set_label("Entropy and calibration of the soft targets. " + "; ".join(texts) + ".")
+    return figure
+
+
+def _reliability(axes, half: pd.DataFrame, tint: str, line: str, bins: int = 10, least: int = 10) -> None:
+    """Share right by confidence, in bins of equal width that hold at least `least` examples."""
+    place = np.minimum((half["confidence"] * bins).astype(int), bins - 1)
+    grouped = half.assign(right=half["correct"].astype(float)).groupby(place)
+    means = grouped[["confidence", "right"]].mean()[grouped.size() >= least]
+    axes.plot(means["confidence"], means["right"], line, color=tint, markersize=4.5, linewidth=1.5)
+
+
+@styled
+def overview(results: pd.DataFrame, sizes: pd.DataFrame | None = None, teachers=published.TEACHERS) -> Figure:
+    """The finding at a glance: average dev scores of the systems, and the gain of MT-DNN_KD over MT-DNN by task."""
+    averages, frame = figures.averages(results), gains(results).dropna(subset=["gain"])
+    systems = [system for system in SYSTEMS if system in set(averages["system"])]
+    if not systems:
+        return nothing("There is no system with scores on every task.")
+    figure = blank(10, max(3.6, 1.4 + 0.32 * len(frame)))
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
+    _averages(left, averages, systems)
+    _gains(right, frame, figures.train_sizes(sizes), teachers)
+    texts = [f"{name(s)} {number(averages.loc[averages['system'] == s, 'average'].mean())}" for s in systems]
+    figure.set_label("Average dev scores: " + ", ".join(texts) + ". Gain of MT-DNN_KD over MT-DNN: " + "; ".join(
+        f"{'average' if task == 'average' else title(task)} {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows())
+        + ".")  # fmt: skip
+    return figure
+
+
+def _averages(axes, averages: pd.DataFrame, systems: list[str]) -> None:
+    for place, system in enumerate(systems):
+        values = averages.loc[averages["system"] == system, "average"].to_numpy()
+        axes.plot(values, np.full(len(values), -place), "|", color=colour(system), markersize=13, alpha=0.6)
+        axes.plot(values.mean(), -place, marker(system), color=colour(system), markersize=10)
+        axes.annotate(number(values.mean()), (values.mean(), -place), (0, 10), textcoords="offset points", ha="center",
+                      fontweight="bold")  # fmt: skip
+    axes.set_yticks([-place for place in range(len(systems))], [name(system) for system in systems])
+    axes.set_ylim(-len(systems) + 0.5, 0.7)
+    axes.margins(x=0.15)
+    axes.set_xlabel("average dev score, percent (strokes: seeds)")
+    axes.set_title("Average of the tasks", loc="left")
+    axes.grid(axis="y", visible=False)
+
+
+def _gains(axes, frame: pd.DataFrame, train: dict[str, float], teachers) -> None:
+    """Gains by task from the smallest train set to the largest, the average below."""
+    if not len(frame):
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "MT-DNN_KD or MT-DNN has no scores", ha="center", color=MUTED, transform=axes.transAxes)
+        return
+    order = sorted((task for task in frame.index if task != "average"), key=lambda task: train.get(task, math.inf))
+    order += ["average"] if "average" in frame.index else []
+    axes.axvline(0, color="#555555", linewidth=1)
+    for place, task in enumerate(order):
+        row, overall = frame.loc[task], task == "average"
+        tint = "#222222" if overall else COLOURS[STUDENT]
+        face = tint if overall or task in teachers else "white"
+        axes.errorbar(row["gain"], -place, xerr=_reach(row), fmt="D" if overall else "o", color=tint, mfc=face, mew=1.6,
+                      markersize=8, capsize=3, elinewidth=1.3)  # fmt: skip
+    labels = ["Average" if task == "average" else f"{title(task)}  {_thousands(train[task])}" if task in train else title(task)
+              for task in order]  # fmt: skip
+    axes.set_yticks([-place for place in range(len(order))], labels)
+    axes.set_ylim(-len(order) + 0.4, 0.6)
+    _window(axes, "x", frame["gain"], frame)
+    axes.xaxis.set_major_formatter(FuncFormatter(_signed))
+    axes.set_xlabel(f"points; filled: task with a teacher; {_seeds(frame)}")
+    axes.set_title("MT-DNN_KD against MT-DNN, small tasks first", loc="left")

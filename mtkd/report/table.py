@@ -1,0 +1,80 @@
+"""A table as text: Markdown, CSV and HTML of one frame, and how figures are written."""
+
+import html
+import math
+import re
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+NONE = "–"  # noqa: RUF001
+MINUS = "−"  # noqa: RUF001
+_BOLD = re.compile(r"\*\*(.+?)\*\*")
+
+
+@dataclass
+class Table:
+    """Cells are text in which `**` marks bold; `notes` stand below the table."""
+
+    name: str
+    caption: str
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+    divide: tuple[int, ...] = ()  # rows that begin a new part
+
+    def markdown(self) -> str:
+        lines = [list(map(str, self.frame.columns)), *self.frame.astype(str).values.tolist()]
+        lines = [[_markdown(cell).replace("|", "\\|") for cell in line] for line in lines]
+        rule = ["---", *["---:"] * (len(lines[0]) - 1)] if lines[0] else []
+        body = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+        notes = "".join(f"- {_markdown(note)}\n" for note in self.notes)
+        return f"**{_markdown(self.caption)}**\n\n{body}\n" + (f"\n{notes}" if notes else "")
+
+    def csv(self) -> str:
+        return self.frame.map(lambda cell: _BOLD.sub(r"\1", str(cell))).to_csv(index=False, lineterminator="\n")
+
+    def html(self) -> str:
+        head = "".join(f'<th scope="col">{_html(column)}</th>' for column in self.frame.columns)
+        body = []
+        for place, row in enumerate(self.frame.astype(str).values.tolist()):
+            cells = "".join(f"<td>{_html(cell)}</td>" for cell in row[1:])
+            mark = ' class="part"' if place in self.divide else ""
+            body.append(f'<tr{mark}><th scope="row">{_html(row[0])}</th>{cells}</tr>' if row else "")
+        notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
+        below = f'<ul class="notes">{notes}</ul>' if notes else ""
+        return (
+            f'<div class="mtkd-table" tabindex="0"><table><caption>{_html(self.caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
+        )
+
+    _repr_html_ = html
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+
+def _html(text) -> str:
+    return _BOLD.sub(r"<strong>\1</strong>", html.escape(str(text)))
+
+
+def _markdown(text) -> str:
+    """Text for Markdown: no markup of its own, on one line."""
+    return " ".join(html.escape(str(text), quote=False).split())
+
+
+def number(value, digits: int = 1, sign: bool = False) -> str:
+    """A figure as text, a dash where there is none; a rounded zero bears no minus."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else f"{0:.{digits}f}"
+
+
+def count(value) -> str:
+    """A whole number with thousands marked, a dash where there is none."""
+    return NONE if value is None or pd.isna(value) else f"{int(value):,}"
+
+
+def percent(share: float) -> str:
+    """A share as percent."""
+    return NONE if not math.isfinite(share) else f"{number(100 * share, 0)} %"
