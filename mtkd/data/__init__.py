@@ -1,0 +1,1 @@
+"""Examples: load, tokenise, and pack into one-task mini-batches."""

@@ -1,0 +1,126 @@
+"""Tokenised examples, and Algorithm 1's mini-batches: one task each, merged and shuffled every epoch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import datasets
+import numpy as np
+import torch
+
+from mtkd.tasks import Task
+
+
+def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int) -> datasets.Dataset:
+    """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1).
+
+    Columns: idx, label, input_ids, second (where the second segment begins; the length where there is none). Examples
+    over `max_length` lose the end of their longer text.
+    """
+
+    def encode(batch: dict) -> dict:
+        pieces = tokenizer(*(batch[column] for column in task.columns), truncation="longest_first", max_length=max_length,
+                           return_token_type_ids=True, return_attention_mask=False)  # fmt: skip
+        second = [len(kinds) - sum(kinds) for kinds in pieces["token_type_ids"]]
+        return {"input_ids": pieces["input_ids"], "second": second}
+
+    features = datasets.Features({
+        "label": split.features["label"], "idx": datasets.Value("int64"),
+        "input_ids": datasets.List(datasets.Value("int32")), "second": datasets.Value("int32"),
+    })  # fmt: skip
+    return split.map(encode, batched=True, remove_columns=list(task.columns), features=features, keep_in_memory=True)
+
+
+@dataclass
+class Batch:
+    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets."""
+
+    task: str
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    token_type_ids: torch.Tensor
+    labels: torch.Tensor
+    soft: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **tensors)
+
+
+class Examples:
+    """A tokenised split of a task, memory-mapped; `soft` (n, outputs) adds soft targets in the split's order."""
+
+    def __init__(self, task: Task, split: datasets.Dataset, fingerprint: str, pad_id: int = 0, soft: np.ndarray | None = None):
+        self.task, self.fingerprint, self.pad_id, self.soft = task, fingerprint, pad_id, soft
+        self._split = split.with_format("numpy")
+        table = split.data.column("input_ids")
+        self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
+        self.labels = np.asarray(split.with_format("numpy")["label"][:])
+        self.idx = np.asarray(split.with_format("numpy")["idx"][:])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The examples of these rows, padded to the longest of them."""
+        found = self._split[rows]
+        longest = int(self.lengths[rows].max())
+        ids = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
+        for row, pieces in enumerate(found["input_ids"]):
+            ids[row, : len(pieces)] = pieces
+        place = np.arange(longest)
+        mask = place < self.lengths[rows][:, None]
+        kinds = mask & (place >= found["second"][:, None])
+        dtype = torch.float32 if self.task.regression else torch.int64
+        return Batch(
+            self.task.name, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(kinds.astype(np.int64)),
+            torch.tensor(found["label"], dtype=dtype),
+            None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
+        )  # fmt: skip
+
+
+Plan = list[tuple[str, np.ndarray]]
+
+
+def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, epoch: int, sampling: str = "proportional",
+               temperature: float = 2.0, bucket: int = 50) -> Plan:  # fmt: skip
+    """Lines 1 and 2 of Algorithm 1: the batches (task, rows) of one epoch, in the order they are trained on.
+
+    `lengths` holds each task's word pieces an example. Proportional sampling shows every example once. Under `sqrt` and
+    `temperature` a task gets batches in proportion to size ** (1/2) or size ** (1/temperature), as many in all; small
+    tasks then come round more than once an epoch. `bucket` batches of random examples are sorted by length together, so
+    that a batch's examples are alike in length while the examples are shuffled anew each epoch. The plan is a function
+    of (seed, epoch) alone: a resumed run sees the same batches.
+    """
+    random = np.random.default_rng([seed, epoch])
+    counts = {task: -(-len(sizes) // batch_size) for task, sizes in lengths.items()}
+    if sampling != "proportional":
+        power = 0.5 if sampling == "sqrt" else 1 / temperature
+        weights = {task: len(sizes) ** power for task, sizes in lengths.items()}
+        share = sum(counts.values()) / sum(weights.values())
+        counts = {task: max(1, round(share * weight)) for task, weight in weights.items()}
+    plan: Plan = []
+    for task, sizes in lengths.items():
+        batches = _batches(sizes, batch_size, bucket, random)
+        plan += [(task, next(batches)) for _ in range(counts[task])]
+    return [plan[place] for place in random.permutation(len(plan))]
+
+
+def _batches(lengths: np.ndarray, batch_size: int, bucket: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    while True:
+        order = random.permutation(len(lengths))
+        batches = []
+        for start in range(0, len(order), bucket * batch_size):
+            rows = order[start : start + bucket * batch_size]
+            rows = rows[np.argsort(lengths[rows], kind="stable")]
+            batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+        yield from (batches[place] for place in random.permutation(len(batches)))
+
+
+def by_length(lengths: np.ndarray, pieces: int = 8192, most: int = 512) -> Iterator[np.ndarray]:
+    """Every row once, alike in length, in batches of at most `pieces` padded word pieces: for prediction."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, min(most, pieces // max(1, int(lengths[order[start]]))))
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,207 @@
+"""GLUE's tasks as data sets: from the hub, from a directory in the hub's layout, or generated."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from mtkd import tasks as glue
+from mtkd.artifacts import Artifact, file_hash, fingerprint, make, write_json
+from mtkd.errors import UserError
+from mtkd.study import Data, Study
+from mtkd.tasks import Task
+from mtkd.work import folder
+
+datasets.disable_progress_bars()
+
+
+def location(data: Data) -> str:
+    """Hub id or directory of the GLUE data; the environment variable MTKD_GLUE goes before the study."""
+    return os.environ.get("MTKD_GLUE") or data.hub
+
+
+def origin(data: Data) -> dict:
+    """What identifies the data before they are read, for the record of what made a result."""
+    if data.source == "embedded":
+        from mtkd.data import embedded
+
+        sources = sorted(Path(embedded.__file__).parent.glob("*.py"))
+        return {"generator": fingerprint([file_hash(path) for path in sources])}
+    folder = Path(location(data))
+    if not folder.is_dir():
+        return {"hub": location(data)}
+    files = sorted(folder.glob("*/*.parquet"))
+    return {"directory": fingerprint([[path.parent.name, path.name, file_hash(path)] for path in files])}
+
+
+def load(data: Data, names: list[Task]) -> dict[str, datasets.DatasetDict]:
+    """The tasks' splits under the study's limits, checked.
+
+    A split that the data lack is left out (the stage's table names it). Raises `UserError` for what cannot be used:
+    no such directory, an unreachable hub, a missing column, labels out of range or in another order, an empty split,
+    a train set with one class.
+    """
+    generated = None
+    if data.source == "embedded":
+        from mtkd.data import embedded
+
+        generated = embedded.generate(seed=data.seed, scale=data.scale)
+    found = {}
+    for task in names:
+        splits = generated[task.name] if generated else _read(data, task)
+        wanted = [*([task.train] if task.train else []), *task.dev, *task.test]
+        splits = {name: check(task, name, splits[name], task.test) for name in wanted if name in splits}
+        if task.train and task.train not in splits:
+            raise UserError(f"{task.title}: the data at {location(data)} have no '{task.train}' split; add it, or take "
+                            f"'{task.name}' out of the study's tasks.")
+        found[task.name] = datasets.DatasetDict({name: _limit(split, task, name, data) for name, split in splits.items()})
+    return found
+
+
+def _read(data: Data, task: Task) -> dict[str, datasets.Dataset]:
+    where = location(data)
+    folder = Path(where)
+    if folder.is_dir():
+        files: dict[str, list[str]] = {}
+        for path in sorted((folder / task.name).glob("*.parquet")):
+            files.setdefault(path.stem.split("-")[0], []).append(str(path))
+        if not files:
+            raise UserError(f"{folder} is not a GLUE directory: it has no {task.name}/train-*.parquet. Give MTKD_GLUE a copy "
+                            "of the hub's nyu-mll/glue (a folder a task with a Parquet file a split).")
+        try:
+            return {split: datasets.Dataset.from_parquet(paths, keep_in_memory=False) for split, paths in files.items()}
+        except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
+            raise UserError(f"{folder / task.name} cannot be read as Parquet ({_first_line(error)}): copy that folder again.") from None
+    if where.startswith((".", "/", "~")):
+        raise UserError(f"There is no directory {where}: set MTKD_GLUE (or the study's data.hub) to a directory in the layout of "
+                        "the hub's nyu-mll/glue, or to a hub id.")
+    try:
+        return dict(datasets.load_dataset(where, task.name))
+    except Exception as error:  # the hub's client raises many kinds: offline, proxy, gated, not found
+        raise UserError(f"The hub's data set '{where}' ({task.name}) cannot be had ({_first_line(error)}): connect to the network, "
+                        "or set MTKD_GLUE to a directory with a copy in the same layout.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+
+
+def check(task: Task, name: str, split: datasets.Dataset, unlabelled: tuple[str, ...] = ()) -> datasets.Dataset:
+    """The split with exactly the task's columns, `label` and `idx`; `UserError` where it cannot be used."""
+    where = f"{task.title}, split '{name}'"
+    if missing := [column for column in (*task.columns, "label") if column not in split.column_names]:
+        raise UserError(f"{where}: column '{missing[0]}' is missing (there are {', '.join(split.column_names)}).")
+    if not len(split):
+        raise UserError(f"{where}: it has no examples; give it some, or remove its file.")
+    if "idx" not in split.column_names:
+        split = split.add_column("idx", np.arange(len(split)))
+    split = split.select_columns([*task.columns, "label", "idx"])
+    names = getattr(split.features["label"], "names", None)
+    if names and task.labels and tuple(names) != task.labels:
+        raise UserError(f"{where}: its labels are {names}, this task's are {list(task.labels)} in that order; reorder them.")
+    split = split.cast_column("label", datasets.Value("float32" if task.regression else "int64"))
+    frame = split.with_format("pandas")[:]
+    for column in task.columns:
+        if not frame[column].map(lambda text: isinstance(text, str)).all():
+            row = int(np.argmin(frame[column].map(lambda text: isinstance(text, str))))
+            raise UserError(f"{where}, row {row}: column '{column}' holds no text; fill it in or remove the row.")
+    if frame["idx"].duplicated().any():
+        raise UserError(f"{where}: two rows have idx {frame['idx'][frame['idx'].duplicated()].iloc[0]}; number the rows anew.")
+    if name not in unlabelled:
+        _check_labels(task, where, frame["label"].to_numpy(), train=name == task.train)
+    return split
+
+
+def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> None:
+    if task.regression:
+        bad = ~np.isfinite(labels) | (labels < 0) | (labels > 5)
+        allowed = "a number from 0 to 5"
+    else:
+        bad = (labels < 0) | (labels >= task.outputs)
+        allowed = ", ".join(f"{number} ({label})" for number, label in enumerate(task.labels))
+    if bad.any():
+        row = int(bad.argmax())
+        raise UserError(f"{where}, row {row}: label {labels[row]} is out of range; allowed: {allowed}.")
+    if train and len(np.unique(labels)) < 2:
+        raise UserError(f"{where}: all {len(labels)} examples have the label {labels[0]}; a task needs at least two to learn from.")
+
+
+def _limit(split: datasets.Dataset, task: Task, name: str, data: Data) -> datasets.Dataset:
+    most = data.max_train if name == task.train else data.max_dev if name in task.dev else None
+    if most is None or len(split) <= most:
+        return split
+    return split.shuffle(seed=data.seed).select(range(most)).flatten_indices()
+
+
+def examples_fingerprint(split: datasets.Dataset, task: Task) -> str:
+    """Of the examples themselves (idx and texts, in order): soft targets carry it."""
+    digest = hashlib.sha256()
+    for batch in split.with_format(None).iter(batch_size=1000):
+        digest.update(repr([batch["idx"], *(batch[column] for column in task.columns)]).encode())
+    return digest.hexdigest()[:16]
+
+
+def sizes(tasks: list[Task], found: dict[str, datasets.DatasetDict]) -> pd.DataFrame:
+    """Table 1 from the data themselves: a row a split that the official release has.
+
+    Columns: task, title, kind, split, role, examples, labels, majority (percent of the commonest label), words (mean
+    an example), overlap (percent of a dev split's examples whose texts stand in train too), missing.
+    """
+    rows = []
+    for task in tasks:
+        splits = found[task.name]
+        roles = [*((task.train, "train") for _ in range(bool(task.train))),
+                 *((name, "dev") for name in task.dev), *((name, "test") for name in task.test)]  # fmt: skip
+        seen = set(_texts(splits[task.train], task)) if task.train else set()
+        for name, role in roles:
+            row = dict(task=task.name, title=task.title, kind=task.kind, split=name, role=role, missing=name not in splits,
+                       labels=task.outputs)  # fmt: skip
+            if name in splits:
+                texts = _texts(splits[name], task)
+                labels = pd.Series(splits[name]["label"])
+                row |= dict(examples=len(texts), words=np.mean([sum(len(text.split()) for text in pair) for pair in texts]))
+                if role != "test" and not task.regression:
+                    row["majority"] = 100 * labels.value_counts(normalize=True).iloc[0]
+                if role == "dev":
+                    row["overlap"] = 100 * np.mean([pair in seen for pair in texts])
+            rows.append(row)
+    columns = ["task", "title", "kind", "split", "role", "examples", "labels", "majority", "words", "overlap", "missing"]
+    return pd.DataFrame(rows, columns=columns).round({"majority": 1, "words": 1, "overlap": 2})
+
+
+def write(split: datasets.Dataset, path: Path) -> None:
+    """One memory-mappable Arrow file; the same rows give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = split.data.table
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=10_000)
+
+
+def stage(study: Study) -> Artifact:
+    """The study's examples: `<task>/<split>.arrow`, `sizes.csv` (Table 1), `fingerprints.json` (task -> split)."""
+    names = [glue.get(name) for name in study.tasks]
+    inputs = {"stage": "data", "data": study.data.model_dump(exclude={"hub", "max_length"}), "tasks": study.tasks, "origin": origin(study.data)}
+
+    def build(out: Path) -> None:
+        found = load(study.data, names)
+        for task in names:
+            for name, split in found[task.name].items():
+                write(split, out / task.name / f"{name}.arrow")
+        marks = {task.name: {name: examples_fingerprint(split, task) for name, split in found[task.name].items()} for task in names}
+        write_json(out / "fingerprints.json", marks)
+        sizes(names, found).to_csv(out / "sizes.csv", index=False)
+
+    return make(folder(study, "data"), inputs, build)
+
+
+def splits(data: Artifact, task: Task) -> list[tuple[str, datasets.Dataset]]:
+    """(split's name, examples) of a task in a `stage` output."""
+    return [(name, datasets.Dataset.from_file(str(data.file(f"{task.name}/{name}.arrow")))) for name in data.json("fingerprints.json")[task.name]]
+
+
+def _texts(split: datasets.Dataset, task: Task) -> list[tuple[str, ...]]:
+    return list(zip(*(split[column] for column in task.columns), strict=True))

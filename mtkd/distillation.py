@@ -1,0 +1,105 @@
+"""Teachers: which candidates they are made of, what they say (Eq. 3), and how it is kept."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtkd.data.batches import Examples
+from mtkd.errors import UserError
+from mtkd.tasks import Task
+
+
+def ensemble(members: list[np.ndarray]) -> np.ndarray:
+    """Eq. 3: the average of the members' class probabilities (n, classes), or of their scores (n, 1)."""
+    return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def select(scores: pd.DataFrame, on: list[str], keep: int) -> pd.DataFrame:
+    """The candidates with their dev scores, best first (section 4.1: the best by the MNLI and RTE dev sets).
+
+    `scores` has a row a candidate and metric: candidate, task, split, metric, value. A task counts once: the mean of
+    its metrics and dev splits. Columns of the result: candidate, a column a task of `on`, mean, kept. Ties keep the
+    candidates' order.
+    """
+    table = scores[scores.task.isin(on)].pivot_table(index="candidate", columns="task", values="value", aggfunc="mean", sort=False)
+    table = table[list(on)].assign(mean=lambda found: found.mean(axis=1)).sort_values("mean", ascending=False, kind="stable")
+    table["kept"] = np.arange(len(table)) < keep
+    return table.reset_index().rename_axis(columns=None)
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """A teacher's word on every train example of a task.
+
+    `soft` (n, outputs): the ensemble's probabilities (scores for a regression); `members` (k, n, outputs): each
+    member's own; `logits` (n, outputs): the mean of the members' logits, for distillation through logits (MKD);
+    `idx` (n,): the examples; `fingerprint`: of the examples they belong to.
+    """
+
+    task: Task
+    idx: np.ndarray
+    soft: np.ndarray
+    members: np.ndarray
+    logits: np.ndarray
+    names: list[str]
+    fingerprint: str
+
+    def write(self, path: Path) -> None:
+        """One Parquet file: idx, soft, logits and a column a member; task, labels and fingerprint in its metadata."""
+        columns = {"idx": pa.array(self.idx), "soft": _lists(self.soft), "logits": _lists(self.logits)}
+        columns |= {f"member:{name}": _lists(values) for name, values in zip(self.names, self.members, strict=True)}
+        about = {"task": self.task.name, "labels": self.task.labels, "fingerprint": self.fingerprint}
+        pq.write_table(pa.table(columns).replace_schema_metadata({"mtkd": json.dumps(about)}), path)
+
+    def for_examples(self, examples: Examples) -> np.ndarray:
+        """`soft` in the order of these examples; `UserError` where they are not the ones the teacher saw."""
+        if examples.fingerprint != self.fingerprint or len(examples) != len(self.idx):
+            raise UserError(f"{self.task.title}: the soft targets belong to other examples (fingerprint {self.fingerprint}, "
+                            f"{len(self.idx)} examples) than these ({examples.fingerprint}, {len(examples)}): make them again by the "
+                            "teachers stage of this study.")
+        order = pd.Index(self.idx).get_indexer(examples.idx)
+        if (order < 0).any():
+            raise UserError(f"{self.task.title}: there is no soft target for the example with idx {examples.idx[order < 0][0]}: make "
+                            "them again by the teachers stage of this study.")
+        return self.soft[order]
+
+
+def _lists(values: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel()), values.shape[1])
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    values = column.combine_chunks()
+    return values.flatten().to_numpy().reshape(len(values), -1)
+
+
+def read_soft_targets(path: Path, task: Task) -> SoftTargets:
+    """What `write` wrote; `UserError` for another task, another label order, or a damaged file."""
+    try:
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[b"mtkd"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a readable file of soft targets ({str(error).splitlines()[0][:100]}): run the teachers stage again.") from None
+    if about["task"] != task.name:
+        raise UserError(f"{path} holds soft targets of '{about['task']}', not of '{task.name}': give that task's own file.")
+    if tuple(about["labels"]) != task.labels:
+        raise UserError(f"{path}: the teacher's labels are {about['labels']}, this task's are {list(task.labels)}: the order must be the "
+                        "same; train the teacher on these labels.")
+    names = [name.removeprefix("member:") for name in table.column_names if name.startswith("member:")]
+    members = np.stack([_matrix(table[f"member:{name}"]) for name in names])
+    soft = _matrix(table["soft"])
+    if not np.isfinite(soft).all() or (not task.regression and np.abs(soft.sum(axis=1) - 1).max() > 1e-3):
+        raise UserError(f"{path}: a row of the soft targets is no probability distribution: run the teachers stage again.")
+    return SoftTargets(task, table["idx"].to_numpy(), soft, members, _matrix(table["logits"]), names, about["fingerprint"])
+
+
+def certainty(task: Task, split: str, source: str, probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Entropy (nats), confidence (largest probability) and rightness of each example: task, split, source, …"""
+    entropy = -(probabilities * np.log(np.clip(probabilities, 1e-12, None))).sum(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    return pd.DataFrame(dict(task=task.name, split=split, source=source, entropy=entropy, confidence=probabilities.max(axis=1), correct=right))

@@ -1,0 +1,135 @@
+"""The study's encoders: from a checkpoint, or pre-trained; and every task tokenised once for each."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import datasets
+from transformers import AutoModel, AutoTokenizer
+
+from mtkd import tasks
+from mtkd.artifacts import Artifact, file_hash, make, write_json
+from mtkd.data import load as data_files
+from mtkd.data.batches import Examples, tokenise
+from mtkd.errors import UserError
+from mtkd.study import Encoder, Study
+from mtkd.tasks import Task
+from mtkd.work import checkpoint_folder, folder, scratch_of
+
+
+def checkpoint_of(name: str, settings: Encoder) -> str | None:
+    """Hub id or directory; the environment variable MTKD_ENCODER_<NAME> goes before the study."""
+    return os.environ.get(f"MTKD_ENCODER_{name.upper()}") or settings.checkpoint
+
+
+def encoder(study: Study, name: str) -> Artifact:
+    """The encoder in transformers' format (`encoder/`) and where it came from (`origin.json`)."""
+    if name not in study.encoders:
+        raise UserError(f"Study {study.name} has no encoder '{name}': its encoders are {', '.join(study.encoders)}.")
+    settings = study.encoders[name]
+    checkpoint = checkpoint_of(name, settings)
+    if checkpoint and (Path(checkpoint).is_dir() or settings.pretrain is None or _reachable(checkpoint)):
+        return _taken(study, name, checkpoint)
+    return _pretrained(study, name)
+
+
+@lru_cache
+def _reachable(checkpoint: str) -> bool:
+    """Whether the hub (or its local cache) gives the checkpoint's tokenizer."""
+    try:
+        AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _taken(study: Study, name: str, checkpoint: str) -> Artifact:
+    source = Path(checkpoint)
+    inputs = {"stage": "encoder", "checkpoint": checkpoint}
+    if source.is_dir():
+        files = [path for path in sorted(source.iterdir()) if path.suffix in (".json", ".safetensors", ".txt")]
+        inputs = {"stage": "encoder", "files": [[path.name, file_hash(path)] for path in files]}
+
+    def build(out: Path) -> None:
+        from mtkd.training import seed_everything
+
+        seed_everything(0)  # a checkpoint without a pooler gets one here: the same in every run
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+            model = AutoModel.from_pretrained(checkpoint, use_safetensors=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"The checkpoint {checkpoint} of encoder '{name}' cannot be had ({str(error).splitlines()[0][:140]}): set "
+                            f"MTKD_ENCODER_{name.upper()} to a directory that holds it, or give the encoder a pretrain recipe.") from None
+        if tokenizer("the film was good")["input_ids"].count(tokenizer.unk_token_id) > 2:
+            raise UserError(f"The tokenizer of {checkpoint} maps plain English to {tokenizer.unk_token}: its vocabulary was not found; "
+                            "give a directory with tokenizer.json or vocab.txt.")
+        model.save_pretrained(out / "encoder")
+        tokenizer.save_pretrained(out / "encoder")
+        write_json(out / "origin.json", {"from": "checkpoint", "checkpoint": source.name if source.is_dir() else checkpoint})
+
+    return make(folder(study, "encoder", name), inputs, build)
+
+
+def _pretrained(study: Study, name: str) -> Artifact:
+    recipe = study.encoders[name].pretrain
+    if recipe.start_from in study.encoders:
+        if recipe.start_from == name:
+            raise UserError(f"Encoder '{name}' of study {study.name} starts from itself: name another in pretrain.start_from.")
+        parent = encoder(study, recipe.start_from)
+        start, start_key = parent.path / "encoder", parent.fingerprint
+    else:
+        start = start_key = recipe.start_from
+    text = os.environ.get("MTKD_TEXT")
+    if study.data.source == "glue" and not text:
+        raise UserError(f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT to "
+                        f"a text file (.txt, .txt.xz, .txt.gz; a paragraph a line), or MTKD_ENCODER_{name.upper()} to a directory with a BERT.")
+    origin = {"text": file_hash(Path(text))} if study.data.source == "glue" and Path(text).is_file() else data_files.origin(study.data)
+    inputs = {"stage": "encoder", "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}), "start": start_key,
+              "text": origin, "seed": study.data.seed}  # fmt: skip
+    place = folder(study, "encoder", name)
+
+    def build(out: Path) -> None:
+        from mtkd.pretraining import pretrain, read_text
+
+        if study.data.source == "embedded":
+            from mtkd.data import embedded
+
+            def texts():
+                return embedded.text(seed=study.data.seed, sentences=recipe.sentences)
+        else:
+            def texts():
+                return read_text(Path(text))
+        import torch
+
+        torch.set_num_threads(study.threads)
+        with scratch_of(checkpoint_folder(place, inputs)) as checkpoint:
+            settings = recipe.model_copy(update={"start_from": str(start) if start else None})
+            log = pretrain(texts, settings, out / "encoder", seed=study.data.seed, checkpoint=checkpoint, progress=True)
+        write_json(out / "origin.json", {"from": "pretrain", "recipe": recipe.model_dump(), **log})
+
+    return make(place, inputs, build)
+
+
+def tokens(study: Study, name: str) -> Artifact:
+    """Every task's splits as word pieces of one encoder's tokenizer: `<task>/<split>.arrow`, read by every run."""
+    start, raw = encoder(study, name), data_files.stage(study)
+    inputs = {"stage": "tokens", "encoder": start.fingerprint, "data": raw.fingerprint, "max_length": study.data.max_length}
+
+    def build(out: Path) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
+        for task in map(tasks.get, study.tasks):
+            for split, found in data_files.splits(raw, task):
+                data_files.write(tokenise(found, task, tokenizer, study.data.max_length), out / task.name / f"{split}.arrow")
+        write_json(out / "pad.json", tokenizer.pad_token_id)
+
+    return make(folder(study, "tokens", name), inputs, build)
+
+
+def examples_of(study: Study, name: str, task: Task, split: str, as_task: Task | None = None) -> Examples | None:
+    """A tokenised split, or None where the data lack it; `as_task` is the task whose head scores it (AX by MNLI)."""
+    raw, pieces = data_files.stage(study), tokens(study, name)
+    known = raw.json("fingerprints.json").get(task.name, {})
+    if split not in known:
+        return None
+    found = datasets.Dataset.from_file(str(pieces.file(f"{task.name}/{split}.arrow")))
+    return Examples(as_task or task, found, known[split], pieces.json("pad.json"))

@@ -1,0 +1,39 @@
+"""Task-specific losses: correct targets (Eq. 2), soft targets (Eq. 4), and their weighted average (section 3)."""
+
+import torch
+from torch.nn import functional as F
+
+from mtkd.study import Distil
+from mtkd.tasks import Task
+
+
+def hard_loss(task: Task, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Eq. 2: cross entropy of logits (b, classes) with the gold labels (b,), mean over the batch.
+
+    Mean squared error takes its place for a regression: scores (b, 1) against labels (b,).
+    """
+    if task.regression:
+        return F.mse_loss(logits[:, 0], labels)
+    return F.cross_entropy(logits, labels)
+
+
+def soft_loss(task: Task, logits: torch.Tensor, soft: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Eq. 4: cross entropy of logits (b, classes) with the teacher's probabilities `soft` (b, classes), mean over the batch.
+
+    A temperature other than the paper's 1 divides the logits of both (the teacher's are the logs of its averaged
+    probabilities) and multiplies the loss by its square, after Hinton et al. (2015). For a regression: mean squared
+    error of the scores (b, 1).
+    """
+    if task.regression:
+        return F.mse_loss(logits, soft)
+    if temperature != 1:
+        soft = F.softmax(soft.clamp_min(1e-12).log() / temperature, dim=-1)
+    return temperature**2 * F.cross_entropy(logits / temperature, soft)
+
+
+def task_loss(task: Task, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None, distil: Distil) -> torch.Tensor:
+    """Line 3 of Algorithm 1: Eq. 2, averaged with Eq. 4 by `distil.hard_weight` where the task has a teacher."""
+    hard = hard_loss(task, logits, labels)
+    if soft is None:
+        return hard
+    return distil.hard_weight * hard + (1 - distil.hard_weight) * soft_loss(task, logits, soft, distil.temperature)

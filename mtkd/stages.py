@@ -1,0 +1,279 @@
+"""The stages of a study, one function a notebook: each takes a Study and returns a stage's output.
+
+A stage asks for its parents by calling their functions, and each output is kept as an artifact of exactly the settings
+and parents that matter to it. So a stage that is done is not done again, and a notebook run alone makes what it needs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mtkd import tasks
+from mtkd.artifacts import Artifact, fingerprint, make, write_json
+from mtkd.data import load as data_files
+from mtkd.data.batches import Examples
+from mtkd.distillation import SoftTargets, certainty, ensemble, read_soft_targets, select
+from mtkd.encoders import encoder, examples_of
+from mtkd.models import MultiTaskModel, load_encoder
+from mtkd.prediction import predict, probabilities, score_rows
+from mtkd.study import Study, Train
+from mtkd.tasks import Task
+from mtkd.training import seed_everything, train
+from mtkd.work import checkpoint_folder, folder, scratch_of
+
+SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
+
+
+def data(study: Study) -> Artifact:
+    """00_data: the tasks' examples and Table 1 from the data themselves (`sizes.csv`)."""
+    return data_files.stage(study)
+
+
+def pretrain(study: Study, name: str) -> Artifact:
+    """01_pretrain: the encoder of that name, from its checkpoint or pre-trained (section 2.1)."""
+    return encoder(study, name)
+
+
+def candidate_name(encoder_name: str, dropout: float) -> str:
+    return f"{encoder_name}-{dropout:g}"
+
+
+def candidates(study: Study) -> list[tuple[str, float]]:
+    """(encoder, dropout) of the single MT-DNNs (section 4.1: cased and uncased BERT, dropout 0.1, 0.2, 0.3)."""
+    return [(name, dropout) for name in study.encoders for dropout in study.candidates.dropouts]
+
+
+def mtdnn(study: Study, encoder_name: str, dropout: float, seed: int) -> Artifact:
+    """02_mtdnn: a vanilla MT-DNN by Algorithm 1 from hard targets (a candidate, or a seed of the baseline)."""
+    name = f"{candidate_name(encoder_name, dropout)}-s{seed}"
+    return _multitask(study, "mt-dnn:mtl", folder(study, "mtdnn", name), encoder_name, dropout, seed, {})
+
+
+def student(study: Study, seed: int) -> Artifact:
+    """04_student: MT-DNN_KD, an MT-DNN trained on hard and soft targets of all tasks at once (section 3)."""
+    soft = {name: teacher(study, name) for name in study.distil.teachers}
+    place = folder(study, "student", f"s{seed}")
+    return _multitask(study, "mt-dnn-kd:mtl", place, study.student_encoder, study.model.encoder_dropout, seed, soft)
+
+
+def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropout: float, seed: int,
+               teachers: dict[str, Artifact]) -> Artifact:  # fmt: skip
+    start = encoder(study, encoder_name)
+    inputs = {
+        "stage": "multitask", "system": system, "tasks": study.multitask, "seed": seed, "dropout": dropout,
+        "encoder": start.fingerprint, "data": data(study).fingerprint, "max_length": study.data.max_length,
+        "model": _model_settings(study), "train": study.train.model_dump(exclude={"checkpoint_seconds"}),
+        "teachers": {name: found.fingerprint for name, found in teachers.items()},
+        "distil": study.distil.model_dump() if teachers else None,
+    }  # fmt: skip
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        train_sets, dev_sets = {}, []
+        for task in map(tasks.get, study.multitask):
+            train_sets[task.name] = examples_of(study, encoder_name, task, task.train)
+            dev_sets += _dev_sets(study, encoder_name, task)
+        for name, teacher_found in teachers.items():
+            targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), tasks.get(name))
+            train_sets[name].soft = targets.for_examples(train_sets[name])
+        seed_everything(seed)
+        model = _new_model(study, start, list(map(tasks.get, study.multitask)), dropout)
+        _fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
+
+    return make(place, inputs, build)
+
+
+def _fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int,
+         out: Path, inputs: dict, system: str, distil=None, title: str = "", keep_model: bool = True) -> None:  # fmt: skip
+    """Trains, scores and writes model.safetensors, scores.csv, curve.csv, notes.json and predictions.parquet to `out`."""
+    notes: list[str] = []
+    outputs: dict[tuple[str, str], np.ndarray] = {}
+
+    def scorer(current) -> list[dict]:
+        rows = []
+        notes.clear()
+        for split, examples in dev_sets:
+            outputs[examples.task.name, split] = found = probabilities(examples.task, predict(current, examples, settings.precision))
+            scored, said = score_rows(examples.task, split, found, examples.labels)
+            rows += scored
+            notes.extend(said)
+        return rows
+
+    with scratch_of(checkpoint_folder(out, inputs)) as checkpoint:
+        log = train(model, train_sets, settings, seed=seed, checkpoint=checkpoint, distil=distil, scorer=scorer, title=title)
+    for split, examples in test_sets:
+        outputs[examples.task.name, split] = probabilities(examples.task, predict(model, examples, settings.precision))
+    curve = pd.DataFrame(log, columns=["epoch", "task", "loss", "split", "metric", "value", "n", "seconds"])
+    curve.drop(columns="n").to_csv(out / "curve.csv", index=False)
+    last = curve[(curve.epoch == curve.epoch.max()) & curve.metric.notna()]
+    scores = last.assign(system=system, seed=seed, params=model.parameter_count())
+    scores[["system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]].to_csv(out / "scores.csv", index=False)
+    write_json(out / "notes.json", notes)
+    _predictions([*dev_sets, *test_sets], outputs).to_parquet(out / "predictions.parquet", index=False)
+    if keep_model:
+        model.save(out / "model.safetensors")
+
+
+def _predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFrame:
+    """A row an example: task, split, idx, label (-1 or NaN where unknown), outputs (class probabilities, or a score)."""
+    parts = [
+        pd.DataFrame(dict(task=examples.task.name, split=split, idx=examples.idx, label=examples.labels.astype("float32"),
+                          outputs=list(outputs[examples.task.name, split])))
+        for split, examples in sets
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def _new_model(study: Study, start: Artifact, of: list[Task], dropout: float) -> MultiTaskModel:
+    shared = load_encoder(start.file("encoder"), dropout=dropout, representation=study.model.representation)
+    return MultiTaskModel(shared, of, {task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout) for task in of})
+
+
+def _model_settings(study: Study) -> dict:
+    return study.model.model_dump(exclude={"encoder_dropout"})
+
+
+def _dev_sets(study: Study, encoder_name: str, task: Task) -> list[tuple[str, Examples]]:
+    found = [(split, examples_of(study, encoder_name, task, split)) for split in task.dev]
+    return [(split, examples) for split, examples in found if examples is not None]
+
+
+def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: Artifact | None, *, encoder_name: str, dropout: float,
+               seed: int, system: str, fresh_head: bool, test: bool, keep_model: bool) -> Artifact:  # fmt: skip
+    """One model fine-tuned on one task, from a multi-task model (`parent`) or from the encoder alone."""
+    inputs = {
+        "stage": "finetune", "system": system, "task": task.name, "seed": seed, "dropout": dropout, "fresh_head": fresh_head,
+        "encoder": start.fingerprint, "parent": parent and parent.fingerprint, "data": data(study).fingerprint,
+        "max_length": study.data.max_length, "model": _model_settings(study), "test": test, "keep_model": keep_model,
+        "train": study.finetuning.model_dump(exclude={"checkpoint_seconds"}),
+    }  # fmt: skip
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        train_set = examples_of(study, encoder_name, task, task.train)
+        seed_everything(seed)
+        model = _new_model(study, start, [task], dropout)
+        if parent is not None:
+            model.load(parent.file("model.safetensors"), heads=not fresh_head)
+        tests = []
+        if test:
+            others = [other for other in map(tasks.get, study.tasks) if other.scored_by == task.name]
+            wanted = [(other, split) for other in (task, *others) for split in other.test]
+            found = [(split, examples_of(study, encoder_name, other, split, as_task=task)) for other, split in wanted]
+            tests = [(split, examples) for split, examples in found if examples is not None]
+        _fit(model, {task.name: train_set}, _dev_sets(study, encoder_name, task), tests, study.finetuning, seed, out, inputs, system,
+             title=f"{place.parent.parent.name} {place.parent.name} {task.title}", keep_model=keep_model)  # fmt: skip
+
+    return make(place, inputs, build)
+
+
+def selection(study: Study) -> pd.DataFrame:
+    """The candidates, best first, and which are kept (section 4.1)."""
+    parts = []
+    for encoder_name, dropout in candidates(study):
+        scores = mtdnn(study, encoder_name, dropout, study.candidates.seed).frame("scores.csv")
+        parts.append(scores.assign(candidate=candidate_name(encoder_name, dropout)))
+    chosen = select(pd.concat(parts), study.candidates.select_on, study.candidates.keep)
+    about = {candidate_name(*found): found for found in candidates(study)}
+    chosen.insert(1, "encoder", [about[name][0] for name in chosen.candidate])
+    chosen.insert(2, "dropout", [about[name][1] for name in chosen.candidate])
+    return chosen
+
+
+def teacher(study: Study, name: str) -> Artifact:
+    """03_teacher: the best candidates, each fine-tuned on one task with a new head, averaged (section 3, Eq. 3).
+
+    Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
+    certainty.parquet, and for a task of `distil.teachers` soft_targets.parquet with a row a train example.
+    """
+    task = tasks.get(name)
+    chosen = selection(study)
+    members = []
+    for row in chosen[chosen.kept].itertuples():
+        start = encoder(study, row.encoder)
+        parent = mtdnn(study, row.encoder, row.dropout, study.candidates.seed)
+        place = folder(study, "members", row.candidate, name)
+        members.append((row, start, _finetuned(
+            study, place, task, start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
+            system="member", fresh_head=True, test=False, keep_model=True)))  # fmt: skip
+    inputs = {"stage": "teacher", "task": name, "soft": name in study.distil.teachers,
+              "members": [[row.candidate, member.fingerprint] for row, _, member in members]}  # fmt: skip
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        own = [member.frame("scores.csv").assign(candidate=row.candidate) for row, _, member in members]
+        predictions = _averaged([member.frame("predictions.parquet") for _, _, member in members])
+        rows, notes, sure = [], [], []
+        for split, part in predictions.groupby("split", sort=False):
+            outputs, labels = np.stack(part.outputs), part.label.to_numpy()
+            scored, said = score_rows(task, split, outputs, labels)
+            rows += scored
+            notes += said
+            if not task.regression:
+                sure.append(certainty(task, split, "teacher", outputs, labels))
+        scores = pd.DataFrame(rows).assign(system="mt-dnn-ensemble", seed=np.nan, params=sum(found.params.iloc[0] for found in own),
+                                           seconds=sum(found.seconds.iloc[0] for found in own))  # fmt: skip
+        if name in study.distil.teachers:
+            targets, labels = _soft_targets(study, task, members)
+            targets.write(out / "soft_targets.parquet")
+            if not task.regression:
+                sure.append(certainty(task, "train", "teacher", targets.soft, labels))
+                sure += [certainty(task, "train", "member", values, labels) for values in targets.members]
+        scores.to_csv(out / "scores.csv", index=False)
+        pd.concat(own).to_csv(out / "members.csv", index=False)
+        chosen.to_csv(out / "selection.csv", index=False)
+        predictions.to_parquet(out / "predictions.parquet", index=False)
+        pd.concat(sure or [pd.DataFrame()]).to_parquet(out / "certainty.parquet", index=False)
+        write_json(out / "notes.json", notes)
+
+    return make(folder(study, "teachers", name), inputs, build)
+
+
+def _averaged(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    outputs = ensemble([np.stack(part.outputs) for part in parts])
+    return parts[0].assign(outputs=list(outputs))
+
+
+def _soft_targets(study: Study, task: Task, members: list) -> tuple[SoftTargets, np.ndarray]:
+    """Eq. 3 on every train example; also their labels."""
+    logits = []
+    for row, start, member in members:
+        model = _new_model(study, start, [task], row.dropout)
+        model.load(member.file("model.safetensors"))
+        examples = examples_of(study, row.encoder, task, task.train)
+        logits.append(predict(model, examples, study.train.precision))
+    each = np.stack([probabilities(task, found) for found in logits])
+    targets = SoftTargets(task, examples.idx, ensemble(list(each)), each, np.mean(logits, axis=0), [row.candidate for row, _, _ in members],
+                          examples.fingerprint)  # fmt: skip
+    return targets, examples.labels
+
+
+def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
+    """05_finetune: single-task BERT, or MT-DNN or MT-DNN_KD after multi-task training, fine-tuned on each task.
+
+    An artifact a task, with dev scores, and with the test sets' predictions for the study's first seed.
+    """
+    name, dropout = study.student_encoder, study.model.encoder_dropout
+    parent: Callable[[], Artifact | None] = {
+        "bert": lambda: None,
+        "mt-dnn": lambda: mtdnn(study, name, dropout, seed),
+        "mt-dnn-kd": lambda: student(study, seed),
+    }[system]
+    shared, start, done = parent(), encoder(study, name), []
+    for task in map(tasks.get, study.trainable):
+        new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
+        done.append(_finetuned(
+            study, folder(study, "finetune", system, f"s{seed}", task.name), task, start, shared, encoder_name=name, dropout=dropout,
+            seed=seed, system=system, fresh_head=new_head, test=seed == study.seeds[0], keep_model=False))  # fmt: skip
+    return done
+
+
+def settings_key(study: Study, stage: str) -> str:
+    """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then."""
+    without = {"data": {"encoders", "model", "train", "finetune", "candidates", "distil", "seeds"},
+               "pretrain": {"model", "train", "finetune", "candidates", "distil", "seeds"},
+               "mtdnn": {"finetune", "distil", "seeds"}, "teacher": {"seeds"}}  # fmt: skip
+    return fingerprint(study.model_dump(exclude={"about", "threads", *without.get(stage, set())}))

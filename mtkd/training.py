@@ -1,0 +1,113 @@
+"""Algorithm 1: multi-task training by one-task mini-batches; fine-tuning is the same with a single task."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import get_linear_schedule_with_warmup, set_seed
+
+from mtkd import checkpoints
+from mtkd.data.batches import Batch, Examples, plan_epoch
+from mtkd.errors import UserError
+from mtkd.objectives import task_loss
+from mtkd.progress import bar
+from mtkd.study import Distil, Train
+
+Scorer = Callable[[nn.Module], list[dict]]
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch. Call it before a model is built: new heads are drawn from these states."""
+    set_seed(seed)
+
+
+def optimizer_of(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    """Adamax (section 4.1), or AdamW; biases and LayerNorms are not decayed."""
+    kind = {"adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW}[settings.optimizer]
+    plain = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return kind(groups, lr=settings.learning_rate)
+
+
+def plan(examples: dict[str, Examples], settings: Train, seed: int, epoch: int) -> list[tuple[str, np.ndarray]]:
+    """The batches of one epoch: lines 1 and 2 of Algorithm 1 under the study's settings."""
+    lengths = {name: split.lengths for name, split in examples.items()}
+    return plan_epoch(lengths, batch_size=settings.batch_size, seed=seed, epoch=epoch, sampling=settings.sampling,
+                      temperature=settings.temperature, bucket=settings.bucket)  # fmt: skip
+
+
+def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, seed: int, checkpoint: Path,
+          distil: Distil | None = None, scorer: Scorer | None = None, title: str = "training") -> list[dict]:  # fmt: skip
+    """Trains `model` in place by Algorithm 1 and returns its log.
+
+    `examples` holds the tasks' train splits; one that carries soft targets is trained on the average of Eq. 2 and
+    Eq. 4. `scorer` gives dev scores, after every epoch or after the last. The log has a row an epoch and task, or an
+    epoch, task and score: epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's
+    seconds so far. Every `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes
+    on from it and ends with the same weights to the last bit. Raises `UserError` when the loss is not finite.
+    """
+    distil = distil or Distil()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    optimizer = optimizer_of(model, settings)
+    steps = [len(plan(examples, settings, seed, epoch)) for epoch in range(settings.epochs)]
+    warmup = math.ceil(settings.warmup * sum(steps))
+    scheduler = get_linear_schedule_with_warmup(optimizer, warmup, sum(steps))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    tasks = {name: split.task for name, split in examples.items()}
+    position, log = {"epoch": 0, "step": 0, "done": 0, "seconds": 0.0, "losses": {}}, []
+    found = checkpoints.load(checkpoint, model=model, optimizer=optimizer, scheduler=scheduler)
+    if found:
+        position, log = found
+    started, saved = time.perf_counter() - position["seconds"], time.perf_counter()
+    with bar(title, total=sum(steps), done=position["done"]) as progress:
+        for epoch in range(position["epoch"], settings.epochs):
+            losses = position["losses"] if epoch == position["epoch"] else {}
+            first = position["step"] if epoch == position["epoch"] else 0
+            batches = plan(examples, settings, seed, epoch)
+            for step in range(first, len(batches)):
+                task, rows = batches[step]
+                batch = examples[task].batch(rows).to(accelerator.device)
+                loss = step_on(model, batch, tasks[task], optimizer, accelerator, settings, distil)
+                scheduler.step()
+                if not math.isfinite(loss):
+                    raise UserError(f"{title}: the loss on {tasks[task].title} is {loss} at step {step + 1} of epoch {epoch + 1}; lower "
+                                    f"train.learning_rate (it is {settings.learning_rate:g}) or use train.precision: fp32.")
+                total, count = losses.get(task, (0.0, 0))
+                losses[task] = [total + loss, count + 1]
+                progress.step(examples=len(rows), loss=loss)
+                if time.perf_counter() - saved > settings.checkpoint_seconds and step + 1 < len(batches):
+                    position = {"epoch": epoch, "step": step + 1, "done": sum(steps[:epoch]) + step + 1, "losses": losses,
+                                "seconds": time.perf_counter() - started}  # fmt: skip
+                    checkpoints.save(checkpoint, model=model, optimizer=optimizer, scheduler=scheduler, position=position, log=log)
+                    saved = time.perf_counter()
+            log += _epoch_rows(epoch, settings, losses, model, scorer, round(time.perf_counter() - started, 2))
+    return log
+
+
+def step_on(model: nn.Module, batch: Batch, task, optimizer, accelerator: Accelerator, settings: Train, distil: Distil) -> float:
+    """Lines 3 to 5 of Algorithm 1: loss, gradient, update. Heads of other tasks have no gradient and stay as they are."""
+    model.train()
+    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        logits = model(batch)
+    loss = task_loss(task, logits, batch.labels, batch.soft, distil)
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def _epoch_rows(epoch: int, settings: Train, losses: dict, model: nn.Module, scorer: Scorer | None, seconds: float) -> list[dict]:
+    last = epoch + 1 == settings.epochs
+    scores = scorer(model) if scorer and (last or settings.score_every_epoch) else []
+    means = {task: total / count for task, (total, count) in losses.items()}
+    rows: Iterator[dict] = ({"epoch": epoch + 1, "task": task, "loss": loss, "seconds": seconds} for task, loss in means.items())
+    scored = {row["task"] for row in scores}
+    return [*(row for row in rows if row["task"] not in scored),
+            *({"epoch": epoch + 1, "loss": means.get(row["task"]), "seconds": seconds, **row} for row in scores)]  # fmt: skip
