@@ -24,13 +24,19 @@ def finding(
     `sizes` gives the train sizes (without it those of the full data sets serve), `teachers` the tasks that have one.
     """
     frame = gains(results)
-    sentences = [_averages(results)]
+    sentences = []
     if "average" not in frame.index or math.isnan(frame.loc["average", "gain"]):
-        sentences.append(_nothing(results))
+        sentences += [_nothing(results), _averages(results)]
     else:
         overall = frame.loc["average"]
         by_task = frame.loc[[task for task in figures.averaged(results) if math.isfinite(frame.loc[task, "gain"])]]
-        sentences += [_verdict(overall), _before(results), _tally(by_task), _with_teacher(by_task, teachers)]
+        sentences += [
+            _verdict(overall, len(figures.averaged(results))),
+            _averages(results),
+            _before(results),
+            _tally(by_task),
+            _with_teacher(by_task, teachers),
+        ]
         sentences += [_by_size(by_task, figures.train_sizes(sizes)), _kept(overall), _apart(frame)]
     sentences += [_selected(selection), _paper()]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -66,10 +72,10 @@ def _nothing(results: pd.DataFrame) -> str:
     return f"Whether distillation helps cannot be told: {why}."
 
 
-def _verdict(row: pd.Series) -> str:
+def _verdict(row: pd.Series, counted: int) -> str:
     gain, seeds = row["gain"], int(row["seeds"])
     rounded = round(gain, 2)
-    over = f" over {int(row['tasks'])} tasks" if row["tasks"] > 1 else ""
+    over = "" if row["tasks"] == counted else f" over the {int(row['tasks'])} tasks that both have"
     change = f"MT-DNN_KD is {_points(gain)} against MT-DNN on average{over}"
     if not math.isfinite(row["low"]):
         why = "there is only one seed" if seeds == 1 else "no seed is shared"
@@ -103,7 +109,7 @@ def _tally(frame: pd.DataFrame) -> str:
     ]
     if equal := len(frame) - len(better) - len(worse):
         parts.append(f"equal on {equal}")
-    text = f"It is {_listed(parts)}"
+    text = f"MT-DNN_KD is {_listed(parts)}"
     sure = frame[(frame["low"] > 0) | (frame["high"] < 0)]
     if frame["low"].notna().any():
         names = [f"{title(task)} ({number(row.gain, 1, sign=True)})" for task, row in sure.iterrows()]

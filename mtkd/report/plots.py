@@ -13,14 +13,29 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from mtkd.report import published
 from mtkd.report import scores as figures
 from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
-from mtkd.report.style import COLOURS, DEV, MARKERS, MUTED, TRAIN, Shown, blank, colour, marker, nothing, place_labels, styled
+from mtkd.report.style import (
+    COLOURS,
+    DEV,
+    MARKERS,
+    MUTED,
+    TRAIN,
+    Shown,
+    blank,
+    colour,
+    marker,
+    nothing,
+    place_labels,
+    styled,
+)
 from mtkd.report.table import number, percent
 
 show = Shown
 
 
 def _thousands(value: float, _=None) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    if value < 1000:
+        return f"{value:g}"
+    return f"{value / 1000:.2g}k" if value < 10_000 else f"{value / 1000:.0f}k"
 
 
 def _signed(value: float, _=None) -> str:
@@ -48,6 +63,17 @@ def _window(axes, which: str, values, frame: pd.DataFrame) -> None:
     getattr(axes, f"set_{which}lim")(low - pad, high + pad)
 
 
+def _dodged(train: dict[str, float]) -> dict[str, float]:
+    """Places on the log axis: tasks of nearly the same size stand side by side, so that their bars can be told apart."""
+    places: dict[str, float] = {}
+    for task in sorted(train, key=train.get):
+        place = train[task]
+        while any(abs(math.log(place / other)) < 0.08 for other in places.values()):
+            place *= 1.09
+        places[task] = place
+    return places
+
+
 @styled
 def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.TEACHERS, paper: bool = True) -> Figure:
     """Gain of MT-DNN_KD over MT-DNN (points) against train examples (log): the paper's claim about small tasks.
@@ -62,13 +88,24 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
     figure = blank(9, 5)
     axes = figure.subplots()
     axes.axhline(0, color="#555555", linewidth=1)
-    labels = []
+    labels, places = [], _dodged({task: train[task] for task in frame.index})
     for task, row in frame.iterrows():
         taught = task in teachers
         face = COLOURS[STUDENT] if taught else "white"
-        axes.errorbar(train[task], row["gain"], yerr=_reach(row), fmt="o", markersize=9, color=COLOURS[STUDENT], mfc=face,
-                      mew=1.8, capsize=3, elinewidth=1.2, zorder=3)  # fmt: skip
-        labels.append((train[task], row["gain"], title(task)))
+        axes.errorbar(
+            places[task],
+            row["gain"],
+            yerr=_reach(row),
+            fmt="o",
+            markersize=9,
+            color=COLOURS[STUDENT],
+            mfc=face,
+            mew=1.8,
+            capsize=3,
+            elinewidth=1.2,
+            zorder=3,
+        )
+        labels.append((places[task], row["gain"], title(task)))
     official = published.gains().drop(index="average")["gain"] if paper else pd.Series(dtype=float)
     for task, gain in official.items():
         axes.plot(published.size(task), gain, "d", markersize=7, mfc="none", mec=MUTED, zorder=2)
@@ -80,13 +117,21 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
     _window(axes, "y", [*frame["gain"], *official], frame)
     axes.set(xlabel="train examples of the task", ylabel="MT-DNN_KD − MT-DNN, points")  # noqa: RUF001
     axes.set_title(f"Gain by size of the train set ({_seeds(frame)})", loc="left")
-    key = [("o", COLOURS[STUDENT], COLOURS[STUDENT], "task with a teacher"), ("o", "white", COLOURS[STUDENT], "task without"),
-           ("d", "none", MUTED, "published (BERT-large)")][: 3 if paper else 2]  # fmt: skip
+    key = [
+        ("o", COLOURS[STUDENT], COLOURS[STUDENT], "task with a teacher"),
+        ("o", "white", COLOURS[STUDENT], "task without"),
+        ("d", "none", MUTED, "published (BERT-large)"),
+    ][: 3 if paper else 2]
     for shape, face, edge, text in key:
         axes.plot([], [], shape, mfc=face, mec=edge, mew=1.6, label=text)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    place_labels(axes, labels)
-    texts = [f"{title(task)} ({_thousands(train[task])}): {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows()]
+    around = [
+        (x, y) for task, x in places.items() for y in np.linspace(frame.loc[task, "low"], frame.loc[task, "high"], 12)
+    ]
+    place_labels(axes, labels, [*around, *((published.size(task), gain) for task, gain in official.items())])
+    texts = [
+        f"{title(task)} ({_thousands(train[task])}): {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows()
+    ]
     figure.set_label("Gain of MT-DNN_KD over MT-DNN in points, by train examples. " + "; ".join(texts) + ".")
     return figure
 
@@ -108,12 +153,28 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> F
     for place, (task, row) in enumerate(frame.iterrows()):
         y = -place
         if row["gain"] == row["gain"]:
-            axes.errorbar(row["gain"], y, xerr=_reach(row), fmt=MARKERS[STUDENT], color=COLOURS[STUDENT], capsize=3, markersize=7,
-                          elinewidth=1.1, zorder=4)  # fmt: skip
+            axes.errorbar(
+                row["gain"],
+                y,
+                xerr=_reach(row),
+                fmt=MARKERS[STUDENT],
+                color=COLOURS[STUDENT],
+                capsize=3,
+                markersize=7,
+                elinewidth=1.1,
+                zorder=4,
+            )
         axes.plot(row["ensemble_gain"], y, MARKERS[ENSEMBLE], color=COLOURS[ENSEMBLE], markersize=8, zorder=3)
         if bert[task] < -room:  # far off: told at the edge, so that the differences of interest keep their room
-            axes.text(0.006, y, f"◀ {_signed(round(bert[task], 1))}", transform=axes.get_yaxis_transform(), va="center",
-                      color=MUTED, fontsize=9)  # fmt: skip
+            axes.text(
+                0.006,
+                y,
+                f"◀ {_signed(round(bert[task], 1))}",
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                color=MUTED,
+                fontsize=9,
+            )
         else:
             axes.plot(bert[task], y, MARKERS["bert"], color=COLOURS["bert"], markersize=6.5, zorder=2)
             shown.append(bert[task])
@@ -132,8 +193,11 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> F
         axes.plot([], [], MARKERS[system], color=COLOURS[system], label=name(system))
     axes.plot([], [], color=COLOURS[BASE], label=name(BASE))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    texts = [f"{'average' if task == 'average' else title(task)}: student {number(row.gain, 2, sign=True)}, ensemble "
-             f"{number(row.ensemble_gain, 2, sign=True)}, kept {percent(row.kept)}" for task, row in frame.iterrows()]  # fmt: skip
+    texts = [
+        f"{'average' if task == 'average' else title(task)}: student {number(row.gain, 2, sign=True)}, ensemble "
+        f"{number(row.ensemble_gain, 2, sign=True)}, kept {percent(row.kept)}"
+        for task, row in frame.iterrows()
+    ]
     figure.set_label("Points above MT-DNN by task. " + "; ".join(texts) + ".")
     return figure
 
@@ -172,10 +236,14 @@ def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
         dash = "--" if ":" in system else "-"
         panels[0].plot([], [], dash, color=colour(system), marker=marker(system), linewidth=2, label=name(system))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.supxlabel("epoch", fontsize=10)
+    for panel in panels[max(len(names) - 4, 0) : len(names)]:
+        panel.set_xlabel("epoch")
     figure.supylabel("dev score, percent" if of == "score" else "train loss", fontsize=10)
     last = lines[lines["epoch"] == lines["epoch"].max()].groupby(["task", "system"], sort=False)[column].mean()
-    texts = [f"{title(task)}, {name(system)} {number(value, 1 if of == 'score' else 3)}" for (task, system), value in last.items()]
+    texts = [
+        f"{title(task)}, {name(system)} {number(value, 1 if of == 'score' else 3)}"
+        for (task, system), value in last.items()
+    ]
     what = "Dev score" if of == "score" else "Train loss"
     figure.set_label(f"{what} by epoch, a panel a task. After the last epoch: " + "; ".join(texts) + ".")
     return figure
@@ -202,11 +270,21 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
             half = part[(part["split"] == "train") == (split == "train")]
             if not len(half):
                 continue
-            above.hist(half["entropy"], bins=bins, weights=np.full(len(half), 100 / len(half)), histtype="stepfilled",
-                       color=(tint, 0.22), edgecolor=tint, linewidth=1.5, label=words)  # fmt: skip
+            above.hist(
+                half["entropy"],
+                bins=bins,
+                weights=np.full(len(half), 100 / len(half)),
+                histtype="stepfilled",
+                color=(tint, 0.22),
+                edgecolor=tint,
+                linewidth=1.5,
+                label=words,
+            )
             _reliability(below, half, tint, "o-" if split == "train" else "s--")
-            texts.append(f"{title(task)} {split}: mean entropy {number(half['entropy'].mean(), 2)}, mean confidence "
-                         f"{number(100 * half['confidence'].mean(), 0)} %, right {number(100 * half['correct'].mean(), 0)} %")  # fmt: skip
+            texts.append(
+                f"{title(task)} {split}: mean entropy {number(half['entropy'].mean(), 2)}, mean confidence "
+                f"{number(100 * half['confidence'].mean(), 0)} %, right {number(100 * half['correct'].mean(), 0)} %"
+            )
         below.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
         above.set_title(title(task), loc="left")
         above.set_xlabel("entropy, nats")
@@ -241,9 +319,16 @@ def overview(results: pd.DataFrame, sizes: pd.DataFrame | None = None, teachers=
     _averages(left, averages, systems)
     _gains(right, frame, figures.train_sizes(sizes), teachers)
     texts = [f"{name(s)} {number(averages.loc[averages['system'] == s, 'average'].mean())}" for s in systems]
-    figure.set_label("Average dev scores: " + ", ".join(texts) + ". Gain of MT-DNN_KD over MT-DNN: " + "; ".join(
-        f"{'average' if task == 'average' else title(task)} {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows())
-        + ".")  # fmt: skip
+    figure.set_label(
+        "Average dev scores: "
+        + ", ".join(texts)
+        + ". Gain of MT-DNN_KD over MT-DNN: "
+        + "; ".join(
+            f"{'average' if task == 'average' else title(task)} {number(row.gain, 2, sign=True)}"
+            for task, row in frame.iterrows()
+        )
+        + "."
+    )
     return figure
 
 
@@ -252,13 +337,19 @@ def _averages(axes, averages: pd.DataFrame, systems: list[str]) -> None:
         values = averages.loc[averages["system"] == system, "average"].to_numpy()
         axes.plot(values, np.full(len(values), -place), "|", color=colour(system), markersize=13, alpha=0.6)
         axes.plot(values.mean(), -place, marker(system), color=colour(system), markersize=10)
-        axes.annotate(number(values.mean()), (values.mean(), -place), (0, 10), textcoords="offset points", ha="center",
-                      fontweight="bold")  # fmt: skip
+        axes.annotate(
+            number(values.mean()),
+            (values.mean(), -place),
+            (0, 10),
+            textcoords="offset points",
+            ha="center",
+            fontweight="bold",
+        )
     axes.set_yticks([-place for place in range(len(systems))], [name(system) for system in systems])
     axes.set_ylim(-len(systems) + 0.5, 0.7)
     axes.margins(x=0.15)
-    axes.set_xlabel("average dev score, percent (strokes: seeds)")
-    axes.set_title("Average of the tasks", loc="left")
+    axes.set_xlabel("percent, mean over tasks\n(strokes: seeds)")
+    axes.set_title("Average dev score", loc="left")
     axes.grid(axis="y", visible=False)
 
 
@@ -275,13 +366,29 @@ def _gains(axes, frame: pd.DataFrame, train: dict[str, float], teachers) -> None
         row, overall = frame.loc[task], task == "average"
         tint = "#222222" if overall else COLOURS[STUDENT]
         face = tint if overall or task in teachers else "white"
-        axes.errorbar(row["gain"], -place, xerr=_reach(row), fmt="D" if overall else "o", color=tint, mfc=face, mew=1.6,
-                      markersize=8, capsize=3, elinewidth=1.3)  # fmt: skip
-    labels = ["Average" if task == "average" else f"{title(task)}  {_thousands(train[task])}" if task in train else title(task)
-              for task in order]  # fmt: skip
+        axes.errorbar(
+            row["gain"],
+            -place,
+            xerr=_reach(row),
+            fmt="D" if overall else "o",
+            color=tint,
+            mfc=face,
+            mew=1.6,
+            markersize=8,
+            capsize=3,
+            elinewidth=1.3,
+        )
+    labels = [
+        "Average"
+        if task == "average"
+        else f"{title(task)}  {_thousands(train[task])}"
+        if task in train
+        else title(task)
+        for task in order
+    ]
     axes.set_yticks([-place for place in range(len(order))], labels)
     axes.set_ylim(-len(order) + 0.4, 0.6)
     _window(axes, "x", frame["gain"], frame)
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
-    axes.set_xlabel(f"points; filled: task with a teacher; {_seeds(frame)}")
+    axes.set_xlabel(f"points (filled: with a teacher)\n{_seeds(frame)}")
     axes.set_title("MT-DNN_KD against MT-DNN, small tasks first", loc="left")

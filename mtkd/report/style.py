@@ -3,16 +3,25 @@
 import base64
 import html
 import io
+import math
 from pathlib import Path
 
 import matplotlib
 import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 # Okabe and Ito's palette; a marker of its own besides, so that no system is told by colour alone.
-COLOURS = {"bert": "#7a7a7a", "mt-dnn": "#0072b2", "mt-dnn-kd": "#d55e00", "mt-dnn-ensemble": "#009e73", "candidate": "#cc79a7"}
+COLOURS = {
+    "bert": "#7a7a7a",
+    "mt-dnn": "#0072b2",
+    "mt-dnn-kd": "#d55e00",
+    "mt-dnn-ensemble": "#009e73",
+    "candidate": "#cc79a7",
+}
 MARKERS = {"bert": "s", "mt-dnn": "o", "mt-dnn-kd": "D", "mt-dnn-ensemble": "^", "candidate": "v"}
 TRAIN, DEV, MUTED = "#d55e00", "#0072b2", "#5f5f5f"
 
@@ -74,10 +83,13 @@ def image(figure: Figure, kind: str = "png", dpi: int = 130) -> bytes:
     """The figure as PNG or SVG: the same bytes for the same figure, without a date or a version."""
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    options = {"pil_kwargs": {"optimize": True}} if kind == "png" else {}
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata, **options)
-    return buffer.getvalue()
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    if kind != "png":
+        return buffer.getvalue()
+    small = io.BytesIO()  # few colours make a third of the size
+    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def save(figure: Figure, stem: Path) -> None:
@@ -102,17 +114,20 @@ class Shown:
         return f"[figure: {self.alt}]"
 
 
-def place_labels(axes, points: list[tuple[float, float, str]]) -> None:
-    """Writes a label beside each point (x, y, text), each on the side where it covers nothing written or drawn before."""
+def place_labels(axes, points: list[tuple[float, float, str]], others: list[tuple[float, float]] = ()) -> None:
+    """Writes a label beside each point (x, y, text), where it covers no other label, point or any of `others` (x, y)."""
     figure = axes.figure
     figure.draw_without_rendering()
     renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
     spots = [axes.transData.transform((x, y)) for x, y, _ in points]
     taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in spots]
-    for (x, y, text), spot in zip(points, spots, strict=True):
+    spots = [axes.transData.transform(other) for other in others if math.isfinite(sum(other))]
+    taken += [Bbox.from_bounds(x - 8, y - 9, 16, 18) for x, y in spots]
+    for x, y, text in points:
         best = None
         for dx, dy, across, up in _PLACES:
             note = axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", ha=across, va=up, fontsize=9.5)
+            note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
             box = note.get_window_extent(renderer)
             cost = sum(_overlap(box, other) for other in taken) + 50 * (box.width * box.height - _overlap(box, frame))
             if best is None or cost < best[0] - 1e-6:
@@ -124,13 +139,22 @@ def place_labels(axes, points: list[tuple[float, float, str]]) -> None:
             if best[0] <= 0:
                 break
         taken.append(best[2])
-        del spot
 
 
-_PLACES = [(dx * reach, dy * reach, across, up) for reach in (8, 14, 22)
-           for dx, dy, across, up in ((1, 0, "left", "center"), (-1, 0, "right", "center"), (0.6, 0.8, "left", "bottom"),
-                                      (-0.6, 0.8, "right", "bottom"), (0.6, -0.8, "left", "top"), (-0.6, -0.8, "right", "top"),
-                                      (0, 1, "center", "bottom"), (0, -1, "center", "top"))]  # fmt: skip
+_PLACES = [
+    (dx * reach, dy * reach, across, up)
+    for reach in (8, 14, 22)
+    for dx, dy, across, up in (
+        (1, 0, "left", "center"),
+        (-1, 0, "right", "center"),
+        (0.6, 0.8, "left", "bottom"),
+        (-0.6, 0.8, "right", "bottom"),
+        (0.6, -0.8, "left", "top"),
+        (-0.6, -0.8, "right", "top"),
+        (0, 1, "center", "bottom"),
+        (0, -1, "center", "top"),
+    )
+]
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:

@@ -21,6 +21,7 @@ class Table:
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     divide: tuple[int, ...] = ()  # rows that begin a new part
+    words: bool = False  # cells are prose, not figures
 
     def markdown(self) -> str:
         lines = [list(map(str, self.frame.columns)), *self.frame.astype(str).values.tolist()]
@@ -37,13 +38,13 @@ class Table:
         head = "".join(f'<th scope="col">{_html(column)}</th>' for column in self.frame.columns)
         body = []
         for place, row in enumerate(self.frame.astype(str).values.tolist()):
-            cells = "".join(f"<td>{_html(cell)}</td>" for cell in row[1:])
+            cells = "".join(f"<td>{_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
             mark = ' class="part"' if place in self.divide else ""
             body.append(f'<tr{mark}><th scope="row">{_html(row[0])}</th>{cells}</tr>' if row else "")
         notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
         return (
-            f'<div class="mtkd-table" tabindex="0"><table><caption>{_html(self.caption)}</caption>'
+            f'<div class="mtkd-table{" words" if self.words else ""}" tabindex="0"><table><caption>{_html(self.caption)}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
         )
 
@@ -76,5 +77,7 @@ def count(value) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as percent."""
-    return NONE if not math.isfinite(share) else f"{number(100 * share, 0)} %"
+    """A share as percent; above twice the whole, as over a gain near zero, its figure says nothing more."""
+    if not math.isfinite(share):
+        return NONE
+    return "> 200 %" if share > 2 else f"{number(100 * share, 0)} %"

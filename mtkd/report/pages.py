@@ -1,0 +1,254 @@
+"""Executed notebooks as pages that ask no other host for anything, and the files of a report."""
+
+import base64
+import html
+import io
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from mtkd.report import diagrams, plots, tables
+from mtkd.report.finding import finding
+from mtkd.report.style import save
+from mtkd.report.table import Table
+from mtkd.study import Study
+
+INDEX = "07_report"  # the notebook whose page is index.html
+# No script runs and nothing is fetched, whatever an output holds.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+CSS = """
+body { font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1c1c1c; background: #fff; margin: 0; }
+main, nav { max-width: 1040px; margin: 0 auto; padding: 0 16px; }
+nav { padding-top: 12px; padding-bottom: 8px; border-bottom: 1px solid #ddd; font-size: 14px; }
+nav a { margin-right: 12px; white-space: nowrap; } nav p { margin: 2px 0; } nav [aria-current] { font-weight: bold; color: inherit; }
+a { color: #00568a; } h1 { font-size: 1.7em; line-height: 1.25; } h2 { margin-top: 1.8em; } .anchor-link, .prompt { display: none; }
+figure { margin: 12px 0; overflow-x: auto; } figure img { height: auto; min-width: 640px; }
+.mtkd-table, .output_html { overflow-x: auto; } .output_html > div { max-width: 100%; }
+table, tr { border: 0; }
+table { border-collapse: collapse; font-size: 14px; margin: 10px 0; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: bold; padding: 4px 0; }
+th, td { padding: 4px 9px; border: 0; border-bottom: 1px solid #e2e2e2; text-align: right; white-space: nowrap; vertical-align: top; }
+thead th { border-bottom: 2px solid #888; white-space: normal; min-width: 3.2em; vertical-align: bottom; }
+th:first-child { text-align: left; white-space: normal; min-width: 7em; position: sticky; left: 0; background: #fff; } tbody th { font-weight: normal; }
+tr.part th, tr.part td { border-top: 2px solid #888; } .mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
+ul.notes { font-size: 13.5px; color: #444; padding-left: 20px; } .maths { height: auto; min-width: 0; vertical-align: middle; }
+.highlight, pre { font: 13px/1.45 "DejaVu Sans Mono", Consolas, monospace; }
+.highlight { background: #f6f6f6; border-left: 3px solid #ccc; padding: 4px 12px; margin: 10px 0; overflow-x: auto; }
+.output_text pre { overflow-x: auto; margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; } .highlight pre { margin: 0; }
+.output_stderr pre { color: #666; } code { background: #f3f3f3; overflow-wrap: anywhere; }
+@media (max-width: 600px) { body { font-size: 15px; } table { font-size: 13px; } th, td { padding: 3px 6px; } }
+"""
+
+
+def to_html(notebook: Path, page: Path, title: str | None = None, nav: str = "", inputs: bool = True) -> Path:
+    """Writes an executed notebook as one page: images embedded, no script, no request; `inputs` shows the code too."""
+    content = _cleaned(nbformat.read(notebook, as_version=4))
+    exporter = HTMLExporter(template_name="basic", exclude_input=not inputs)
+    body, _ = exporter.from_notebook_node(content)
+    name = html.escape(title or heading(notebook))
+    text = (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{name}</title>\n'
+        f"<style>{CSS}{_code_colours()}</style></head>\n<body>{nav}<main>\n{body}\n</main></body></html>\n"
+    )
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def requests(text: str) -> list[str]:
+    """Addresses on other hosts that a browser would fetch with this page (links to follow are none)."""
+    fetched = re.findall(
+        r"""<[^>]*?\s(?:src|srcset|data|poster|xlink:href)\s*=\s*["']?\s*((?:https?:)?//[^"'\s>]+)""", text
+    )
+    fetched += re.findall(r"""<link[^>]*?href\s*=\s*["']?\s*((?:https?:)?//[^"'\s>]+)""", text)
+    return fetched + re.findall(r"""(?:@import\s+|url\()\s*["']?\s*((?:https?:)?//[^"')\s]+)""", text)
+
+
+def all_pages(folder: Path) -> list[Path]:
+    """A page for every executed notebook of `folder`/notebooks, with links between them; `07_report` becomes the index."""
+    folder = Path(folder)
+    return [
+        to_html(notebook, folder / page_name(notebook), nav=_nav(folder, notebook), inputs=_stage(notebook) != INDEX)
+        for notebook in notebooks(folder)
+    ]
+
+
+def notebooks(folder: Path) -> list[Path]:
+    """Executed notebooks of a study, `<stage>[.<run>].ipynb`, in the order of their stages."""
+    return sorted((Path(folder) / "notebooks").glob("*.ipynb"))
+
+
+def page_name(notebook: Path) -> str:
+    return "index.html" if notebook.stem == INDEX else f"{notebook.stem}.html"
+
+
+def _stage(notebook: Path) -> str:
+    return notebook.stem.partition(".")[0]
+
+
+def _run(notebook: Path) -> str:
+    return notebook.stem.partition(".")[2]
+
+
+def heading(notebook: Path) -> str:
+    """The first heading of a notebook, or its name; with the run."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        lines = "".join(cell["source"]).splitlines() if cell["cell_type"] == "markdown" else []
+        for line in lines:
+            if line.startswith("#"):
+                return line.lstrip("# ") + (f" · {_run(notebook)}" if _run(notebook) else "")
+    return notebook.stem
+
+
+def _link(notebook: Path, text: str, here: Path | None = None) -> str:
+    mark = ' aria-current="page"' if notebook == here else ""
+    return f'<a href="{html.escape(page_name(notebook))}"{mark}>{html.escape(text)}</a>'
+
+
+def _nav(folder: Path, here: Path) -> str:
+    """The lines above a page: back to the index, to every stage's first page, and to the other runs of its stage."""
+    every = notebooks(folder)
+    first = {_stage(notebook): notebook for notebook in reversed(every)}
+    stages = "".join(_link(first[stage], stage, here) for stage in sorted(first) if stage != INDEX)
+    runs = [notebook for notebook in every if _stage(notebook) == _stage(here)]
+    beside = (
+        f"<p>{''.join(_link(notebook, _run(notebook) or 'all', here) for notebook in runs)}</p>"
+        if len(runs) > 1
+        else ""
+    )
+    mark = ' aria-current="page"' if _stage(here) == INDEX else ""
+    index = f'<a href="index.html"{mark}>Report {html.escape(folder.name)}</a>'
+    return f'<nav aria-label="pages"><p>{index}{stages}</p>{beside}</nav>'
+
+
+class links:
+    """A list of every stage's pages, as links from the index."""
+
+    def __init__(self, folder: Path):
+        self.notebooks = [notebook for notebook in notebooks(folder) if _stage(notebook) != INDEX]
+
+    def _repr_html_(self) -> str:
+        lines = []
+        for stage in dict.fromkeys(map(_stage, self.notebooks)):
+            runs = [notebook for notebook in self.notebooks if _stage(notebook) == stage]
+            title = html.escape(heading(runs[0]).partition(" · ")[0])
+            shown = ", ".join(_link(notebook, _run(notebook) or notebook.stem) for notebook in runs)
+            lines.append(f"<li>{title}: {shown}</li>")
+        return f"<ul>{''.join(lines)}</ul>" if lines else "<p>No executed notebooks stand beside this report.</p>"
+
+    def __repr__(self) -> str:
+        return "\n".join(page_name(notebook) for notebook in self.notebooks)
+
+
+@cache
+def _code_colours() -> str:
+    return HtmlFormatter(style="default").get_style_defs(".highlight")
+
+
+def _cleaned(notebook):
+    """Fit for a page: no widgets (their text stays), no overwritten progress lines, no paths of the machine, maths as images."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _maths(cell.source)
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                output.text = _no_paths(re.sub(r"[^\n]*\r(?!\n)", "", output.text))
+            data = output.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+            for kind in ("text/plain", "text/html", "text/markdown"):
+                if kind in data:
+                    data[kind] = _no_paths(data[kind])
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def _no_paths(text: str) -> str:
+    for place in (sys.prefix, str(Path.cwd())):
+        if len(place) > 1:
+            text = text.replace(f"{place}/", "")
+    return text
+
+
+def _maths(source: str) -> str:
+    """Markdown whose $...$ are images drawn by matplotlib; what it cannot draw stays as code. Code is left alone."""
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", source, flags=re.DOTALL)
+    pattern = r"\$\$(.+?)\$\$|(?<![\\\w$])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])"
+    parts[::2] = [
+        re.sub(pattern, lambda m: _formula((m[1] or m[2]).strip()), part, flags=re.DOTALL) for part in parts[::2]
+    ]
+    return "".join(parts)
+
+
+def _formula(tex: str) -> str:
+    buffer, figure = io.BytesIO(), Figure(figsize=(0.01, 0.01))
+    figure.text(0, 0, f"${' '.join(tex.split())}$", fontsize=12)
+    try:
+        with rc_context({"svg.hashsalt": "mtkd", "svg.fonttype": "path"}):
+            figure.savefig(
+                buffer, format="svg", bbox_inches="tight", pad_inches=0.02, metadata={"Date": None, "Creator": None}
+            )
+    except ValueError:
+        return f"`{tex}`"
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img class="maths" alt="{html.escape(tex)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def write_report(
+    folder: Path,
+    *,
+    study: Study,
+    results: pd.DataFrame,
+    curves: pd.DataFrame,
+    soft: pd.DataFrame,
+    selection: pd.DataFrame,
+    sizes: pd.DataFrame,
+    run: dict,
+) -> None:
+    """Writes results.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
+
+    The same frames give the same files, byte for byte; the frames are those of `stages.report`.
+    """
+    folder = Path(folder)
+    for part in (folder / "tables", folder / "figures"):
+        part.mkdir(parents=True, exist_ok=True)
+    results.to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    (folder / "run.json").write_text(
+        json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    text = finding(results, selection, sizes, study.distil.teachers)
+    (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
+    for table in all_tables(results, sizes):
+        (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
+        (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
+    for name, figure in all_figures(study, results, curves, soft, sizes).items():
+        save(figure, folder / "figures" / name)
+
+
+def all_tables(results: pd.DataFrame, sizes: pd.DataFrame) -> list[Table]:
+    return [tables.table1(sizes), tables.table2(results), tables.table3(results), tables.gains_table(results)]
+
+
+def all_figures(study: Study, results, curves, soft, sizes) -> dict[str, Figure]:
+    """Every figure of the report by its file name."""
+    teachers = study.distil.teachers
+    return {
+        "overview": plots.overview(results, sizes, teachers),
+        "gain_by_size": plots.gain_by_size(results, sizes, teachers),
+        "ensemble_vs_student": plots.ensemble_vs_student(results, teachers),
+        "learning_curves": plots.learning_curves(curves),
+        "loss_curves": plots.learning_curves(curves, of="loss"),
+        "soft_targets": plots.soft_targets(soft),
+        "model": diagrams.model(study),
+        "distillation": diagrams.distillation(study),
+    }
