@@ -27,26 +27,45 @@ INDEX = "07_report"  # the notebook whose page is index.html
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 CSS = """
-body { font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1c1c1c; background: #fff; margin: 0; }
-main, nav { max-width: 1040px; margin: 0 auto; padding: 0 16px; }
+body {
+  font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1c1c1c; background: #fff; margin: 0;
+}
+main, nav { max-width: 1160px; margin: 0 auto; padding: 0 16px; }
 nav { padding-top: 12px; padding-bottom: 8px; border-bottom: 1px solid #ddd; font-size: 14px; }
-nav a { margin-right: 12px; white-space: nowrap; } nav p { margin: 2px 0; } nav [aria-current] { font-weight: bold; color: inherit; }
-a { color: #00568a; } h1 { font-size: 1.7em; line-height: 1.25; } h2 { margin-top: 1.8em; } .anchor-link, .prompt { display: none; }
-figure { margin: 12px 0; overflow-x: auto; } figure img { height: auto; min-width: 640px; }
-.mtkd-table, .output_html { overflow-x: auto; } .output_html > div { max-width: 100%; }
+nav a { margin-right: 12px; white-space: nowrap; }
+nav p { margin: 2px 0; }
+nav [aria-current] { font-weight: bold; color: inherit; }
+a { color: #00568a; }
+h1 { font-size: 1.7em; line-height: 1.25; }
+h2 { margin-top: 1.8em; }
+.anchor-link, .prompt { display: none; }
+figure { margin: 12px 0; overflow-x: auto; }
+figure img { height: auto; min-width: 640px; }
+.mtkd-table, .output_html { overflow-x: auto; }
+.output_html > div { max-width: 100%; }
 table, tr { border: 0; }
-table { border-collapse: collapse; font-size: 14px; margin: 10px 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 13.5px; margin: 10px 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: bold; padding: 4px 0; }
-th, td { padding: 4px 9px; border: 0; border-bottom: 1px solid #e2e2e2; text-align: right; white-space: nowrap; vertical-align: top; }
+th, td {
+  padding: 4px 7px; border: 0; border-bottom: 1px solid #e2e2e2;
+  text-align: right; white-space: nowrap; vertical-align: top;
+}
 thead th { border-bottom: 2px solid #888; white-space: normal; min-width: 3.2em; vertical-align: bottom; }
-th:first-child { text-align: left; white-space: normal; min-width: 7em; position: sticky; left: 0; background: #fff; } tbody th { font-weight: normal; }
-tr.part th, tr.part td { border-top: 2px solid #888; } .mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
-ul.notes { font-size: 13.5px; color: #444; padding-left: 20px; } .maths { height: auto; min-width: 0; vertical-align: middle; }
+th:first-child { text-align: left; white-space: normal; min-width: 7em; position: sticky; left: 0; background: #fff; }
+tbody th { font-weight: normal; }
+tr.part th, tr.part td { border-top: 2px solid #888; }
+.mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
+ul.notes { font-size: 13.5px; color: #444; padding-left: 20px; }
+.maths { height: auto; min-width: 0; vertical-align: middle; }
 .highlight, pre { font: 13px/1.45 "DejaVu Sans Mono", Consolas, monospace; }
 .highlight { background: #f6f6f6; border-left: 3px solid #ccc; padding: 4px 12px; margin: 10px 0; overflow-x: auto; }
-.output_text pre { overflow-x: auto; margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; } .highlight pre { margin: 0; }
-.output_stderr pre { color: #666; } code { background: #f3f3f3; overflow-wrap: anywhere; }
-@media (max-width: 600px) { body { font-size: 15px; } table { font-size: 13px; } th, td { padding: 3px 6px; } }
+.output_text pre { overflow-x: auto; margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.highlight pre { margin: 0; }
+.output_stderr pre { color: #666; }
+code { background: #f3f3f3; overflow-wrap: anywhere; }
+@media (max-width: 600px) { body { font-size: 15px; }
+table { font-size: 13px; }
+th, td { padding: 3px 6px; } }
 """
 
 
@@ -76,7 +95,7 @@ def requests(text: str) -> list[str]:
 
 
 def all_pages(folder: Path) -> list[Path]:
-    """A page for every executed notebook of `folder`/notebooks, with links between them; `07_report` becomes the index."""
+    """A page for every executed notebook of `folder`/notebooks, linked to each other; `07_report` is the index."""
     folder = Path(folder)
     return [
         to_html(notebook, folder / page_name(notebook), nav=_nav(folder, notebook), inputs=_stage(notebook) != INDEX)
@@ -157,7 +176,7 @@ def _code_colours() -> str:
 
 
 def _cleaned(notebook):
-    """Fit for a page: no widgets (their text stays), no overwritten progress lines, no paths of the machine, maths as images."""
+    """Fit for a page: no widgets (their text stays), no stale progress lines, no local paths, maths as images."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _maths(cell.source)

@@ -49,7 +49,7 @@ def dev(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a system, task and seed: `score` (percent); `complete`: it has all splits and metrics that others have."""
+    """A row a system, task and seed: `score` (percent); `complete`: it has all splits and metrics that others have."""
     rows = dev(results).dropna(subset=["value"])
     cells = rows.assign(cell=rows["split"] + "/" + rows["metric"])
     wanted = cells.groupby("task")["cell"].nunique()

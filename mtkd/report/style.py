@@ -84,6 +84,9 @@ def image(figure: Figure, kind: str = "png", dpi: int = 130) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with matplotlib.rc_context(_STYLE):
+        if figure.get_layout_engine() is not None:  # laid out once, not once a file
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     if kind != "png":
         return buffer.getvalue()
@@ -108,14 +111,15 @@ class Shown:
         data = base64.b64encode(image(self.figure)).decode()
         width = round(self.figure.get_figwidth() * 100)
         alt = html.escape(self.alt)
-        return f'<figure><img style="width:{width}px;max-width:100%" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
+        size = f"width:{width}px;max-width:100%"
+        return f'<figure><img style="{size}" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
 
     def __repr__(self) -> str:
         return f"[figure: {self.alt}]"
 
 
 def place_labels(axes, points: list[tuple[float, float, str]], others: list[tuple[float, float]] = ()) -> None:
-    """Writes a label beside each point (x, y, text), where it covers no other label, point or any of `others` (x, y)."""
+    """Writes a label beside each point (x, y, text), where it covers no other label or point nor `others` (x, y)."""
     figure = axes.figure
     figure.draw_without_rendering()
     renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()

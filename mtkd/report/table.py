@@ -35,7 +35,7 @@ class Table:
         return self.frame.map(lambda cell: _BOLD.sub(r"\1", str(cell))).to_csv(index=False, lineterminator="\n")
 
     def html(self) -> str:
-        head = "".join(f'<th scope="col">{_html(column)}</th>' for column in self.frame.columns)
+        head = "".join(f'<th scope="col">{_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
         body = []
         for place, row in enumerate(self.frame.astype(str).values.tolist()):
             cells = "".join(f"<td>{_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
@@ -44,8 +44,8 @@ class Table:
         notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
         return (
-            f'<div class="mtkd-table{" words" if self.words else ""}" tabindex="0"><table><caption>{_html(self.caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
+            f'<div class="mtkd-table{" words" if self.words else ""}" tabindex="0">'
+            f"<table><caption>{_html(self.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
         )
 
     _repr_html_ = html

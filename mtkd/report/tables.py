@@ -78,7 +78,8 @@ def table2(results: pd.DataFrame) -> Table:
         rows.append({"Model": f"{model} (published)", **cells, "Score": row["score"]})
     notes = [
         f"Published test scores ({published.SOURCE}) come from the GLUE server, 1 April 2019: QQP and MRPC as "
-        "F1/accuracy, STS-B as Pearson/Spearman, CoLA and AX as Matthews correlation, else accuracy. Snorkel MeTaL is an ensemble."
+        "F1/accuracy, STS-B as Pearson/Spearman, CoLA and AX as Matthews correlation, else accuracy. Snorkel MeTaL is "
+        "an ensemble."
     ]
     tested = results[results["split"].astype(str).str.startswith("test")]
     for system in figures.systems(tested) if len(tested) else []:
@@ -160,7 +161,7 @@ def table3(results: pd.DataFrame) -> Table:
             {
                 "Model": name(system),
                 "Seeds": str(part["seed"].nunique() or NONE),
-                "Parameters": _millions(part),
+                "Params": _millions(part),
                 **cells,
                 "Average": f"**{text}**" if top else text,
             }
@@ -170,7 +171,7 @@ def table3(results: pd.DataFrame) -> Table:
     for system, row in beneath.iterrows():
         cells = {columns[task]: row[task].replace("/", " / ") if task in row.index else NONE for task in names}
         model = ("BERT-large" if system == "bert" else name(system)) + " (published)"
-        body.append({"Model": model, "Seeds": NONE, "Parameters": NONE, **cells, "Average": number(overall[system])})
+        body.append({"Model": model, "Seeds": NONE, "Params": NONE, **cells, "Average": number(overall[system])})
     frame = pd.DataFrame(body)
     divide = (len(frame) - len(beneath),)
     return Table("table3", "Table 3: dev scores, percent", frame, _notes3(results, rows), divide)
@@ -254,6 +255,7 @@ def provenance(run: dict) -> Table:
         "What made this report",
         pd.DataFrame(rows, columns=["What", "Value"]),
         [str(note) for note in run.get("notes") or []],
+        words=True,
     )
 
 
