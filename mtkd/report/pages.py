@@ -44,14 +44,14 @@ figure img { height: auto; min-width: 640px; }
 .mtkd-table, .output_html { overflow-x: auto; }
 .output_html > div { max-width: 100%; }
 table, tr { border: 0; }
-table { border-collapse: collapse; font-size: 13.5px; margin: 10px 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 13px; margin: 10px 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: bold; padding: 4px 0; }
 th, td {
-  padding: 4px 7px; border: 0; border-bottom: 1px solid #e2e2e2;
+  padding: 4px 5px; border: 0; border-bottom: 1px solid #e2e2e2;
   text-align: right; white-space: nowrap; vertical-align: top;
 }
 thead th { border-bottom: 2px solid #888; white-space: normal; min-width: 3.2em; vertical-align: bottom; }
-th:first-child { text-align: left; white-space: normal; min-width: 7em; position: sticky; left: 0; background: #fff; }
+th:first-child { text-align: left; white-space: normal; min-width: 6em; position: sticky; left: 0; background: #fff; }
 tbody th { font-weight: normal; }
 tr.part th, tr.part td { border-top: 2px solid #888; }
 .mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
