@@ -98,8 +98,10 @@ def _quizzed(rng: Random) -> list[str]:
     """A fact, and short questions about one slot each with their answers."""
     fact = sample_fact(rng, _TOPICS)
     told = [statement(fact, rng)]
-    slots = [slot for slot in ("agent", "verb", "patient", "adjective", "count", "place", "time") if getattr(fact, slot)]
-    for _ in range(2):
+    slots = [
+        slot for slot in ("agent", "verb", "patient", "adjective", "count", "place", "time") if getattr(fact, slot)
+    ]
+    for _ in range(4):
         slot = rng.choice(slots)
         right = rng.random() < 0.5
         word = getattr(fact, slot)
@@ -182,8 +184,8 @@ def _rest(fact: Fact, quantifier: str) -> str:
 
 
 _KINDS = (
-    (_meaning, 8), (_again, 20), (_follows, 10), (_asked, 10), (_checked, 18), (_quizzed, 20), (_same_question, 8),
-    (_elsewhere, 4), (_review, 8), (_reason, 3), (_later, 3),
+    (_meaning, 6), (_again, 20), (_follows, 10), (_asked, 10), (_checked, 18), (_quizzed, 20), (_same_question, 8),
+    (_elsewhere, 4), (_review, 8), (_reason, 3), (_later, 2),
 )  # fmt: skip
 
 

@@ -46,21 +46,21 @@ def sample_fact(rng: Random, topics: dict[str, tuple[str, str]]) -> Fact:
         place = w.HYPERNYM[place]
     if time in w.HYPERNYM and rng.random() < 0.15:
         time = w.HYPERNYM[time]
-    future = rng.random() < 0.12
+    future = rng.random() < 0.35
     draw = rng.random()
-    if draw < 0.22:
+    if draw < 0.15:
         other = rng.choice([name for name in w.NAMES if name != agent])
         return Fact(agent, rng.choice(w.SOCIAL), other, place=place, time=time, future=future)
     kind = rng.choice(kinds.split())
     noun = kind if rng.random() < 0.15 else rng.choice(w.NOUNS[kind])
     style = rng.random()
-    adjective = rng.choice(w.ADJECTIVES) if style < 0.5 else ""
-    count = rng.choice(w.NUMBERS) if 0.5 <= style < 0.7 else ""
-    if draw < 0.34:
+    adjective = rng.choice(w.ADJECTIVES) if style < 0.4 else ""
+    count = rng.choice(w.NUMBERS) if 0.4 <= style < 0.8 else ""
+    if draw < 0.25:
         other = rng.choice([name for name in w.NAMES if name != agent])
         return Fact(agent, rng.choice(w.TRANSFERS), noun, adjective, count, "", time, other, future=future)
     quantifier = ""
-    if draw > 0.92:
+    if draw > 0.85:
         agent, quantifier = rng.choice(w.ROLES), rng.choice(("all", "most", "some", "few"))
     verb = rng.choice(w.ACTIONS)
     if verb in w.HYPERNYM and rng.random() < 0.12:
@@ -180,7 +180,7 @@ def question(fact: Fact, asked: str, rng: Random) -> str:
     return cap(_join(first if asked != "whether" else "", do, who, verb.base, what, to, place, time)) + "?"
 
 
-def paraphrase(fact: Fact, rng: Random, p: float = 0.45) -> Fact:
+def paraphrase(fact: Fact, rng: Random, p: float = 0.3) -> Fact:
     """The same event in other words: each of verb, patient and adjective by its synonym, a transfer by its converse."""
     if fact.partner and rng.random() < p and fact.agent in w.NAMES:
         _, verb, _ = w.CONVERSE[fact.verb]

@@ -17,20 +17,20 @@ _FEWER = {"all": ("most", "some"), "most": ("some",)}
 # of negated hypotheses.
 CELLS = {
     ENTAILMENT: [
-        (0.74, False, False, ("same", "narrower")),
-        (0.12, False, True, ("opposed",)),
-        (0.14, True, True, ("same", "broader")),
+        (0.56, False, False, ("same", "same", "narrower")),
+        (0.10, False, True, ("opposed",)),
+        (0.34, True, True, ("same", "same", "broader")),
     ],
     NEUTRAL: [
-        (0.62, False, False, ("broader", "other", "other")),
-        (0.13, False, True, ("broader", "other")),
-        (0.12, True, False, ("narrower", "opposed", "other")),
-        (0.13, True, True, ("narrower", "opposed", "other")),
+        (0.40, False, False, ("broader", "other", "other", "elsewhere")),
+        (0.18, False, True, ("broader", "other", "elsewhere")),
+        (0.18, True, False, ("narrower", "opposed", "other", "elsewhere")),
+        (0.24, True, True, ("narrower", "opposed", "other", "other", "elsewhere")),
     ],
     CONTRADICTION: [
-        (0.62, False, False, ("opposed",)),
-        (0.26, False, True, ("same", "narrower")),
-        (0.12, True, False, ("same", "broader")),
+        (0.34, False, False, ("opposed",)),
+        (0.38, False, True, ("same", "same", "narrower")),
+        (0.28, True, False, ("same", "same", "broader")),
     ],
 }
 
@@ -65,14 +65,14 @@ def opposed(fact: Fact, rng: Random) -> tuple[Fact, Fact] | None:
         if (word := getattr(fact, slot)) in w.OPPOSITE and not (slot == "verb" and fact.partner)
     ]
     if fact.count:
-        options.append({"count": rng.choice([n for n in w.NUMBERS if n != fact.count])})
+        options += [{"count": rng.choice([n for n in w.NUMBERS if n != fact.count])}] * 3
     if fact.place in w.HYPERNYM:
         region = w.HYPERNYM[fact.place]
         options.append({"place": rng.choice([p for p in w.PLACES[region[3:]] if p != fact.place])})
     if fact.time in w.HYPERNYM or fact.time in w.PLAIN_TIMES:
         options.append({"time": rng.choice([t for t in w.TIMES if t != fact.time])})
     if fact.quantifier in ("all", "most", "few"):
-        options.append({"quantifier": "few" if fact.quantifier != "few" else "most"})
+        options += [{"quantifier": "few" if fact.quantifier != "few" else "most"}] * 3
     return (fact, replace(fact, **rng.choice(options))) if options else None
 
 
@@ -95,8 +95,7 @@ def other(fact: Fact, rng: Random) -> tuple[Fact, Fact]:
     if not fact.partner:
         near = (fact.verb, w.SYNONYM.get(fact.verb), w.HYPERNYM.get(fact.verb), *w.OPPOSITE.get(fact.verb, ()))
         options.append({"verb": rng.choice([v for v in (w.SOCIAL if fact.social else w.ACTIONS) if v not in near])})
-    if fact.future or rng.random() < 0.2:
-        options.append({"future": not fact.future})
+    options += [{"future": not fact.future}] * 3
     return fact, replace(fact, **rng.choice(options))
 
 
@@ -113,9 +112,9 @@ RELATIONS: dict[str, Callable[[Fact, Random], tuple[Fact, Fact] | None]] = {
 def labelled_pair(draw: Callable[[], Fact], label: int, rng: Random) -> tuple[Fact, Fact]:
     """``(premise, hypothesis)`` that stand in the NLI relation ``label``; facts are drawn until one allows it."""
     _, first, second, relations = rng.choices(CELLS[label], [cell[0] for cell in CELLS[label]])[0]
-    relation = RELATIONS[rng.choice(relations)]
+    name = rng.choice(relations)
     while True:
         fact = draw()
-        pair = None if fact.quantifier and (first or second) else relation(fact, rng)
-        if pair:
+        pair = (fact, draw()) if name == "elsewhere" else RELATIONS[name](fact, rng)
+        if pair and not ((first or second) and (pair[0].quantifier or pair[1].quantifier)):
             return replace(pair[0], negated=first), replace(pair[1], negated=second)

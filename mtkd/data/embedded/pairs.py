@@ -85,9 +85,11 @@ def ax(rng: Random, topics: dict) -> Pairs:
             yield premise, hypothesis, label
 
 
-def _near_miss(fact: Fact, rng: Random) -> Fact:
-    """A fact one word or role away from ``fact``, and not the same."""
-    name = rng.choices(("opposed", "other", "narrower", "broader"), (4, 5, 1, 1))[0]
+def _different(fact: Fact, rng: Random, topics: dict) -> Fact:
+    """A fact one word or role away from ``fact``, or, by a third, another event altogether."""
+    if rng.random() < 0.33:
+        return sample_fact(rng, topics)
+    name = rng.choices(("opposed", "other", "narrower", "broader"), (5, 5, 1, 1))[0]
     pair = RELATIONS[name](fact, rng) or other(fact, rng)
     return pair[0] if name == "broader" else pair[1]
 
@@ -96,7 +98,7 @@ def mrpc(rng: Random, topics: dict) -> Pairs:
     """Statements: 1 where the second says the same in other words, 0 where one word or role differs."""
     while True:
         fact, label = sample_fact(rng, topics), rng.randrange(2)
-        twin = paraphrase(fact if label else _near_miss(fact, rng), rng)
+        twin = paraphrase(fact if label else _different(fact, rng, topics), rng)
         yield statement(fact, rng), statement(twin, rng), flip(label, 2, rng)
 
 
@@ -114,12 +116,13 @@ def qqp(rng: Random, topics: dict) -> Pairs:
             continue
         asked = asks = rng.choice(_askable(fact))
         twin = fact
-        if not label and rng.random() < 0.2:
+        if not label and rng.random() < 0.45:
             asks = rng.choice([slot for slot in _askable(fact) if slot != asked])
         elif not label:
-            twin = _near_miss(fact, rng)
+            twin = _different(fact, rng, topics)
             # A change of the very slot that is asked for cannot be seen in the question.
-            if asked in ("agent", "place", "time", "patient") and getattr(twin, asked) != getattr(fact, asked):
+            twin = replace(twin, **({asked: getattr(fact, asked)} if asked in ("agent", "place", "time") else {}))
+            if twin == fact or twin.agent == twin.patient or (twin.partner and asked == "patient"):
                 continue
         if asked == "patient" and twin.adjective != fact.adjective:
             continue
@@ -178,7 +181,7 @@ def qnli(rng: Random, topics: dict) -> Pairs:
     """
     while True:
         fact, label = sample_fact(rng, topics), rng.randrange(2)
-        asked = rng.choice(("agent", "patient", "place", "place", "time", "time"))
+        asked = rng.choice(("agent", "place", "place", "place", "time", "time", "time"))
         if fact.quantifier or (asked == "patient" and fact.partner):
             continue
         if asked == "place":
@@ -187,14 +190,15 @@ def qnli(rng: Random, topics: dict) -> Pairs:
             fact = replace(fact, time=rng.choice(w.TIMES))
         query = fact if rng.random() < 0.5 else replace(fact, **{s: "" for s in ("place", "time") if s != asked})
         told = fact
-        if label and asked in ("place", "time") and rng.random() < 0.5:
+        if label and asked in ("place", "time") and rng.random() < 0.75:
             # Another adverbial stands where the answer should: the sentence looks complete and does not say.
             missing, given = asked, "time" if asked == "place" else "place"
             pool = w.TIMES if given == "time" else w.PLACES[rng.choice(list(w.PLACES))]
             told = replace(fact, **{missing: "", given: getattr(fact, given) or rng.choice(pool)})
         elif label:
-            told = (rng.choice((opposed, other, other))(fact, rng) or other(fact, rng))[1]
-            if getattr(told, asked) != getattr(fact, asked) or (told.place, told.time) != (fact.place, fact.time):
+            told = _different(fact, rng, topics)
+            told = replace(told, **{asked: getattr(fact, asked)})
+            if told == fact or (asked == "agent" and told.agent == told.patient):
                 continue
         if asked == "patient" and (told.adjective != fact.adjective or told.count != fact.count):
             continue
