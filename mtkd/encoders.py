@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from mtkd import tasks
 from mtkd.artifacts import Artifact, file_hash, make, write_json
@@ -15,6 +16,10 @@ from mtkd.errors import UserError
 from mtkd.study import Encoder, Study
 from mtkd.tasks import Task
 from mtkd.work import checkpoint_folder, folder, scratch_of
+
+
+logging.set_verbosity_error()  # its load report names heads and poolers that are left out on purpose
+logging.disable_progress_bar()
 
 
 def checkpoint_of(name: str, settings: Encoder) -> str | None:

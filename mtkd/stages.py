@@ -12,20 +12,18 @@ import pandas as pd
 import torch
 
 from mtkd import tasks
-from mtkd.artifacts import Artifact, fingerprint, make, write_json
+from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
 from mtkd.distillation import SoftTargets, certainty, ensemble, read_soft_targets, select
 from mtkd.encoders import encoder, examples_of
 from mtkd.models import MultiTaskModel, load_encoder
+from mtkd.plan import candidate_name, candidates
 from mtkd.prediction import predict, probabilities, score_rows
 from mtkd.study import Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything, train
 from mtkd.work import checkpoint_folder, folder, scratch_of
-
-SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
-
 
 def data(study: Study) -> Artifact:
     """00_data: the tasks' examples and Table 1 from the data themselves (`sizes.csv`)."""
@@ -35,15 +33,6 @@ def data(study: Study) -> Artifact:
 def pretrain(study: Study, name: str) -> Artifact:
     """01_pretrain: the encoder of that name, from its checkpoint or pre-trained (section 2.1)."""
     return encoder(study, name)
-
-
-def candidate_name(encoder_name: str, dropout: float) -> str:
-    return f"{encoder_name}-{dropout:g}"
-
-
-def candidates(study: Study) -> list[tuple[str, float]]:
-    """(encoder, dropout) of the single MT-DNNs (section 4.1: cased and uncased BERT, dropout 0.1, 0.2, 0.3)."""
-    return [(name, dropout) for name in study.encoders for dropout in study.candidates.dropouts]
 
 
 def mtdnn(study: Study, encoder_name: str, dropout: float, seed: int) -> Artifact:
@@ -267,13 +256,5 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
         new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
         done.append(_finetuned(
             study, folder(study, "finetune", system, f"s{seed}", task.name), task, start, shared, encoder_name=name, dropout=dropout,
-            seed=seed, system=system, fresh_head=new_head, test=seed == study.seeds[0], keep_model=False))  # fmt: skip
+            seed=seed, system=system, fresh_head=new_head, test=seed == study.seeds[0] and system in study.test_predictions, keep_model=False))  # fmt: skip
     return done
-
-
-def settings_key(study: Study, stage: str) -> str:
-    """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then."""
-    without = {"data": {"encoders", "model", "train", "finetune", "candidates", "distil", "seeds"},
-               "pretrain": {"model", "train", "finetune", "candidates", "distil", "seeds"},
-               "mtdnn": {"finetune", "distil", "seeds"}, "teacher": {"seeds"}}  # fmt: skip
-    return fingerprint(study.model_dump(exclude={"about", "threads", *without.get(stage, set())}))

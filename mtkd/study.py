@@ -141,6 +141,8 @@ class Study(Settings):
     candidates: Candidates = Candidates()
     distil: Distil = Distil()
     seeds: list[int] = Field([0], min_length=1, description="of bert, mt-dnn and mt-dnn-kd")
+    test_predictions: list[Literal["bert", "mt-dnn", "mt-dnn-kd"]] = Field(
+        ["bert", "mt-dnn", "mt-dnn-kd"], description="systems whose fine-tuned models (first seed) predict the test sets")
     threads: int = Field(1, ge=1, description="processor threads a run")
 
     @model_validator(mode="after")
@@ -192,13 +194,16 @@ def _with(settings: dict, key: str, text: str) -> None:
     settings[last] = yaml.safe_load(text)
 
 
-def load(study: "str | Path | Study", overrides: list[str] = ()) -> Study:
-    """Reads a study by its name in `studies/`, or by its file; `overrides` are `field.of.a.field=value`.
+def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
+    """Reads a study by its name in `studies/`, or by its file; `overrides` are `field.of.a.field=value`, or one text of them
+    parted by semicolons.
 
     An unknown key or a bad value is a `UserError` that names the field, the value and what is allowed.
     """
     if isinstance(study, Study):
         return study
+    if isinstance(overrides, str):
+        overrides = [text.strip() for text in overrides.split(";") if text.strip()]
     path = Path(study)
     if path.suffix not in (".yaml", ".yml"):
         path = studies_folder() / f"{study}.yaml"

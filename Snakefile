@@ -1,0 +1,101 @@
+"""The order of the stages: one rule a notebook. Run it by `mtkd run STUDY`, or by snakemake --config study=quick -c 2."""
+
+from mtkd import plan, study as studies, work
+
+OVERRIDES = config.get("overrides", "")
+STUDY = studies.load(config["study"], OVERRIDES)
+REPORTS = str(work.reports(STUDY))
+NAMES = {notebook: [job.run for job in plan.jobs(STUDY) if job.notebook == notebook]
+         for notebook in dict.fromkeys(job.notebook for job in plan.jobs(STUDY))}
+
+
+def done(notebook, runs=None):
+    """Executed notebooks of a stage: all of its runs, or some."""
+    wanted = NAMES[notebook] if runs is None else runs
+    return [f"{REPORTS}/notebooks/{notebook}{'.' + run if run else ''}.ipynb" for run in wanted]
+
+
+def command(notebook, *parameters):
+    """A notebook's run with the study and the rule's wildcards as parameters."""
+    chosen = " ".join(f"-p {key}={{wildcards.{key}}}" for key in parameters)
+    return (f"mtkd notebook {notebook} {{output}} --log {{log}} -p study='{config['study']}' "
+            f"-p overrides='{OVERRIDES}' {chosen} 2> {{log}}.err")
+
+
+def key(notebook):
+    """A stage runs again when a setting changes that it depends on."""
+    return plan.settings_key(STUDY, notebook)
+
+
+candidate_runs = [f"{plan.candidate_name(*found)}-s{STUDY.candidates.seed}" for found in plan.candidates(STUDY)]
+baseline = plan.candidate_name(STUDY.student_encoder, STUDY.model.encoder_dropout)
+before = {
+    "bert": lambda seed: done("01_pretrain", [STUDY.student_encoder]),
+    "mt-dnn": lambda seed: done("02_mtdnn", [f"{baseline}-s{seed}"]),
+    "mt-dnn-kd": lambda seed: done("04_student", [f"s{seed}"]),
+}
+
+
+wildcard_constraints:
+    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9]+", system="[a-z-]+"
+
+
+rule all:
+    input: f"{REPORTS}/index.html"
+
+rule data:
+    output: f"{REPORTS}/notebooks/00_data.ipynb"
+    log: f"{REPORTS}/logs/00_data.log"
+    params: settings=key("00_data")
+    shell: command("00_data")
+
+rule pretrain:
+    input: done("00_data")
+    output: REPORTS + "/notebooks/01_pretrain.{encoder}.ipynb"
+    log: REPORTS + "/logs/01_pretrain.{encoder}.log"
+    params: settings=key("01_pretrain")
+    shell: command("01_pretrain", "encoder")
+
+rule mtdnn:
+    input: lambda wildcards: done("01_pretrain", [wildcards.encoder])
+    output: REPORTS + "/notebooks/02_mtdnn.{encoder}-{dropout}-s{seed}.ipynb"
+    log: REPORTS + "/logs/02_mtdnn.{encoder}-{dropout}-s{seed}.log"
+    params: settings=key("02_mtdnn")
+    shell: command("02_mtdnn", "encoder", "dropout", "seed")
+
+rule teacher:
+    input: done("02_mtdnn", candidate_runs)
+    output: REPORTS + "/notebooks/03_teacher.{task}.ipynb"
+    log: REPORTS + "/logs/03_teacher.{task}.log"
+    params: settings=key("03_teacher")
+    # Teachers before the ensembles that are only scored: the student waits for them.
+    priority: 2
+    shell: command("03_teacher", "task")
+
+rule student:
+    input: done("03_teacher", STUDY.distil.teachers)
+    output: REPORTS + "/notebooks/04_student.s{seed}.ipynb"
+    log: REPORTS + "/logs/04_student.s{seed}.log"
+    params: settings=key("04_student")
+    priority: 3
+    shell: command("04_student", "seed")
+
+rule finetune:
+    input: lambda wildcards: before[wildcards.system](wildcards.seed)
+    output: REPORTS + "/notebooks/05_finetune.{system}-s{seed}.ipynb"
+    log: REPORTS + "/logs/05_finetune.{system}-s{seed}.log"
+    params: settings=key("05_finetune")
+    shell: command("05_finetune", "system", "seed")
+
+rule report:
+    input: done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune")
+    output: f"{REPORTS}/notebooks/07_report.ipynb"
+    log: f"{REPORTS}/logs/07_report.log"
+    params: settings=key("07_report")
+    shell: command("07_report")
+
+rule pages:
+    input: [path for notebook in NAMES for path in done(notebook)]
+    output: f"{REPORTS}/index.html"
+    log: f"{REPORTS}/logs/pages.log"
+    shell: f"mtkd pages {config['study']} 2> {{log}}.err"

@@ -1,0 +1,70 @@
+"""The command line: `mtkd run STUDY`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtkd import study as studies
+from mtkd.errors import UserError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="Multi-task knowledge distillation that anyone can rerun.")  # fmt: skip
+
+StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
+Overrides = Annotated[list[str], typer.Option("--set", help="Another value for a field, such as train.epochs=2.")]
+
+
+@app.command()
+def run(study: StudyName, cores: Annotated[int, typer.Option("-c", "--cores", min=1, help="Runs side by side.")] = 2,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs with their steps; compute nothing.")] = False,
+        overrides: Overrides = []) -> None:  # noqa: B006  # fmt: skip
+    """Runs every stage of a study that is not done yet, and writes its report."""
+    from mtkd import workflow
+
+    found = studies.load(study, overrides)
+    if dry_run:
+        typer.echo(workflow.listing(found))
+    else:
+        workflow.run(study, found, cores, overrides)
+
+
+@app.command()
+def notebook(name: Annotated[str, typer.Argument(help="A notebook of notebooks/, such as 02_mtdnn.")],
+             output: Annotated[Path, typer.Argument(help="Where the executed notebook goes.")],
+             log: Annotated[Path, typer.Option(help="Where progress goes.")] = Path("notebook.log"),
+             parameters: Annotated[list[str], typer.Option("-p", help="A parameter: name=value.")] = []) -> None:  # noqa: B006  # fmt: skip
+    """Runs one notebook with parameters, as the workflow does."""
+    from mtkd import notebooks
+
+    notebooks.run(name, output, dict(_parameter(text) for text in parameters), log)
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"-p {text}: write a parameter as name=value.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+@app.command()
+def pages(study: StudyName) -> None:
+    """Turns a study's executed notebooks into HTML pages (the last step of `mtkd run`)."""
+    from mtkd import work
+    from mtkd.report import pages as html
+
+    html.all_pages(work.reports(studies.load(study)))
+
+
+def main() -> None:
+    """Runs the command line; what a user can mend ends with one line and status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"mtkd: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,90 @@
+"""The jobs of a study, one a notebook run, before anything is computed: for the workflow and for estimates."""
+
+import math
+import os
+from dataclasses import dataclass
+
+from mtkd import tasks
+from mtkd.artifacts import fingerprint
+from mtkd.study import Study, Train
+
+SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a notebook: its name (`02_mtdnn.uncased-0.1-s0`), parameters, and updates of weights it needs."""
+
+    notebook: str
+    run: str
+    parameters: dict
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.notebook}.{self.run}" if self.run else self.notebook
+
+
+def candidate_name(encoder: str, dropout: float) -> str:
+    return f"{encoder}-{dropout:g}"
+
+
+def candidates(study: Study) -> list[tuple[str, float]]:
+    """(encoder, dropout) of the single MT-DNNs (section 4.1: cased and uncased BERT, dropout 0.1, 0.2, 0.3)."""
+    return [(encoder, dropout) for encoder in study.encoders for dropout in study.candidates.dropouts]
+
+
+def mtdnn_runs(study: Study) -> list[tuple[str, float, int]]:
+    """(encoder, dropout, seed) of every vanilla MT-DNN: the candidates, and the baseline's seeds."""
+    wanted = [(*candidate, study.candidates.seed) for candidate in candidates(study)]
+    wanted += [(study.student_encoder, study.model.encoder_dropout, seed) for seed in study.seeds]
+    return list(dict.fromkeys(wanted))
+
+
+def jobs(study: Study) -> list[Job]:
+    """Every job, in an order that the stages allow."""
+    multitask, single = _steps(study, study.multitask, study.train), _steps(study, study.trainable, study.finetuning)
+    members = {name: study.candidates.keep * _steps(study, [name], study.finetuning) for name in study.multitask}
+    return [
+        Job("00_data", "", {}, 0),
+        *(Job("01_pretrain", name, {"encoder": name}, _pretrain_steps(study, name)) for name in study.encoders),
+        *(Job("02_mtdnn", f"{candidate_name(name, dropout)}-s{seed}", {"encoder": name, "dropout": dropout, "seed": seed}, multitask)
+          for name, dropout, seed in mtdnn_runs(study)),
+        *(Job("03_teacher", name, {"task": name}, members[name]) for name in study.multitask),
+        *(Job("04_student", f"s{seed}", {"seed": seed}, multitask) for seed in study.seeds),
+        *(Job("05_finetune", f"{system}-s{seed}", {"system": system, "seed": seed}, single)
+          for system in SYSTEMS for seed in study.seeds),
+        Job("07_report", "", {}, 0),
+    ]  # fmt: skip
+
+
+def _examples(study: Study, name: str) -> int:
+    full = tasks.get(name).examples
+    if study.data.source == "embedded":
+        from mtkd.data.embedded import LAYOUT
+
+        full = round(LAYOUT[name][2]["train"] * study.data.scale)
+    return min(full, study.data.max_train or full)
+
+
+def _steps(study: Study, names: list[str], settings: Train) -> int:
+    """Updates of weights of one training over these tasks; from the full release's sizes where no data are at hand."""
+    return settings.epochs * sum(math.ceil(_examples(study, name) / settings.batch_size) for name in names)
+
+
+def _pretrain_steps(study: Study, name: str) -> int:
+    settings = study.encoders[name]
+    if settings.checkpoint or os.environ.get(f"MTKD_ENCODER_{name.upper()}"):
+        return 0
+    return math.ceil(settings.pretrain.tokens / (settings.pretrain.window * settings.pretrain.batch_size))
+
+
+def settings_key(study: Study, notebook: str) -> str:
+    """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then."""
+    without = {"00_data": {"encoders", "student_encoder", "model", "train", "finetune", "candidates", "distil", "seeds", "test_predictions"},
+               "01_pretrain": {"student_encoder", "model", "train", "finetune", "candidates", "distil", "seeds", "test_predictions"},
+               "02_mtdnn": {"student_encoder", "finetune", "distil", "seeds", "test_predictions"},
+               "03_teacher": {"student_encoder", "seeds", "test_predictions"},
+               "04_student": {"seeds", "test_predictions"}}  # fmt: skip
+    places = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
+    return fingerprint([study.model_dump(exclude={"about", "threads", *without.get(notebook, set())}), places])

@@ -1,0 +1,88 @@
+"""07_report: what all stages of a study found, in one tidy table and a page."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mtkd import stages, tasks, work
+from mtkd.artifacts import Artifact, provenance
+from mtkd.encoders import encoder, examples_of
+from mtkd.plan import SYSTEMS, mtdnn_runs
+from mtkd.report.pages import write_report
+from mtkd.study import Study
+
+COLUMNS = ["study", "system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report shows; `write_report` says what the tables hold."""
+
+    folder: Path
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    soft: pd.DataFrame
+    selection: pd.DataFrame
+    sizes: pd.DataFrame
+    run: dict
+
+
+def report(study: Study) -> Report:
+    """Collects every stage's output (making what is missing) and writes reports/<study>/: results.csv, run.json, tables, figures."""
+    name, dropout = study.student_encoder, study.model.encoder_dropout
+    mtdnns = {found: stages.mtdnn(study, *found) for found in mtdnn_runs(study)}
+    teachers = {task: stages.teacher(study, task) for task in study.multitask}
+    students = {seed: stages.student(study, seed) for seed in study.seeds}
+    tuned = {(system, seed): stages.finetune(study, system, seed) for system in SYSTEMS for seed in study.seeds}
+    baselines = {seed: mtdnns[name, dropout, seed] for seed in study.seeds}
+    scored = [*baselines.values(), *students.values(), *(found for part in tuned.values() for found in part), *teachers.values()]
+    results = pd.concat([found.frame("scores.csv") for found in scored], ignore_index=True).assign(study=study.name)[COLUMNS]
+    curves = [_curve(found, f"{run[0]}-{run[1]:g}-s{run[2]}", "mt-dnn" if found in baselines.values() else "candidate", run[2])
+              for run, found in mtdnns.items()]  # fmt: skip
+    curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
+    everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *scored]
+    found = Report(
+        folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
+        soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
+        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything),
+    )  # fmt: skip
+    write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
+                 sizes=found.sizes, run=found.run)  # fmt: skip
+    return found
+
+
+def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:
+    return found.frame("curve.csv").assign(run=run, system=system, seed=seed)
+
+
+def sizes(study: Study) -> pd.DataFrame:
+    """Table 1 from the data, with the mean word pieces an example under the student's tokenizer."""
+    table = stages.data(study).frame("sizes.csv")
+
+    def pieces(row) -> float:
+        found = None if row.missing else examples_of(study, study.student_encoder, tasks.get(row.task), row.split)
+        return np.nan if found is None else round(float(found.lengths.mean()), 1)
+
+    return table.assign(pieces=[pieces(row) for row in table.itertuples()])
+
+
+def _run(study: Study, artifacts: list[Artifact]) -> dict:
+    """run.json: what made the results."""
+    seconds: dict[str, float] = {}
+    notes: list[str] = []
+    for found in {found.path: found for found in artifacts}.values():
+        stage = found.path.relative_to(work.folder(study, "")).parts[0]
+        seconds[stage] = seconds.get(stage, 0) + found.seconds
+        if "notes.json" in found.record["files"]:
+            notes += found.json("notes.json")
+    origins = {name: encoder(study, name).json("origin.json") | {"fingerprint": encoder(study, name).fingerprint} for name in study.encoders}
+    for origin in origins.values():
+        origin.pop("loss", None)
+    return {
+        **provenance(), "made": datetime.now(UTC).strftime("%Y-%m-%d"), "study": study.model_dump(),
+        "data": stages.data(study).fingerprint, "encoders": origins,
+        "seconds": {stage: round(value, 1) for stage, value in seconds.items()}, "notes": sorted(set(notes)),
+    }  # fmt: skip

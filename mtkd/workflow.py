@@ -1,0 +1,94 @@
+"""A whole study: Snakemake in a process of its own, with a progress bar over the updates that are left."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from mtkd import plan, work
+from mtkd.errors import UserError
+from mtkd.notebooks import MARK
+from mtkd.study import Study
+
+SNAKEFILE = Path(__file__).resolve().parent.parent / "Snakefile"
+
+
+def listing(study: Study) -> str:
+    """The jobs of a study with their updates of weights, and the sum."""
+    rows = plan.jobs(study)
+    width = max(len(job.name) for job in rows)
+    lines = [f"{job.name:<{width}}  {job.steps:>10,} steps" for job in rows]
+    total = sum(job.steps for job in rows)
+    return "\n".join([*lines, f"{len(rows)} jobs, {total:,} steps of {study.train.batch_size} examples (estimated from the full data sets "
+                              "where the study sets no limit)"])  # fmt: skip
+
+
+def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
+    """Runs the stages that are not done, `cores` side by side, then prints the table and the report's path.
+
+    A second run of the same study waits for the first. Raises `UserError` with a failed stage's own words; stages that
+    were finished are kept.
+    """
+    if not SNAKEFILE.is_file():
+        raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
+    reports, started = work.reports(study), time.time()
+    logs = reports / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work.folder(study, ".lock"))
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another run of study {study.name} is under way ({lock.lock_file}); waiting for it.", file=sys.stderr)
+        lock.acquire()
+    with lock:
+        code = _snakemake(name, study, cores, overrides, logs, started)
+    if code:
+        raise UserError(_told(logs, started))
+    print((reports / "tables" / "table3.md").read_text(encoding="utf-8"))
+    print(f"Report: {reports / 'index.html'}")
+
+
+def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: Path, started: float) -> int:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", str(cores), "--nolock", "--rerun-incomplete",
+               "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
+    # One thread a run: two runs side by side are faster than one with two threads.
+    environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
+                                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
+    with (logs / "snakemake.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            _watch(process, study, started)
+        except KeyboardInterrupt:
+            process.wait()
+            raise UserError("Stopped; run the same command again to go on from here.") from None
+    return process.returncode
+
+
+def _watch(process: subprocess.Popen, study: Study, started: float) -> None:
+    """A bar over all jobs, each as long as its steps and a start's worth more; jobs that were done before count at once."""
+    start_up = 30  # steps' worth of starting a notebook
+    folder = work.reports(study) / "notebooks"
+    left = {job.name: job.steps + start_up for job in plan.jobs(study)}
+    with tqdm(total=sum(left.values()), desc=f"study {study.name}", unit=" steps", unit_scale=True, mininterval=2) as bar:
+        while True:
+            ended = process.poll() is not None
+            for name in [name for name in left if (path := folder / f"{name}.ipynb").exists() and (ended or path.stat().st_mtime > started)]:
+                bar.update(left.pop(name))
+                bar.set_postfix_str(name)
+            if ended:
+                return
+            time.sleep(0.2)
+
+
+def _told(logs: Path, started: float) -> str:
+    """What the first failed stage said."""
+    for log in sorted((path for path in logs.glob("*.err") if path.stat().st_mtime > started), key=lambda path: path.stat().st_mtime):
+        for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
+            if line.startswith(MARK):
+                return f"{log.name.removesuffix('.log.err')} failed: {line.removeprefix(MARK)}"
+    return f"the study failed; the log is {logs / 'snakemake.log'}; run the same command again to go on from what is finished."
