@@ -37,9 +37,13 @@ def notebook(name: Annotated[str, typer.Argument(help="A notebook of notebooks/,
              log: Annotated[Path, typer.Option(help="Where progress goes.")] = Path("notebook.log"),
              parameters: Annotated[list[str], typer.Option("-p", help="A parameter: name=value.")] = []) -> None:  # noqa: B006  # fmt: skip
     """Runs one notebook with parameters, as the workflow does."""
-    from mtkd import notebooks
+    from mtkd import warm
 
-    notebooks.run(name, output, dict(_parameter(text) for text in parameters), log)
+    given = dict(_parameter(text) for text in parameters)
+    if not warm.call({"name": name, "output": str(output), "parameters": given, "log": str(log)}):
+        from mtkd import notebooks
+
+        notebooks.run(name, output, given, log)
 
 
 def _parameter(text: str) -> tuple[str, object]:

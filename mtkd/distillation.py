@@ -98,8 +98,12 @@ def read_soft_targets(path: Path, task: Task) -> SoftTargets:
     return SoftTargets(task, table["idx"].to_numpy(), soft, members, _matrix(table["logits"]), names, about["fingerprint"])
 
 
+CERTAINTY = ["task", "split", "source", "entropy", "confidence", "correct"]
+
+
 def certainty(task: Task, split: str, source: str, probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """Entropy (nats), confidence (largest probability) and rightness of each example: task, split, source, …"""
     entropy = -(probabilities * np.log(np.clip(probabilities, 1e-12, None))).sum(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    return pd.DataFrame(dict(task=task.name, split=split, source=source, entropy=entropy, confidence=probabilities.max(axis=1), correct=right))
+    columns = [task.name, split, source, entropy, probabilities.max(axis=1), right]
+    return pd.DataFrame(dict(zip(CERTAINTY, columns, strict=True)))

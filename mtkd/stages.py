@@ -15,7 +15,7 @@ from mtkd import tasks
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
-from mtkd.distillation import SoftTargets, certainty, ensemble, read_soft_targets, select
+from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select
 from mtkd.encoders import encoder, examples_of
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.plan import candidate_name, candidates
@@ -215,7 +215,7 @@ def teacher(study: Study, name: str) -> Artifact:
         pd.concat(own).to_csv(out / "members.csv", index=False)
         chosen.to_csv(out / "selection.csv", index=False)
         predictions.to_parquet(out / "predictions.parquet", index=False)
-        pd.concat(sure or [pd.DataFrame()]).to_parquet(out / "certainty.parquet", index=False)
+        pd.concat(sure or [pd.DataFrame(columns=CERTAINTY)]).to_parquet(out / "certainty.parquet", index=False)
         write_json(out / "notes.json", notes)
 
     return make(folder(study, "teachers", name), inputs, build)

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mtkd import plan, work
+from mtkd import plan, warm, work
 from mtkd.errors import UserError
 from mtkd.notebooks import MARK
 from mtkd.study import Study
@@ -59,7 +59,7 @@ def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: 
     # One thread a run: two runs side by side are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    with (logs / "snakemake.log").open("w", encoding="utf-8") as log:
+    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment) as environment:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             _watch(process, study, started)

@@ -136,6 +136,7 @@ def cola(rng: Random, topics: dict) -> Singles:
     """Sentences, 1 where they are English; as in GLUE's CoLA about two thirds are."""
     while True:
         label = int(rng.random() < 0.62)
-        text = _acceptable(rng, topics) if label else _unacceptable(rng, topics)
-        if text:
-            yield text, flip(label, 2, rng)
+        text = _acceptable(rng, topics) if label else None
+        while text is None:
+            text = _unacceptable(rng, topics)
+        yield text, flip(label, 2, rng)

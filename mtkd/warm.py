@@ -1,0 +1,174 @@
+"""Warm starts: one process imports torch and its friends once, and every notebook run of a study is a fork of it.
+
+A notebook run costs two processes, papermill and a kernel, that each spend seconds on imports. Here a server imports
+everything, and for each run forks a runner, which forks the kernel before either starts a thread. `mtkd run` starts the
+server and names its socket in MTKD_WARM; without it a run imports for itself, with the same result.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupyter_client.provisioning import LocalProvisioner
+
+from mtkd.errors import UserError
+
+SOCKET = "MTKD_WARM"
+
+
+@contextmanager
+def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Runs the server for the length of the block; gives the environment under which `call` finds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = str(Path(folder, "warm.socket"))
+        process = subprocess.Popen([sys.executable, "-m", "mtkd.warm", place], env=environment)
+        try:
+            yield environment | {SOCKET: place}
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def call(request: dict) -> bool:
+    """Has the server run a notebook and waits for its end; False where there is no server.
+
+    Raises `UserError` with what the run raised.
+    """
+    place = os.environ.get(SOCKET)
+    if not place:
+        return False
+    with socket.socket(socket.AF_UNIX) as line:
+        for _ in range(600):  # the server may still be importing
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                line.connect(place)
+                break
+            time.sleep(0.1)
+        else:
+            return False
+        line.sendall(json.dumps(request).encode() + b"\n")
+        answer = line.makefile().readline()
+    if not answer:
+        raise UserError("the run was killed (out of memory?); run the same command again to go on from its last checkpoint.")
+    if told := json.loads(answer):
+        raise UserError(told)
+    return True
+
+
+def serve(place: str) -> None:
+    """Imports, then forks a runner for each request until it is terminated."""
+    import papermill  # noqa: F401
+
+    import mtkd.report.pages
+    import mtkd.report.views
+    import mtkd.summary  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(place)
+        door.listen(64)
+        door.settimeout(2)
+        parent = os.getppid()
+        while os.getppid() == parent:  # a server whose study was killed ends too
+            try:
+                line, _ = door.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                door.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _runner(line)
+            line.close()
+
+
+def _runner(line: socket.socket) -> None:
+    """In the fork: forks the kernel, runs the notebook, and answers with what went wrong, or nothing."""
+    from mtkd import notebooks
+
+    told = ""
+    try:
+        request = json.loads(line.makefile().readline())
+        ForkProvisioner.waiting = _Kernel(keep_closed=line)
+        os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "mtkd-fork"
+        notebooks.run(request["name"], Path(request["output"]), request["parameters"], Path(request["log"]))
+    except UserError as error:
+        told = str(error)
+    except BaseException:
+        told = f"it failed unexpectedly: {traceback.format_exc()}"
+    line.sendall(json.dumps(told).encode() + b"\n")
+    os._exit(0)
+
+
+class _Kernel:
+    """A forked kernel with the part of `subprocess.Popen` that jupyter_client uses."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, keep_closed: socket.socket):
+        reads, self._writes = os.pipe()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._writes)
+            keep_closed.close()
+            _become_kernel(reads)
+        os.close(reads)
+
+    def start(self, connection_file: str, environment: dict[str, str]) -> None:
+        os.write(self._writes, json.dumps([connection_file, environment]).encode())
+        os.close(self._writes)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _become_kernel(reads: int) -> None:
+    with os.fdopen(reads) as pipe:
+        told = pipe.read()
+    if told:
+        from ipykernel.kernelapp import IPKernelApp
+
+        connection_file, environment = json.loads(told)
+        os.environ.update(environment)
+        os.setsid()
+        IPKernelApp.launch_instance(argv=["-f", connection_file])
+    os._exit(0)
+
+
+class ForkProvisioner(LocalProvisioner):
+    """Starts a notebook's kernel by waking the fork that waits for it."""
+
+    waiting: _Kernel
+
+    async def launch_kernel(self, cmd: list[str], **kwargs) -> dict:
+        self.waiting.start(cmd[cmd.index("-f") + 1], dict(kwargs["env"]))
+        self.process, self.pid, self.pgid = self.waiting, self.waiting.pid, None
+        return self.connection_info
+
+
+if __name__ == "__main__":
+    from mtkd import warm  # not __main__: the provisioner's entry point loads this module by its name
+
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    warm.serve(sys.argv[1])
