@@ -99,7 +99,9 @@ def mrpc(rng: Random, topics: dict) -> Pairs:
     while True:
         fact, label = sample_fact(rng, topics), rng.randrange(2)
         twin = paraphrase(fact if label else _different(fact, rng, topics), rng)
-        yield statement(fact, rng), statement(twin, rng), flip(label, 2, rng)
+        first, second = statement(fact, rng), statement(twin, rng)
+        if first != second:
+            yield first, second, flip(label, 2, rng)
 
 
 def _askable(fact: Fact) -> list[str]:
@@ -127,7 +129,7 @@ def qqp(rng: Random, topics: dict) -> Pairs:
         if asked == "patient" and twin.adjective != fact.adjective:
             continue
         first, second = question(fact, asked, rng), question(paraphrase(twin, rng), asks, rng)
-        if label or first != second:
+        if first != second or (label and rng.random() < 0.5):
             yield first, second, flip(label, 2, rng)
 
 
