@@ -1,6 +1,6 @@
 """Plain text of the suite's language, for masked-LM pre-training.
 
-Most paragraphs hold two or three sentences that bear on each other, so that a hidden word in one is found by looking
+Most paragraphs hold several sentences that bear on each other, so that a hidden word in one is found by looking
 at the other: that is how a small encoder comes by the habit of aligning two sentences. Nothing here names a task's
 label.
 """
@@ -190,7 +190,7 @@ _KINDS = (
 
 
 def text(seed: int = 0, sentences: int = 60_000) -> Iterator[str]:
-    """Paragraphs of one to three sentences, ``sentences`` sentences in all; the same for the same seed on every
+    """Paragraphs of one to nine sentences, ``sentences`` sentences in all; the same for the same seed on every
     machine.
     """
     rng = Random(f"{seed}/text")
