@@ -5,7 +5,7 @@ MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup study test bench lab clean
+.PHONY: setup study test lab clean
 
 setup: .venv/.ready
 

@@ -108,7 +108,7 @@ def pretrain(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = train_tokenizer(texts(), cased=settings.cased, vocabulary=settings.vocabulary)
-    stream = _tokenise(texts, tokenizer, settings.tokens)
+    stream, lines = _tokenise(texts, tokenizer, settings.tokens)
     phases = _phases(settings)
     total = sum(phase["steps"] for phase in phases)
     longest = max(phase["window"] for phase in phases)
@@ -141,9 +141,9 @@ def pretrain(
     bar = tqdm(total=total, initial=position["step"], desc="pre-training", unit="step", disable=not progress)
     for step in range(position["step"], total):
         _set_attention(model, "eager" if step < guided_steps else "sdpa")
-        rows, window = _rows(stream, phases, step, seed)
+        rows, window = _rows(stream, phases, step, seed, lines if settings.rows == "lines" else None)
         masked = mask_windows(rows, window, tokenizer, settings.mask_probability)
-        batch = Windows(*(tensor.to(device) for tensor in masked))
+        batch = Windows(*(tensor if tensor is None else tensor.to(device) for tensor in masked))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             guide = settings.guide_weight * (1 - step / guided_steps) if step < guided_steps else 0.0
             loss, guidance = _losses(model, batch, guided=guide > 0)
@@ -215,38 +215,56 @@ class Windows(NamedTuple):
     inputs: Tensor  # ids, b x n
     segments: Tensor  # 0 or 1, b x n
     places: Tensor  # of the masked tokens, b x k
-    targets: Tensor  # their true ids, b x k
+    targets: Tensor  # their true ids, b x k; -100 where a short line has fewer masked tokens
+    mask: Tensor | None  # 1 for a token, 0 for padding, b x n; None where every window is full
 
 
 def mask_windows(rows: Tensor, window: int, tokenizer: BertTokenizerFast, probability: float) -> Windows:
-    """Rows of running text (b x (window - 2) ids) as [CLS] A [SEP] or [CLS] A [SEP] B [SEP], masked 80/10/10.
+    """Rows of text (b x (window - 2) ids, padded) as [CLS] A [SEP] or [CLS] A [SEP] B [SEP], masked 80/10/10.
 
-    The first half of the rows (their order is random) become pairs, cut somewhere in their middle half and one token
-    shorter. Every window has the same number of masked tokens, never a special one. Draws from torch's CPU generator.
+    The first half of the rows (their order is random) become pairs and one token shorter: a full row is cut somewhere
+    in its middle half, a line that ends before its row is cut behind a sentence's end, where it has one inside. As many
+    tokens of a window are masked as its share, never a special one. Draws from torch's CPU generator.
     """
     count, content = rows.shape
-    cut = torch.full((count, 1), content)
-    pairs = round(PAIR_SHARE * count)
-    cut[:pairs] = torch.randint(content // 4, content - content // 4, (pairs, 1))
+    lengths = (rows != tokenizer.pad_token_id).sum(1, keepdim=True)
+    cut = _cuts(rows, lengths, tokenizer)
+    cut[round(PAIR_SHARE * count) :] = content
     at = torch.arange(window).expand(count, window)
     segments = (at > cut + 1).long()
-    ids = rows.gather(1, (at - 1 - segments).clamp(0, content - 1))
-    special = (at == 0) | (at == cut + 1) | (at == window - 1)
-    ids = torch.where(special, tokenizer.sep_token_id, ids)
+    ids = F.pad(rows, (0, 1), value=tokenizer.pad_token_id).gather(1, (at - 1 - segments).clamp(0, content))
+    end = (lengths + 1 + (cut < content)).clamp(max=window - 1)
+    special = (at == 0) | (at == cut + 1) | (at >= end)
+    ids = torch.where((at == cut + 1) | (at == end), tokenizer.sep_token_id, ids).masked_fill(at > end, tokenizer.pad_token_id)
     ids[:, 0] = tokenizer.cls_token_id
 
     masked = max(1, round(probability * content))
+    wanted = (probability * lengths).round().clamp(1, masked)
     places = torch.rand(count, window).masked_fill(special, -1).topk(masked).indices
     targets = ids.gather(1, places)
     draw = torch.rand(count, masked)
     other = torch.randint(len(SPECIAL_TOKENS), len(tokenizer), (count, masked))
     shown = torch.where(draw < 0.8, tokenizer.mask_token_id, torch.where(draw < 0.9, other, targets))
-    return Windows(ids.scatter(1, places, shown), segments, places, targets)
+    beyond = torch.arange(masked).expand(count, masked) >= wanted
+    shown = torch.where(beyond, targets, shown)
+    full = bool((lengths == content).all())
+    return Windows(ids.scatter(1, places, shown), segments * (at <= end), places, targets.masked_fill(beyond, -100),
+                   None if full else (at <= end).long())  # fmt: skip
+
+
+def _cuts(rows: Tensor, lengths: Tensor, tokenizer: BertTokenizerFast) -> Tensor:
+    """Where each row parts in two (b x 1, tokens of A); the row's width where it cannot."""
+    count, content = rows.shape
+    anywhere = torch.randint(content // 4, content - content // 4, (count, 1))
+    stops = torch.tensor(tokenizer.convert_tokens_to_ids([".", "?", "!"]))
+    inside = torch.isin(rows, stops) & (torch.arange(content).expand(count, content) < lengths - 1)
+    chosen = torch.rand(count, content).masked_fill(~inside, -1).argmax(1, keepdim=True) + 1
+    return torch.where(lengths == content, anywhere, torch.where(inside.any(1, keepdim=True), chosen, content))
 
 
 def _losses(model: BertForMaskedLM, batch: Windows, *, guided: bool) -> tuple[Tensor, Tensor | float]:
     """Mean masked-LM loss in nats and, when `guided`, the guidance of the attention."""
-    output = model.bert(batch.inputs, token_type_ids=batch.segments, output_attentions=guided)
+    output = model.bert(batch.inputs, attention_mask=batch.mask, token_type_ids=batch.segments, output_attentions=guided)
     hidden = output.last_hidden_state
     # Only the masked places go through the head, the dearest part of a small model: b x k x d.
     hidden = hidden.gather(1, batch.places.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
@@ -281,15 +299,26 @@ def _phases(settings) -> list[dict]:
     return phases
 
 
-def _rows(stream: np.ndarray, phases: list[dict], step: int, seed: int) -> tuple[Tensor, int]:
-    """The running text of a step's windows (b x (n - 2) ids) and n. Depends on its arguments alone, so it resumes."""
+def _rows(stream: np.ndarray, phases: list[dict], step: int, seed: int, lines: np.ndarray | None = None) -> tuple[Tensor, int]:
+    """The text of a step's windows (b x (n - 2) ids) and n: running text, or a line each with 0 ([PAD]) behind it.
+
+    `lines` holds where the lines begin. Depends on its arguments alone, so it resumes.
+    """
     for phase in phases:
         if step < phase["steps"]:
             break
         step -= phase["steps"]
     content = phase["window"] - 2
-    windows = len(stream) // content - 1  # one less than fit, for the epoch's random offset
     first = step * phase["batch"]
+    if lines is not None:
+        count = len(lines) - 1
+        chosen = [_order(seed, 1, w // count, count)[w % count] for w in range(first, first + phase["batch"])]
+        rows = np.zeros((len(chosen), content), dtype=np.int64)
+        for row, line in zip(rows, chosen, strict=True):
+            found = stream[lines[line] : min(lines[line + 1], lines[line] + content)]
+            row[: len(found)] = found
+        return torch.from_numpy(rows), phase["window"]
+    windows = len(stream) // content - 1  # one less than fit, for the epoch's random offset
     starts = [_order(seed, content, w // windows, windows)[w % windows] for w in range(first, first + phase["batch"])]
     return torch.from_numpy(stream[np.array(starts)[:, None] + np.arange(content)]).long(), phase["window"]
 
@@ -301,22 +330,25 @@ def _order(seed: int, content: int, epoch: int, windows: int) -> np.ndarray:
     return generator.integers(content) + content * generator.permutation(windows)
 
 
-def _tokenise(texts: Callable[[], Iterable[str]], tokenizer: BertTokenizerFast, tokens: int) -> np.ndarray:
-    """An even part of the lines, enough for `tokens` tokens if there are as many, as one array of ids."""
+def _tokenise(texts: Callable[[], Iterable[str]], tokenizer: BertTokenizerFast, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """An even part of the lines, enough for `tokens` tokens if there are as many, as one array of ids, and where each line begins."""
     sample = list(_first_characters(texts(), 1_000_000))
-    ids = _encode(sample, tokenizer)
+    ids, _ = _encode(sample, tokenizer)
     needed = 1.05 * tokens * sum(map(len, sample)) / max(1, len(ids))  # characters; the sample's density is a guess
     share = min(1.0, needed / max(1, sum(map(len, texts()))))
     chosen = (line for i, line in enumerate(texts()) if int((i + 1) * share) > int(i * share))
-    parts = []
+    parts, sizes = [], [np.zeros(1, np.int64)]
     while lines := list(itertools.islice(chosen, 1000)):
-        parts.append(_encode(lines, tokenizer))
-    return np.concatenate(parts)
+        part, size = _encode(lines, tokenizer)
+        parts.append(part)
+        sizes.append(size)
+    return np.concatenate(parts), np.concatenate(sizes).cumsum()
 
 
-def _encode(lines: list[str], tokenizer: BertTokenizerFast) -> np.ndarray:
+def _encode(lines: list[str], tokenizer: BertTokenizerFast) -> tuple[np.ndarray, np.ndarray]:
+    """The lines' ids in one array, and how many each has."""
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(lines, add_special_tokens=False)
-    return np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int32)
+    return np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int32), np.array([len(e.ids) for e in encodings])
 
 
 def _continuing_letters(sample: list[str], tokenizer: Tokenizer) -> list[str]:

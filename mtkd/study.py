@@ -42,6 +42,7 @@ class Pretrain(Settings):
     heads: int = Field(4, ge=1)
     intermediate: int | None = Field(None, ge=8, description="None: four times hidden")
     positions: int = Field(512, ge=8)
+    rows: Literal["packed", "lines"] = Field("packed", description="running text cut into windows, or a line of text a window")
     window: int = Field(64, ge=8, description="word pieces a window")
     long_window: int | None = Field(128, description="window of the last part of the training (None: the same)")
     long_share: Share = 0.1
@@ -76,7 +77,8 @@ class Encoder(Settings):
 class Model(Settings):
     """Shared encoder and task heads (section 2)."""
 
-    representation: Literal["cls", "pooled"] = Field("cls", description="what a head sees: [CLS] as it is (Eq. 1) or pooled")
+    representation: Literal["cls", "pooled", "mean"] = Field(
+        "cls", description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, or the mean over the word pieces")
     head_dropout: Dropout = 0.1
     head_dropout_of: dict[TaskName, Dropout] = Field({"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, description="section 4.1")
     encoder_dropout: Dropout = Field(0.1, description="of every run but the candidates")

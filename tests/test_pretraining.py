@@ -78,7 +78,7 @@ def test_pairs_and_single_segments_hold_their_text_and_hide_the_same_share_of_it
     tokenizer = train_tokenizer(TEXTS, cased=False, vocabulary=120)
     torch.manual_seed(0)
     rows = torch.randint(5, len(tokenizer), (400, 30))
-    inputs, segments, places, targets = mask_windows(rows, 32, tokenizer, 0.15)
+    inputs, segments, places, targets, _ = mask_windows(rows, 32, tokenizer, 0.15)
     whole = inputs.scatter(1, places, targets)
     assert places.shape == (400, 4) and all(len(set(row)) == 4 for row in places.tolist())
     for i, (text, ids, segment) in enumerate(zip(rows.tolist(), whole.tolist(), segments.tolist(), strict=True)):
@@ -185,9 +185,9 @@ def test_guidance_is_least_where_heads_look_at_their_tokens():
 
 def test_a_long_text_is_taken_evenly_and_only_as_far_as_needed():
     tokenizer = train_tokenizer(TEXTS, cased=False, vocabulary=120)
-    stream = pretraining._tokenise(lambda: TEXTS, tokenizer, 2000)
+    stream, _ = pretraining._tokenise(lambda: TEXTS, tokenizer, 2000)
     assert 2000 <= len(stream) < 2400
-    assert len(pretraining._tokenise(lambda: TEXTS, tokenizer, 10**6)) == sum(
+    assert len(pretraining._tokenise(lambda: TEXTS, tokenizer, 10**6)[0]) == sum(
         len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in TEXTS
     )
 
@@ -225,3 +225,20 @@ def test_unreadable_text_is_explained(tmp_path, name, data):
         (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=name):
         list(read_text(tmp_path / name))
+
+
+def test_a_line_a_row_is_cut_behind_a_sentence_and_its_padding_is_neither_seen_nor_masked():
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([f"{line}. and so on." for line in TEXTS], cased=False, vocabulary=120)
+    stop = tokenizer.convert_tokens_to_ids(".")
+    rows = torch.zeros(64, 30, dtype=torch.long)
+    rows[:, :9] = torch.randint(6, 60, (64, 9)).masked_fill(torch.tensor(False), 0)
+    rows[rows == stop] = 6
+    rows[:, 4] = rows[:, 8] = stop
+    inputs, segments, places, targets, mask = mask_windows(rows, 32, tokenizer, 0.2)
+    assert (mask.sum(1)[:32] == 12).all() and (mask.sum(1)[32:] == 11).all()  # [CLS], 9 tokens and [SEP]; a pair has one more
+    assert (inputs[mask == 0] == tokenizer.pad_token_id).all()
+    assert (inputs[:32, 6] == tokenizer.sep_token_id).all() and (inputs[:32, 11] == tokenizer.sep_token_id).all()
+    assert (segments[:32].sum(1) == 5).all() and (segments[32:] == 0).all()
+    assert ((targets >= 0).sum(1) == 2).all()  # a fifth of 9 tokens
+    assert (mask.gather(1, places)[targets >= 0] == 1).all()

@@ -105,8 +105,8 @@ def test_table3_by_hand():
     assert cell(shown, "MT-DNN-ensemble", "MRPC") == "90.0 / 90.0"  # not a single model
     assert cell(shown, "MT-DNN", "Average") == "76.5 ± 1.8"  # 75, 76, 78.5
     assert cell(shown, "MT-DNN_KD", "Average") == "**77.0 ± 0.5**"
-    assert cell(shown, "MT-DNN", "Seeds") == "3" and cell(shown, "MT-DNN-ensemble", "Seeds") == "–"  # noqa: RUF001
-    assert cell(shown, "MT-DNN", "RTE") == "–"  # noqa: RUF001
+    assert cell(shown, "MT-DNN", "Seeds") == "3" and cell(shown, "MT-DNN-ensemble", "Seeds") == "–"
+    assert cell(shown, "MT-DNN", "RTE") == "–"
     assert cell(shown, "BERT-large (published)", "MRPC") == "85.8 / 89.5"
     columns = [column.split()[0] for column in shown.frame.columns[3:-1]]
     assert columns == ["MNLI-m/mm", "QQP", "RTE", "QNLI", "MRPC", "CoLA", "SST-2", "STS-B"]
@@ -120,12 +120,12 @@ def test_missing_parts_are_shown():
         ("mt-dnn-kd", "mnli", "validation_matched", "accuracy", 71.0, 0),
     )
     shown = tables.table3(results)
-    assert cell(shown, "MT-DNN_KD", "MNLI") == "**71.0** / –"  # noqa: RUF001
-    assert cell(shown, "MT-DNN_KD", "Average") == "–"  # noqa: RUF001
+    assert cell(shown, "MT-DNN_KD", "MNLI") == "**71.0** / –"
+    assert cell(shown, "MT-DNN_KD", "Average") == "–"
     assert any("no dev scores of MNLI mismatched" in note for note in shown.notes)
     assert any("MT-DNN_KD has no score on RTE" in note for note in shown.notes)
     sizes = tables.table1(made()["sizes"])
-    assert sizes.frame.set_index("Corpus").loc["MNLI", "Dev"] == "100 + –"  # noqa: RUF001
+    assert sizes.frame.set_index("Corpus").loc["MNLI", "Dev"] == "100 + –"
     assert any("validation_mismatched" in note for note in sizes.notes)
 
 
@@ -156,7 +156,7 @@ def test_gains_by_hand():
     ("gain", "seeds", "words"),
     [
         (1.0, 3, ["**Distillation helped", "95 % interval +", "better on 5 of 5"]),
-        (-1.0, 3, ["**Distillation did not help", "95 % interval −", "worse on 5", "keeps none"]),  # noqa: RUF001
+        (-1.0, 3, ["**Distillation did not help", "95 % interval −", "worse on 5", "keeps none"]),
         (0.03, 3, ["did not help measurably", "includes zero"]),
         (1.0, 1, ["in this run", "only one seed", "no interval"]),
         (-1.0, 1, ["did not help", "only one seed"]),

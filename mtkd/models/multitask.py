@@ -16,7 +16,9 @@ from mtkd.tasks import Task
 class TransformerEncoder(nn.Module):
     """Lexicon and Transformer encoder (l1, l2): word pieces (b, n) to one vector an example (b, width).
 
-    The vector is the contextual embedding of [CLS] as it is (`cls`, Eq. 1's x) or after BERT's pooler (`pooled`).
+    The vector is the contextual embedding of [CLS] as it is (`cls`, Eq. 1's x), after BERT's pooler (`pooled`), or the
+    mean over all word pieces (`mean`; not in the paper: for encoders pre-trained without a sentence-level objective,
+    whose [CLS] holds nothing yet).
     """
 
     def __init__(self, model: PreTrainedModel, representation: str = "cls"):
@@ -27,6 +29,9 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         out = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids)
+        if self.representation == "mean":
+            mask = batch.attention_mask[..., None].to(out.last_hidden_state.dtype)
+            return (out.last_hidden_state * mask).sum(1) / mask.sum(1)
         return out.last_hidden_state[:, 0] if self.representation == "cls" else out.pooler_output
 
 

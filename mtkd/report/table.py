@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-NONE = "–"  # noqa: RUF001
-MINUS = "−"  # noqa: RUF001
+NONE = "–"
+MINUS = "−"
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 

@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 
 from mtkd import tasks
 from mtkd.artifacts import Artifact
+from mtkd.report import tables
 from mtkd.report.plots import show
 from mtkd.report.run_plots import learning_curves, soft_targets
 from mtkd.report.scores import title
 from mtkd.report.style import blank, nothing, styled
 from mtkd.report.table import NONE, Table, count, number
-from mtkd.report import tables
 from mtkd.study import Study
 
 __all__ = ["curve_of", "examples", "learning_curves", "origin", "pretraining", "scores", "selection", "show", "sizes",
