@@ -14,7 +14,7 @@ from mtkd.study import Study, check
 from mtkd.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
-WORDS = "a the cat dog bird sees hears likes small old red house river never often quickly".split()
+WORDS = ["a", "the", "cat", "dog", "bird", "sees", "hears", "likes", "small", "old", "red", "house", "river", "never", "often", "quickly"]
 
 
 def tiny_bert(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:

@@ -1,0 +1,40 @@
+"""The README's commands are commands that this project has, and its pictures and tables are the reports' own."""
+
+import re
+
+import pytest
+from conftest import ROOT, mtkd
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.strip() for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line.strip()]
+
+
+def test_every_make_target_named_exists():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {found for line in COMMANDS for found in re.findall(r"\bmake (\w+)", line)}
+    assert named and named <= targets
+
+
+def test_every_study_named_exists():
+    named = {found for line in COMMANDS for found in re.findall(r"STUDY=(\w+)|mtkd run (\w+)", line) for found in found if found}
+    assert named and all((ROOT / "studies" / f"{name}.yaml").is_file() for name in named)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("mtkd ") and "--dry-run" in line])
+def test_commands_that_compute_nothing_run(line):
+    done = mtkd(*line.split("#")[0].split()[1:])
+    assert done.returncode == 0, done.stderr
+
+
+def test_pictures_and_files_it_links_to_exist():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+@pytest.mark.parametrize("study", ["quick", "laptop"])
+def test_its_tables_are_the_reports_own(study):
+    table = (ROOT / "reports" / study / "tables" / "table3.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("| MT-DNN")]
+    marked = README.split(f"<!-- table3 {study} -->")[1].split("<!-- end -->")[0]
+    own = [line for line in marked.splitlines() if line.startswith("| MT-DNN")]
+    assert own and all(line in rows for line in own)

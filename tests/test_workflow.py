@@ -1,0 +1,124 @@
+"""A whole tiny study through the command line, Snakemake, papermill and the report; and what a second run does."""
+
+import json
+import time
+
+import pandas as pd
+import pytest
+from conftest import TINY, mtkd
+
+from mtkd import plan, stages, summary, tasks
+from mtkd import study as studies
+from mtkd.artifacts import read
+from mtkd.distillation import read_soft_targets
+from mtkd.errors import UserError
+
+
+@pytest.fixture
+def tiny(tiny_run, monkeypatch):
+    """The tiny study's settings, with its finished outputs in place."""
+    for key, value in tiny_run[1].items():
+        monkeypatch.setenv(key, value)
+    return studies.load(TINY)
+
+
+def test_the_run_ends_with_the_table_and_the_reports_path(tiny_run):
+    folder, _, done = tiny_run
+    assert "| MT-DNN_KD |" in done.stdout and f"Report: {folder / 'index.html'}" in done.stdout
+
+
+def test_every_job_leaves_an_executed_notebook_and_a_page(tiny_run, tiny):
+    folder = tiny_run[0]
+    names = [job.name for job in plan.jobs(tiny)]
+    assert sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb")) == sorted(names)
+    pages = {path.stem for path in folder.glob("*.html")}
+    assert pages == {"index" if name == "07_report" else name for name in names}
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code"), path
+
+
+def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):
+    results = pd.read_csv(tiny_run[0] / "results.csv")
+    assert list(results.columns) == summary.COLUMNS
+    found = {(row.system, row.task, row.split, row.metric, None if pd.isna(row.seed) else int(row.seed)) for row in results.itertuples()}
+    wanted = set()
+    for name in tiny.trainable:
+        task = tasks.get(name)
+        for split in task.dev:
+            for metric in task.metrics:
+                wanted |= {(system, name, split, metric, seed) for system in plan.SYSTEMS for seed in tiny.seeds}
+                if name in tiny.multitask:
+                    wanted |= {(f"{system}:mtl", name, split, metric, seed) for system in ("mt-dnn", "mt-dnn-kd") for seed in tiny.seeds}
+                    wanted.add(("mt-dnn-ensemble", name, split, metric, None))
+    assert found == wanted
+    assert results.value.between(-100, 100).all() and (results.n > 0).all() and (results.seconds > 0).all()
+
+
+def test_run_json_says_what_made_it(tiny_run):
+    made = json.loads((tiny_run[0] / "run.json").read_text())
+    assert made["study"]["name"] == "tiny" and made["packages"]["torch"] and made["encoders"]["cased"]["from"] == "pretrain"
+    assert set(made["seconds"]) >= {"data", "encoder", "mtdnn", "teachers", "student", "finetune"}
+
+
+def test_a_second_run_finds_everything_done(tiny_run):
+    folder, environment, _ = tiny_run
+    before = {path: path.stat().st_mtime_ns for path in (folder / "notebooks").glob("*.ipynb")}
+    started = time.perf_counter()
+    done = mtkd("run", TINY, **environment)
+    assert done.returncode == 0 and "| MT-DNN_KD |" in done.stdout
+    assert time.perf_counter() - started < 60
+    assert {path: path.stat().st_mtime_ns for path in (folder / "notebooks").glob("*.ipynb")} == before
+
+
+def test_stages_that_are_done_are_not_done_again_and_a_changed_setting_runs_those_that_depend_on_it(tiny, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a finished stage trained again")
+
+    monkeypatch.setattr(stages, "train", refuse)
+    stages.student(tiny, 0)
+    stages.finetune(tiny, "mt-dnn-kd", 1)
+    warmer = studies.load(TINY, ["distil.temperature=2"])
+    stages.mtdnn(warmer, "cased", 0.1, 0)
+    stages.teacher(warmer, "mnli")
+    with pytest.raises(AssertionError, match="trained again"):
+        stages.student(warmer, 0)
+    monkeypatch.undo()
+
+
+def test_soft_targets_cover_every_train_example_and_are_the_members_average(tiny):
+    from mtkd.encoders import examples_of
+
+    for name in tiny.distil.teachers:
+        task = tasks.get(name)
+        targets = read_soft_targets(stages.teacher(tiny, name).file("soft_targets.parquet"), task)
+        examples = examples_of(tiny, "uncased", task, "train")
+        assert targets.for_examples(examples).shape == (len(examples), task.outputs)
+        assert targets.members.shape[0] == tiny.candidates.keep
+        assert abs(targets.members.mean(0) - targets.soft).max() < 1e-6
+    assert "soft_targets.parquet" not in stages.teacher(tiny, "cola").record["files"]
+
+
+def test_test_sets_and_ax_are_predicted_for_the_first_seed(tiny):
+    found = {model.path.name: model.frame("predictions.parquet") for model in stages.finetune(tiny, "mt-dnn-kd", tiny.seeds[0])}
+    assert set(found["mnli"].split) == {"validation_matched", "validation_mismatched", "test_matched", "test_mismatched", "test"}
+    assert set(found["mnli"][found["mnli"].split == "test"].task) == {"mnli"}  # AX, by MNLI's head
+    assert set(found["cola"].split) == {"validation", "test"}
+
+
+def test_a_truncated_model_is_found_before_it_is_used(tiny, tmp_path, monkeypatch):
+    import shutil
+
+    copy = tmp_path / "model"
+    shutil.copytree(stages.mtdnn(tiny, "uncased", 0.1, 0).path, copy)
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is damaged"):
+        read(copy)
+
+
+def test_the_same_study_in_another_place_gives_the_same_figures(tiny_run, tiny, tmp_path, monkeypatch):
+    first = pd.read_csv(tiny_run[0] / "results.csv").query("system == 'mt-dnn-kd:mtl' and seed == 1").drop(columns="seconds")
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path))
+    again = stages.student(tiny, 1).frame("scores.csv").drop(columns="seconds").assign(study="tiny")
+    pd.testing.assert_frame_equal(again[first.columns].reset_index(drop=True), first.reset_index(drop=True), check_dtype=False)
