@@ -84,7 +84,8 @@ def read_soft_targets(path: Path, task: Task) -> SoftTargets:
         table = pq.read_table(path)
         about = json.loads(table.schema.metadata[b"mtkd"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a readable file of soft targets ({str(error).splitlines()[0][:100]}): run the teachers stage again.") from None
+        raise UserError(f"{path} is not a readable file of soft targets ({str(error).splitlines()[0][:100]}): run the teachers stage "
+                        "again.") from None
     if about["task"] != task.name:
         raise UserError(f"{path} holds soft targets of '{about['task']}', not of '{task.name}': give that task's own file.")
     if tuple(about["labels"]) != task.labels:

@@ -17,7 +17,6 @@ from mtkd.study import Encoder, Study
 from mtkd.tasks import Task
 from mtkd.work import checkpoint_folder, folder, scratch_of
 
-
 logging.set_verbosity_error()  # its load report names heads and poolers that are left out on purpose
 logging.disable_progress_bar()
 
@@ -86,15 +85,17 @@ def _pretrained(study: Study, name: str) -> Artifact:
         start = start_key = recipe.start_from
     text = os.environ.get("MTKD_TEXT")
     if study.data.source == "glue" and not text:
-        raise UserError(f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT to "
-                        f"a text file (.txt, .txt.xz, .txt.gz; a paragraph a line), or MTKD_ENCODER_{name.upper()} to a directory with a BERT.")
+        raise UserError(f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT "
+                        "to a text file (.txt, .txt.xz, .txt.gz; a paragraph a line), or "
+                        f"MTKD_ENCODER_{name.upper()} to a directory with a BERT.")
     origin = {"text": file_hash(Path(text))} if study.data.source == "glue" and Path(text).is_file() else data_files.origin(study.data)
     inputs = {"stage": "encoder", "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}), "start": start_key,
               "text": origin, "seed": study.data.seed}  # fmt: skip
     place = folder(study, "encoder", name)
 
     def build(out: Path) -> None:
-        from mtkd.pretraining import pretrain, read_text
+        from mtkd.pretraining import pretrain
+        from mtkd.wordpiece import read_text
 
         if study.data.source == "embedded":
             from mtkd.data import embedded

@@ -81,8 +81,9 @@ def _pretrain_steps(study: Study, name: str) -> int:
 
 def settings_key(study: Study, notebook: str) -> str:
     """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then."""
-    without = {"00_data": {"encoders", "student_encoder", "model", "train", "finetune", "candidates", "distil", "seeds", "test_predictions"},
-               "01_pretrain": {"student_encoder", "model", "train", "finetune", "candidates", "distil", "seeds", "test_predictions"},
+    training = {"student_encoder", "model", "train", "finetune", "candidates", "distil", "seeds", "test_predictions"}
+    without = {"00_data": {"encoders", *training},
+               "01_pretrain": training,
                "02_mtdnn": {"student_encoder", "finetune", "distil", "seeds", "test_predictions"},
                "03_teacher": {"student_encoder", "seeds", "test_predictions"},
                "04_student": {"seeds", "test_predictions"}}  # fmt: skip

@@ -17,6 +17,7 @@ from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
 from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select
 from mtkd.encoders import encoder, examples_of
+from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.plan import candidate_name, candidates
 from mtkd.prediction import predict, probabilities, score_rows
@@ -24,6 +25,7 @@ from mtkd.study import Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything, train
 from mtkd.work import checkpoint_folder, folder, scratch_of
+
 
 def data(study: Study) -> Artifact:
     """00_data: the tasks' examples and Table 1 from the data themselves (`sizes.csv`)."""
@@ -246,15 +248,18 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
     An artifact a task, with dev scores, and with the test sets' predictions for the study's first seed.
     """
     name, dropout = study.student_encoder, study.model.encoder_dropout
-    parent: Callable[[], Artifact | None] = {
+    parents: dict[str, Callable[[], Artifact | None]] = {
         "bert": lambda: None,
         "mt-dnn": lambda: mtdnn(study, name, dropout, seed),
         "mt-dnn-kd": lambda: student(study, seed),
-    }[system]
-    shared, start, done = parent(), encoder(study, name), []
+    }
+    if system not in parents:
+        raise UserError(f"There is no system '{system}' to fine-tune: the systems are {', '.join(parents)}.")
+    shared, start, done = parents[system](), encoder(study, name), []
     for task in map(tasks.get, study.trainable):
         new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
+        test = seed == study.seeds[0] and system in study.test_predictions
         done.append(_finetuned(
             study, folder(study, "finetune", system, f"s{seed}", task.name), task, start, shared, encoder_name=name, dropout=dropout,
-            seed=seed, system=system, fresh_head=new_head, test=seed == study.seeds[0] and system in study.test_predictions, keep_model=False))  # fmt: skip
+            seed=seed, system=system, fresh_head=new_head, test=test, keep_model=False))  # fmt: skip
     return done

@@ -31,7 +31,7 @@ class Report:
 
 
 def report(study: Study) -> Report:
-    """Collects every stage's output (making what is missing) and writes reports/<study>/: results.csv, run.json, tables, figures."""
+    """Collects every stage's output (making what is missing) and writes reports/<study>/: results.csv, run.json, tables, …"""
     name, dropout = study.student_encoder, study.model.encoder_dropout
     mtdnns = {found: stages.mtdnn(study, *found) for found in mtdnn_runs(study)}
     teachers = {task: stages.teacher(study, task) for task in study.multitask}
@@ -78,9 +78,10 @@ def _run(study: Study, artifacts: list[Artifact]) -> dict:
         seconds[stage] = seconds.get(stage, 0) + found.seconds
         if "notes.json" in found.record["files"]:
             notes += found.json("notes.json")
-    origins = {name: encoder(study, name).json("origin.json") | {"fingerprint": encoder(study, name).fingerprint} for name in study.encoders}
-    for origin in origins.values():
-        origin.pop("loss", None)
+    origins = {}
+    for name in study.encoders:
+        found = encoder(study, name)
+        origins[name] = {key: value for key, value in found.json("origin.json").items() if key != "loss"} | {"fingerprint": found.fingerprint}
     return {
         **provenance(), "made": datetime.now(UTC).strftime("%Y-%m-%d"), "study": study.model_dump(),
         "data": stages.data(study).fingerprint, "encoders": origins,

@@ -77,7 +77,8 @@ def _watch(process: subprocess.Popen, study: Study, started: float) -> None:
     with tqdm(total=sum(left.values()), desc=f"study {study.name}", unit=" steps", unit_scale=True, mininterval=2) as bar:
         while True:
             ended = process.poll() is not None
-            for name in [name for name in left if (path := folder / f"{name}.ipynb").exists() and (ended or path.stat().st_mtime > started)]:
+            found = ((name, folder / f"{name}.ipynb") for name in list(left))
+            for name in [name for name, path in found if path.exists() and (ended or path.stat().st_mtime > started)]:
                 bar.update(left.pop(name))
                 bar.set_postfix_str(name)
             if ended:

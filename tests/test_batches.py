@@ -1,6 +1,7 @@
 """Mini-batches of one task: what every plan of an epoch keeps, and word pieces equal to the tokenizer's own."""
 
 from collections import Counter
+from itertools import pairwise
 
 import datasets
 import numpy as np
@@ -57,7 +58,8 @@ def test_no_batch_is_empty_or_too_large_and_no_example_is_favoured(sizes, batch_
     for task, batch in plan:
         assert 1 <= len(batch) <= batch_size
         assert len(set(batch.tolist())) == len(batch)
-        assert 0 <= batch.min() and batch.max() < sizes[task]
+        assert batch.min() >= 0
+        assert batch.max() < sizes[task]
     for task, used in shown(plan).items():
         times = Counter(used)
         often = [times[row] for row in range(sizes[task])]
@@ -90,7 +92,7 @@ def test_another_seed_or_epoch_shuffles_batches_and_samples_anew(other):
 
 def test_the_tasks_are_merged_and_not_one_after_the_other():
     order = [task for task, _ in plan_epoch(lengths_of({"rte": 300, "mnli": 300}), batch_size=8, seed=0, epoch=0)]
-    changes = sum(one != two for one, two in zip(order, order[1:], strict=False))
+    changes = sum(one != two for one, two in pairwise(order))
     assert changes > len(order) / 4
 
 

@@ -10,8 +10,9 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from mtkd import pretraining
 from mtkd.errors import UserError
-from mtkd.pretraining import mask_windows, pretrain, read_text, train_tokenizer
+from mtkd.pretraining import mask_windows, pretrain
 from mtkd.study import Pretrain
+from mtkd.wordpiece import read_text, train_tokenizer
 
 SYLLABLES = ["".join(pair) for pair in itertools.product("bdgkmnprst", "aeiou")]
 WORDS = SYLLABLES[:40]

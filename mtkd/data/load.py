@@ -184,7 +184,8 @@ def write(split: datasets.Dataset, path: Path) -> None:
 def stage(study: Study) -> Artifact:
     """The study's examples: `<task>/<split>.arrow`, `sizes.csv` (Table 1), `fingerprints.json` (task -> split)."""
     names = [glue.get(name) for name in study.tasks]
-    inputs = {"stage": "data", "data": study.data.model_dump(exclude={"hub", "max_length"}), "tasks": study.tasks, "origin": origin(study.data)}
+    inputs = {"stage": "data", "data": study.data.model_dump(exclude={"hub", "max_length"}), "tasks": study.tasks,
+              "origin": origin(study.data)}  # fmt: skip
 
     def build(out: Path) -> None:
         found = load(study.data, names)
@@ -200,7 +201,8 @@ def stage(study: Study) -> Artifact:
 
 def splits(data: Artifact, task: Task) -> list[tuple[str, datasets.Dataset]]:
     """(split's name, examples) of a task in a `stage` output."""
-    return [(name, datasets.Dataset.from_file(str(data.file(f"{task.name}/{name}.arrow")))) for name in data.json("fingerprints.json")[task.name]]
+    names = data.json("fingerprints.json")[task.name]
+    return [(name, datasets.Dataset.from_file(str(data.file(f"{task.name}/{name}.arrow")))) for name in names]
 
 
 def _texts(split: datasets.Dataset, task: Task) -> list[tuple[str, ...]]:

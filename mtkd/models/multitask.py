@@ -95,7 +95,8 @@ def load_encoder(source: str | Path, *, dropout: float, representation: str = "c
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         extra = {} if representation == "pooled" else {"add_pooling_layer": False}
-        model = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **extra)
+        model = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+                                          **extra)  # fmt: skip
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"The encoder at {source} cannot be loaded ({str(error).splitlines()[0][:160]}): give a folder with config.json, "
                         "model.safetensors and tokenizer.json, or a hub id.") from None
