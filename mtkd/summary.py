@@ -81,7 +81,8 @@ def _run(study: Study, artifacts: list[Artifact]) -> dict:
     origins = {}
     for name in study.encoders:
         found = encoder(study, name)
-        origins[name] = {key: value for key, value in found.json("origin.json").items() if key != "loss"} | {"fingerprint": found.fingerprint}
+        about = {key: value for key, value in found.json("origin.json").items() if key != "loss"}
+        origins[name] = about | {"fingerprint": found.fingerprint}
     return {
         **provenance(), "made": datetime.now(UTC).strftime("%Y-%m-%d"), "study": study.model_dump(),
         "data": stages.data(study).fingerprint, "encoders": origins,
