@@ -182,8 +182,17 @@ class Study(Settings):
         return self.train.model_copy(update=changed)
 
 
+def home() -> Path:
+    """The folder that studies, artifacts and reports lie in: this one where it has `studies/`, else the checkout.
+
+    So a notebook opened in `notebooks/` finds what the command line made.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if not Path("studies").is_dir() and (checkout / "studies").is_dir() else Path()
+
+
 def studies_folder() -> Path:
-    return Path(os.environ.get("MTKD_STUDIES", "studies"))
+    return Path(os.environ.get("MTKD_STUDIES", home() / "studies"))
 
 
 def _with(settings: dict, key: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a study's outputs lie: MTKD_WORK (default `artifacts`) and MTKD_REPORTS (default `reports`)."""
+"""Where a study's outputs lie: MTKD_WORK and MTKD_REPORTS, by default `artifacts` and `reports` of the study's home."""
 
 import os
 import shutil
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtkd.artifacts import fingerprint
-from mtkd.study import Study
+from mtkd.study import Study, home
 
 
 def folder(study: Study, stage: str, *run: str) -> Path:
     """Folder of a stage's output: one level a part of the run's name."""
-    return Path(os.environ.get("MTKD_WORK", "artifacts"), study.name, stage, *run)
+    return Path(os.environ.get("MTKD_WORK", home() / "artifacts"), study.name, stage, *run)
 
 
 def reports(study: Study) -> Path:
-    return Path(os.environ.get("MTKD_REPORTS", "reports"), study.name)
+    return Path(os.environ.get("MTKD_REPORTS", home() / "reports"), study.name)
 
 
 def checkpoint_folder(out: Path, inputs: dict) -> Path:
