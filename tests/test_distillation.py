@@ -53,7 +53,8 @@ def test_the_best_by_the_mean_of_mnli_and_rte_are_kept():
 
 
 def test_a_task_counts_once_whatever_its_metrics_and_splits():
-    table = scores(*[(name, task, split, "accuracy", value) for name, matched, mismatched, rte in [("a", 80, 90, 60), ("b", 84, 84, 62)]
+    found = [("a", 80, 90, 60), ("b", 84, 84, 62)]
+    table = scores(*[(name, task, split, "accuracy", value) for name, matched, mismatched, rte in found
                      for task, split, value in (("mnli", "matched", matched), ("mnli", "mismatched", mismatched), ("rte", "v", rte))])  # fmt: skip
     chosen = select(table, ["mnli", "rte"], 1).set_index("candidate")
     assert chosen["mnli"].to_dict() == {"a": 85, "b": 84}
