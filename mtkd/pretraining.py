@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from mtkd import checkpoints
+from mtkd.data.batches import one_pass
 from mtkd.errors import UserError
 from mtkd.wordpiece import SPECIAL_TOKENS, first_characters, train_tokenizer
 
@@ -257,15 +258,15 @@ def _rows(stream: np.ndarray, phases: list[dict], step: int, seed: int, lines: n
             break
         step -= phase["steps"]
     content = phase["window"] - 2
-    first = step * phase["batch"]
     if lines is not None:
-        count = len(lines) - 1
-        chosen = [_order(seed, 1, w // count, count)[w % count] for w in range(first, first + phase["batch"])]
-        rows = np.zeros((len(chosen), content), dtype=np.int64)
+        lengths = np.minimum(np.diff(lines), content)
+        batches = math.ceil(len(lengths) / phase["batch"])
+        chosen = _order_of_lines(seed, step // batches, lengths.tobytes(), phase["batch"])[step % batches]
+        rows = np.zeros((len(chosen), lengths[chosen].max()), dtype=np.int64)
         for row, line in zip(rows, chosen, strict=True):
-            found = stream[lines[line] : min(lines[line + 1], lines[line] + content)]
-            row[: len(found)] = found
-        return torch.from_numpy(rows), phase["window"]
+            row[: lengths[line]] = stream[lines[line] : lines[line] + lengths[line]]
+        return torch.from_numpy(rows), rows.shape[1] + 2
+    first = step * phase["batch"]
     windows = len(stream) // content - 1  # one less than fit, for the epoch's random offset
     starts = [_order(seed, content, w // windows, windows)[w % windows] for w in range(first, first + phase["batch"])]
     return torch.from_numpy(stream[np.array(starts)[:, None] + np.arange(content)]).long(), phase["window"]
@@ -276,6 +277,12 @@ def _order(seed: int, content: int, epoch: int, windows: int) -> np.ndarray:
     """Where the windows of an epoch start, in random order."""
     generator = np.random.default_rng([seed, content, epoch])
     return generator.integers(content) + content * generator.permutation(windows)
+
+
+@lru_cache(maxsize=2)
+def _order_of_lines(seed: int, epoch: int, lengths: bytes, batch_size: int) -> list[np.ndarray]:
+    """The lines of an epoch's batches: random, with lines of like length together so that little is padded."""
+    return one_pass(np.frombuffer(lengths, np.int64), batch_size, 50, np.random.default_rng([seed, epoch]))
 
 
 def _tokenise(texts: Callable[[], Iterable[str]], tokenizer: BertTokenizerFast, tokens: int) -> tuple[np.ndarray, np.ndarray]:

@@ -107,13 +107,18 @@ def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, ep
 
 def _batches(lengths: np.ndarray, batch_size: int, bucket: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     while True:
-        order = random.permutation(len(lengths))
-        batches = []
-        for start in range(0, len(order), bucket * batch_size):
-            rows = order[start : start + bucket * batch_size]
-            rows = rows[np.argsort(lengths[rows], kind="stable")]
-            batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
-        yield from (batches[place] for place in random.permutation(len(batches)))
+        yield from one_pass(lengths, batch_size, bucket, random)
+
+
+def one_pass(lengths: np.ndarray, batch_size: int, bucket: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Every row once in batches of like length, in random order: `bucket` batches of random rows are sorted together."""
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), bucket * batch_size):
+        rows = order[start : start + bucket * batch_size]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    return [batches[place] for place in random.permutation(len(batches))]
 
 
 def by_length(lengths: np.ndarray, pieces: int = 8192, most: int = 512) -> Iterator[np.ndarray]:
