@@ -110,7 +110,7 @@ def _pretrained(study: Study, name: str) -> Artifact:
         torch.set_num_threads(study.threads)
         with scratch_of(checkpoint_folder(place, inputs)) as checkpoint:
             settings = recipe.model_copy(update={"start_from": str(start) if start else None})
-            log = pretrain(texts, settings, out / "encoder", seed=study.data.seed, checkpoint=checkpoint, progress=True)
+            log = pretrain(texts, settings, out / "encoder", seed=study.data.seed, checkpoint=checkpoint)
         write_json(out / "origin.json", {"from": "pretrain", "recipe": recipe.model_dump(), **log})
 
     return make(place, inputs, build)

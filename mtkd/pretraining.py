@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -31,6 +30,7 @@ from transformers import (
 from mtkd import checkpoints
 from mtkd.data.batches import one_pass
 from mtkd.errors import UserError
+from mtkd.progress import bar
 from mtkd.wordpiece import SPECIAL_TOKENS, first_characters, train_tokenizer
 
 PAIR_SHARE = 0.5
@@ -38,7 +38,7 @@ LOG_EVERY = 50  # steps; the logged loss is their mean
 
 
 def pretrain(
-    texts: Callable[[], Iterable[str]], settings, folder: Path, *, seed: int, checkpoint: Path, progress: bool = False
+    texts: Callable[[], Iterable[str]], settings, folder: Path, *, seed: int, checkpoint: Path
 ) -> dict:
     """Train a tokenizer and a BERT with masked-LM head on `texts`, and save both to `folder` in transformers' format.
 
@@ -87,36 +87,34 @@ def pretrain(
     state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "position": position, "log": losses}
     started, saved = time.monotonic() - position["seconds"], time.monotonic()
     guided_steps = min(settings.guide_steps, total)
-    bar = tqdm(total=total, initial=position["step"], desc="pre-training", unit="step", disable=not progress)
-    for step in range(position["step"], total):
-        _set_attention(model, "eager" if step < guided_steps else "sdpa")
-        rows, window = _rows(stream, phases, step, seed, lines if settings.rows == "lines" else None)
-        masked = mask_windows(rows, window, tokenizer, settings.mask_probability)
-        batch = Windows(*(tensor if tensor is None else tensor.to(device) for tensor in masked))
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            guide = settings.guide_weight * (1 - step / guided_steps) if step < guided_steps else 0.0
-            loss, guidance = _losses(model, batch, guided=guide > 0)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserError(f"The pre-training loss is {value} at step {step}: lower learning_rate or use fp32.")
-        (loss + guide * guidance).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
+    with bar("pre-training", total, done=position["step"]) as shown:
+        for step in range(position["step"], total):
+            _set_attention(model, "eager" if step < guided_steps else "sdpa")
+            rows, window = _rows(stream, phases, step, seed, lines if settings.rows == "lines" else None)
+            masked = mask_windows(rows, window, tokenizer, settings.mask_probability)
+            batch = Windows(*(tensor if tensor is None else tensor.to(device) for tensor in masked))
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                guide = settings.guide_weight * (1 - step / guided_steps) if step < guided_steps else 0.0
+                loss, guidance = _losses(model, batch, guided=guide > 0)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise UserError(f"The pre-training loss is {value} at step {step}: lower learning_rate or use fp32.")
+            (loss + guide * guidance).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
 
-        position["step"] = step + 1
-        position["recent"].append(value)
-        if (step + 1) % LOG_EVERY == 0 or step + 1 == total:
-            losses.append([step + 1, sum(position["recent"]) / len(position["recent"])])
-            position["recent"].clear()
-            bar.set_postfix(loss=f"{losses[-1][1]:.3f}")
-        bar.update()
-        if time.monotonic() - saved >= settings.checkpoint_seconds:
-            position["seconds"] = time.monotonic() - started
-            checkpoints.save(checkpoint, **state)
-            saved = time.monotonic()
-    bar.close()
+            position["step"] = step + 1
+            position["recent"].append(value)
+            if (step + 1) % LOG_EVERY == 0 or step + 1 == total:
+                losses.append([step + 1, sum(position["recent"]) / len(position["recent"])])
+                position["recent"].clear()
+            shown.step(examples=len(rows), loss=value)
+            if time.monotonic() - saved >= settings.checkpoint_seconds:
+                position["seconds"] = time.monotonic() - started
+                checkpoints.save(checkpoint, **state)
+                saved = time.monotonic()
     model.cpu().eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     tokens = sum(phase["steps"] * phase["batch"] * phase["window"] for phase in phases)
