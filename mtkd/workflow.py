@@ -1,6 +1,7 @@
 """A whole study: Snakemake in a process of its own, with a progress bar over the updates that are left."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,9 +62,11 @@ def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: 
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
     with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment) as environment:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         try:
             _watch(process, study, started)
         except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
             process.wait()
             raise UserError("Stopped; run the same command again to go on from here.") from None
     return process.returncode
