@@ -1,9 +1,8 @@
 """The report against hand-worked numbers, the published tables, partial studies and hostile text."""
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -11,9 +10,8 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-import mtkd
 from mtkd import study as studies
-from mtkd import tasks
+from mtkd import summary, tasks
 from mtkd.report import pages, plots, published, scores, table, tables
 from mtkd.report.finding import finding
 from mtkd.report.style import Shown, image
@@ -267,11 +265,8 @@ def test_the_index_notebook_runs_on_a_report(tmp_path, monkeypatch):
     cells = [one for one in notebook.cells if one.cell_type == "code"]
     assert [one.metadata.get("tags") for one in cells if one.metadata.get("tags")] == [["parameters"]]
     assert not any(one.outputs or one.execution_count for one in cells)
-    stages = ModuleType("mtkd.stages")
-    stages.report = lambda name: SimpleNamespace(folder=tmp_path, **made())
-    monkeypatch.setitem(sys.modules, "mtkd.stages", stages)
-    monkeypatch.setattr(mtkd, "stages", stages, raising=False)
-    monkeypatch.setattr(studies, "load", lambda name: study())
+    monkeypatch.setattr(summary, "report", lambda settings: SimpleNamespace(folder=tmp_path, **made()))
+    monkeypatch.setattr(studies, "load", lambda name, overrides: study())
     space = {}
     for one in cells:
         lines = one.source.splitlines()
