@@ -58,6 +58,16 @@ class SoftTargets:
 
     def for_examples(self, examples: Examples) -> np.ndarray:
         """`soft` in the order of these examples; `UserError` where they are not the ones the teacher saw."""
+        return self.soft[self._order(examples)]
+
+    def logits_for(self, examples: Examples) -> np.ndarray:
+        """`logits` in the order of these examples; `UserError` where they are another task's, or not those the teacher saw."""
+        if examples.task.name != self.task.name:
+            raise UserError(f"These are the teacher's logits for {self.task.title}, the student's examples are of {examples.task.title}: a "
+                            "student is distilled on its teacher's tasks.")
+        return self.logits[self._order(examples)]
+
+    def _order(self, examples: Examples) -> np.ndarray:
         if examples.fingerprint != self.fingerprint or len(examples) != len(self.idx):
             raise UserError(f"{self.task.title}: the soft targets belong to other examples (fingerprint {self.fingerprint}, "
                             f"{len(self.idx)} examples) than these ({examples.fingerprint}, {len(examples)}): make them again by the "
@@ -66,7 +76,7 @@ class SoftTargets:
         if (order < 0).any():
             raise UserError(f"{self.task.title}: there is no soft target for the example with idx {examples.idx[order < 0][0]}: make "
                             "them again by the teachers stage of this study.")
-        return self.soft[order]
+        return order
 
 
 def _lists(values: np.ndarray) -> pa.Array:

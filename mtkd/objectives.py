@@ -1,4 +1,6 @@
-"""Task-specific losses: correct targets (Eq. 2), soft targets (Eq. 4), and their weighted average (section 3)."""
+"""Task-specific losses: correct targets (Eq. 2), soft targets (Eq. 4) or a teacher's logits (MKD), and their weighted average."""
+
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -31,9 +33,27 @@ def soft_loss(task: Task, logits: torch.Tensor, soft: torch.Tensor, temperature:
     return temperature**2 * F.cross_entropy(logits / temperature, soft)
 
 
-def task_loss(task: Task, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None, distil: Distil) -> torch.Tensor:
-    """Line 3 of Algorithm 1: Eq. 2, averaged with Eq. 4 by `distil.hard_weight` where the task has a teacher."""
+@dataclass(frozen=True)
+class MatchLogits:
+    """MKD's objective in place of Eq. 4: `soft` then holds the teacher's logits; hard targets have `hard_weight`."""
+
+    hard_weight: float = 0.0
+
+
+def logit_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of logits (b, classes), or scores (b, 1), and the teacher's; mean over examples and classes.
+
+    Claim 7 of US patent 11,620,515, whose text matches MKD: the mean over classes is this project's choice.
+    """
+    return F.mse_loss(logits, teacher)
+
+
+def task_loss(task: Task, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None,
+              distil: Distil | MatchLogits) -> torch.Tensor:  # fmt: skip
+    """Line 3 of Algorithm 1: Eq. 2, averaged with Eq. 4 (or MKD's loss) by `distil.hard_weight` where the task has a teacher."""
     hard = hard_loss(task, logits, labels)
     if soft is None:
         return hard
+    if isinstance(distil, MatchLogits):
+        return distil.hard_weight * hard + (1 - distil.hard_weight) * logit_loss(logits, soft)
     return distil.hard_weight * hard + (1 - distil.hard_weight) * soft_loss(task, logits, soft, distil.temperature)

@@ -9,6 +9,7 @@ from mtkd.artifacts import fingerprint
 from mtkd.study import Study, Train
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
+CONTROLS = ("none-single", "none-multi", "task", "multi")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,34 @@ def mtdnn_runs(study: Study) -> list[tuple[str, float, int]]:
     """(encoder, dropout, seed) of every vanilla MT-DNN: the candidates, and the baseline's seeds."""
     wanted = [(*candidate, study.candidates.seed) for candidate in candidates(study)]
     wanted += [(study.student_encoder, study.model.encoder_dropout, seed) for seed in study.seeds]
+    if study.mkd and study.mkd.teacher == "mt-dnn":
+        wanted.append((teacher_encoder(study), study.model.encoder_dropout, study.candidates.seed))
     return list(dict.fromkeys(wanted))
+
+
+def teacher_encoder(study: Study) -> str:
+    """The encoder of MKD's refined teacher, whose word pieces its students read."""
+    return study.mkd.teacher_encoder or study.student_encoder
+
+
+def mkd_tasks(study: Study) -> list[str]:
+    return list(study.mkd.tasks or study.multitask)
+
+
+def mkd_seeds(study: Study) -> list[int]:
+    return list(study.mkd.seeds or study.seeds)
+
+
+def mkd_controls(study: Study) -> tuple[str, ...]:
+    """The ways that every MKD student is trained."""
+    return CONTROLS if study.mkd.also_hard_weight is None else (*CONTROLS, "multi-mixed")
+
+
+def mkd_system(study: Study, student: str, control: str, tuned: bool = False) -> str:
+    """Name in the results of a student trained that way; `mtkd.mkd` tells what each means."""
+    return {"none-single": student, "none-multi": f"mt-{student}" if tuned else f"mt-{student}:mtl", "task": f"task-kd-{student}",
+            "multi": f"mkd-{student}" if tuned else f"mkd-{student}:mtl",
+            "multi-mixed": f"mkd-{student}:hard-{study.mkd.also_hard_weight or 0:g}"}[control]  # fmt: skip
 
 
 def jobs(study: Study) -> list[Job]:
@@ -54,8 +82,22 @@ def jobs(study: Study) -> list[Job]:
         *(Job("04_student", f"s{seed}", {"seed": seed}, multitask) for seed in study.seeds),
         *(Job("05_finetune", f"{system}-s{seed}", {"system": system, "seed": seed}, single)
           for system in SYSTEMS for seed in study.seeds),
+        *_mkd_jobs(study),
         Job("07_report", "", {}, 0),
     ]  # fmt: skip
+
+
+def _mkd_jobs(study: Study) -> list[Job]:
+    if not study.mkd:
+        return []
+    found = []
+    for name, student in study.mkd.students.items():
+        settings = student.train or study.mkd.train
+        steps = len(mkd_controls(study)) * _steps(study, mkd_tasks(study), settings)
+        if study.mkd.finetune:
+            steps += 2 * _steps(study, mkd_tasks(study), settings.model_copy(update={"epochs": study.mkd.finetune.epochs or settings.epochs}))
+        found += [Job("06_mkd", f"{name}-s{seed}", {"student": name, "seed": seed}, steps) for seed in mkd_seeds(study)]
+    return [*found, Job("06_serving", "", {}, 0)]
 
 
 def _examples(study: Study, name: str) -> int:
@@ -88,4 +130,5 @@ def settings_key(study: Study, notebook: str) -> str:
                "03_teacher": {"student_encoder", "seeds", "test_predictions"},
                "04_student": {"seeds", "test_predictions"}}  # fmt: skip
     places = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
-    return fingerprint([study.model_dump(exclude={"about", "threads", *without.get(notebook, set())}), places])
+    later = set() if study.mkd and notebook in ("06_mkd", "06_serving", "07_report") else {"mkd"}
+    return fingerprint([study.model_dump(exclude={"about", "threads", *later, *without.get(notebook, set())}), places])

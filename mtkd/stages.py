@@ -174,13 +174,8 @@ def selection(study: Study) -> pd.DataFrame:
     return chosen
 
 
-def teacher(study: Study, name: str) -> Artifact:
-    """03_teacher: the best candidates, each fine-tuned on one task with a new head, averaged (section 3, Eq. 3).
-
-    Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
-    certainty.parquet, and for a task of `distil.teachers` soft_targets.parquet with a row a train example.
-    """
-    task = tasks.get(name)
+def members_of(study: Study, name: str) -> list[tuple]:
+    """The members of a task's ensemble: (row of `selection`, encoder, model fine-tuned on the task with a new head)."""
     chosen = selection(study)
     members = []
     for row in chosen[chosen.kept].itertuples():
@@ -188,8 +183,18 @@ def teacher(study: Study, name: str) -> Artifact:
         parent = mtdnn(study, row.encoder, row.dropout, study.candidates.seed)
         place = folder(study, "members", row.candidate, name)
         members.append((row, start, _finetuned(
-            study, place, task, start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
+            study, place, tasks.get(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
             system="member", fresh_head=True, test=False, keep_model=True)))  # fmt: skip
+    return members
+
+
+def teacher(study: Study, name: str) -> Artifact:
+    """03_teacher: the best candidates, each fine-tuned on one task with a new head, averaged (section 3, Eq. 3).
+
+    Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
+    certainty.parquet, and for a task of `distil.teachers` soft_targets.parquet with a row a train example.
+    """
+    task, chosen, members = tasks.get(name), selection(study), members_of(study, name)
     inputs = {"stage": "teacher", "task": name, "soft": name in study.distil.teachers,
               "members": [[row.candidate, member.fingerprint] for row, _, member in members]}  # fmt: skip
 

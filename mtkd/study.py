@@ -127,6 +127,77 @@ class Distil(Settings):
     temperature: float = Field(1.0, gt=0)
 
 
+class LstmStudent(Settings):
+    """A bi-attentive LSTM student (`mtkd.models.lstm`)."""
+
+    kind: Literal["lstm"]
+    embeddings: Literal["own", "teacher", "vectors"] = Field(
+        "own", description="drawn anew, the teacher's word-piece table projected down, or word vectors from a file")
+    vectors: str | None = Field(None, description="file of word vectors in GloVe's text format (embeddings: vectors)")
+    width: int = Field(128, ge=1, description="of the embeddings; that of the file where vectors are read")
+    hidden: int = Field(128, ge=1, description="of each direction of both BiLSTMs")
+    layers: int = Field(1, ge=1, description="of the shared BiLSTM")
+    output: int = Field(256, ge=1, description="of the shared representation that the task layers see")
+    dropout: Dropout = 0.1
+    train: Train | None = Field(None, description="None: mkd.train")
+
+    @model_validator(mode="after")
+    def _a_file(self):
+        if (self.embeddings == "vectors") != (self.vectors is not None):
+            raise ValueError("embeddings: vectors and the file vectors go together: give both or neither")
+        return self
+
+
+class TransformerStudent(Settings):
+    """A small Transformer student: layers of the teacher or its encoder, a checkpoint, or a shape drawn anew."""
+
+    kind: Literal["transformer"]
+    start: Literal["teacher", "encoder", "checkpoint", "new"] = Field(
+        "encoder", description="weights: of the refined teacher, of the encoder before it was refined, of a checkpoint, or drawn anew")
+    keep: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=1, description="layers kept of teacher or encoder, from 0")
+    checkpoint: str | None = Field(None, description="hub id or directory of a BERT with the teacher's word pieces (start: checkpoint)")
+    layers: int = Field(2, ge=1, description="start: new")
+    hidden: int = Field(128, ge=8, description="start: new")
+    heads: int = Field(2, ge=1, description="start: new")
+    intermediate: int | None = Field(None, ge=8, description="start: new; None: four times hidden")
+    dropout: Dropout = Field(0.1, description="of its layers and attention")
+    train: Train | None = Field(None, description="None: mkd.train")
+
+    @model_validator(mode="after")
+    def _one_start(self):
+        if (self.start == "checkpoint") != (self.checkpoint is not None):
+            raise ValueError("start: checkpoint and the field checkpoint go together: give both or neither")
+        if (self.start in ("teacher", "encoder")) != (self.keep is not None):
+            raise ValueError("keep: name the layers kept where the student starts from teacher or encoder, and only there")
+        if self.start == "new" and self.hidden % self.heads:
+            raise ValueError(f"hidden: {self.hidden} is not a multiple of heads ({self.heads})")
+        return self
+
+
+class Serving(Settings):
+    """How the cost of running the systems is measured."""
+
+    examples: int = Field(64, ge=1, description="dev examples a batch size, shared evenly by the tasks (batches are whole)")
+    rounds: int = Field(5, ge=1, description="times that every system is measured, in turn")
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 32], min_length=1)
+
+
+class Mkd(Settings):
+    """MKD (Liu et al. 2020): students distilled from the logits of one multi-task teacher."""
+
+    teacher: Literal["mt-dnn", "ensemble"] = Field("mt-dnn", description="vanilla MT-DNN at candidates.seed, or the tasks' ensembles")
+    teacher_encoder: str | None = Field(None, description="encoder of the MT-DNN teacher, its word pieces are the students'; None: student_encoder")
+    tasks: list[TaskName] | None = Field(None, min_length=1, description="None: all tasks of multi-task training")
+    hard_weight: Share = Field(0.0, description="weight of the hard targets; the teacher's logits have the rest")
+    also_hard_weight: Share | None = Field(None, description="multi-task distillation once more with this weight, reported beside")
+    seeds: list[int] | None = Field(None, min_length=1, description="None: the study's")
+    train: Train = Field(Train(optimizer="adamw", learning_rate=1e-3), description="of all students and controls")
+    finetune: FineTune | None = Field(None, description="per-task fine-tuning on hard targets after multi-task training; None: none")
+    students: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")],
+                   Annotated[LstmStudent | TransformerStudent, Field(discriminator="kind")]] = Field(min_length=1)  # fmt: skip
+    serving: Serving = Serving()
+
+
 class Study(Settings):
     """A file of `studies/`."""
 
@@ -146,6 +217,7 @@ class Study(Settings):
     test_predictions: list[Literal["bert", "mt-dnn", "mt-dnn-kd"]] = Field(
         ["bert", "mt-dnn", "mt-dnn-kd"], description="systems whose fine-tuned models (first seed) predict the test sets")
     threads: int = Field(1, ge=1, description="processor threads a run")
+    mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -163,7 +235,18 @@ class Study(Settings):
         for field, values in (("tasks", self.tasks), ("seeds", self.seeds), ("candidates.dropouts", self.candidates.dropouts)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field}: a value stands twice")
+        if self.mkd:
+            self._consistent_mkd(trained)
         return self
+
+    def _consistent_mkd(self, trained: set[str]) -> None:
+        if missing := [name for name in self.mkd.tasks or () if name not in trained]:
+            raise ValueError(f"mkd.tasks: {', '.join(missing)} has no teacher in this study: its logits are those of the tasks of multi-task "
+                             f"training ({', '.join(self.multitask)})")
+        if (name := self.mkd.teacher_encoder) and name not in self.encoders:
+            raise ValueError(f"mkd.teacher_encoder: '{name}' is not one of encoders ({', '.join(self.encoders)})")
+        if taken := {"bert", "mt-dnn", "mt-dnn-kd"} & set(self.mkd.students):
+            raise ValueError(f"mkd.students: {', '.join(taken)} is another system's name")
 
     @property
     def multitask(self) -> list[str]:
@@ -260,6 +343,10 @@ def _fields_at(path: tuple) -> list[str]:
     """Names of the fields that a place in a study may have."""
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
               ("candidates",): Candidates, ("distil",): Distil}  # fmt: skip
+    fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving}
     if path in fields:
         return list(fields[path].model_fields)
+    if path[:1] == ("mkd",):
+        kind = LstmStudent if "lstm" in path[-1:] else TransformerStudent
+        return list((Train if path[-1] == "train" else kind).model_fields)
     return list((Pretrain if path and path[-1] == "pretrain" else Encoder).model_fields)

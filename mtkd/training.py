@@ -14,7 +14,7 @@ from transformers import get_linear_schedule_with_warmup, set_seed
 from mtkd import checkpoints
 from mtkd.data.batches import Batch, Examples, plan_epoch
 from mtkd.errors import UserError
-from mtkd.objectives import task_loss
+from mtkd.objectives import MatchLogits, task_loss
 from mtkd.progress import bar
 from mtkd.study import Distil, Train
 
@@ -43,11 +43,11 @@ def plan(examples: dict[str, Examples], settings: Train, seed: int, epoch: int) 
 
 
 def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, seed: int, checkpoint: Path,
-          distil: Distil | None = None, scorer: Scorer | None = None, title: str = "training") -> list[dict]:  # fmt: skip
+          distil: Distil | MatchLogits | None = None, scorer: Scorer | None = None, title: str = "training") -> list[dict]:  # fmt: skip
     """Trains `model` in place by Algorithm 1 and returns its log.
 
     `examples` holds the tasks' train splits; one that carries soft targets is trained on the average of Eq. 2 and
-    Eq. 4. `scorer` gives dev scores, after every epoch or after the last. The log has a row an epoch and task, or an
+    Eq. 4, or under `MatchLogits` of Eq. 2 and the distance to the teacher's logits that it carries. `scorer` gives dev scores, after every epoch or after the last. The log has a row an epoch and task, or an
     epoch, task and score: epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's
     seconds so far. Every `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes
     on from it and ends with the same weights to the last bit. Raises `UserError` when the loss is not finite.
@@ -90,7 +90,8 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
     return log
 
 
-def step_on(model: nn.Module, batch: Batch, task, optimizer, accelerator: Accelerator, settings: Train, distil: Distil) -> float:
+def step_on(model: nn.Module, batch: Batch, task, optimizer, accelerator: Accelerator, settings: Train,
+            distil: Distil | MatchLogits) -> float:  # fmt: skip
     """Lines 3 to 5 of Algorithm 1: loss, gradient, update. Heads of other tasks have no gradient and stay as they are."""
     model.train()
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):

@@ -1,0 +1,203 @@
+"""MKD (Liu et al. 2020, arXiv:1911.03588): students of any shape distilled from the logits of one multi-task teacher.
+
+A student is trained four ways on the same budget of updates, with the same batches and the same weights to start from
+for a seed (the same examples in the same order wherever the tasks trained together are the same):
+
+    none-single  a student a task on hard targets              systems  <student>
+    none-multi   one student of all tasks on hard targets               mt-<student>:mtl
+    task         a student a task on the teacher's logits               task-kd-<student>
+    multi        one student of all tasks on the logits                 mkd-<student>:mtl
+    multi-mixed  the same with hard targets mixed in                    mkd-<student>:hard-<weight>
+
+`:mtl` marks a figure before per-task fine-tuning; with `mkd.finetune` both multi-task students are fine-tuned on each
+task's hard targets, as `mt-<student>` and `mkd-<student>`: those have had more updates. `task` and `multi` have the same
+teacher, so they differ in what the *student* shares. Settings, fine-tuning on hard targets, and both students' shapes are
+this project's choices: MKD's full text was not at hand.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from mtkd import tasks
+from mtkd.artifacts import Artifact, file_hash, make
+from mtkd.data.batches import Examples
+from mtkd.distillation import SoftTargets, read_soft_targets
+from mtkd.encoders import encoder, examples_of
+from mtkd.errors import UserError
+from mtkd.models import MultiTaskModel, load_encoder
+from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vectors_table
+from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
+from mtkd.objectives import MatchLogits
+from mtkd.plan import CONTROLS, mkd_controls, mkd_seeds, mkd_system, mkd_tasks, teacher_encoder
+from mtkd.prediction import predict, probabilities
+from mtkd.stages import _dev_sets, _fit, _model_settings, _new_model, data, members_of, mtdnn, teacher
+from mtkd.study import LstmStudent, Study, Train
+from mtkd.tasks import Task
+from mtkd.training import seed_everything
+from mtkd.work import folder
+
+TABLE = "encoder.model.embeddings.word_embeddings.weight"
+
+__all__ = ["CONTROLS", "finetuned", "new_student", "refined", "runs", "student", "teacher_logits", "with_logits", "mkd_seeds"]
+
+
+def refined(study: Study) -> Artifact:
+    """The multi-task refined teacher: a vanilla MT-DNN, from the same stage as the baseline's."""
+    return mtdnn(study, teacher_encoder(study), study.model.encoder_dropout, study.candidates.seed)
+
+
+def teacher_logits(study: Study, name: str) -> Artifact:
+    """An artifact whose soft_targets.parquet holds the teacher's logits for a task's train examples.
+
+    An ensemble's lie with its soft targets already where the task has a teacher in MT-DNN_KD; all others are stored
+    beside them, in the same format. No teacher runs while a student trains.
+    """
+    task, ensemble = tasks.get(name), study.mkd.teacher == "ensemble"
+    if ensemble and name in study.distil.teachers:
+        return teacher(study, name)
+    if ensemble:
+        voices = [(row.encoder, row.dropout, start, found, row.candidate, [task]) for row, start, found in members_of(study, name)]
+    else:
+        own = teacher_encoder(study)
+        voices = [(own, study.model.encoder_dropout, encoder(study, own), refined(study), "mt-dnn", list(map(tasks.get, study.multitask)))]
+    inputs = {"stage": "teacher-logits", "task": name, "data": data(study).fingerprint, "max_length": study.data.max_length,
+              "precision": study.train.precision, "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        logits = []
+        for encoder_name, dropout, start, found, _, heads in voices:
+            model = _new_model(study, start, heads, dropout)
+            model.load(found.file("model.safetensors"))
+            examples = examples_of(study, encoder_name, task, task.train)
+            logits.append(predict(model, examples, study.train.precision))
+        each = np.stack([probabilities(task, values) for values in logits])
+        targets = SoftTargets(task, examples.idx, each.mean(axis=0), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
+                              examples.fingerprint)  # fmt: skip
+        targets.write(out / "soft_targets.parquet")
+
+    return make(folder(study, "teachers", f"logits-{study.mkd.teacher}", name), inputs, build)
+
+
+def with_logits(examples: dict[str, Examples], targets: dict[str, SoftTargets]) -> None:
+    """Gives every task's train examples their teacher's logits; `UserError` where the teacher's tasks or examples are others."""
+    if missing := [split.task.title for name, split in examples.items() if name not in targets]:
+        raise UserError(f"There are no teacher's logits for {', '.join(missing)}: the teacher knows {', '.join(targets) or 'no task'}; a student "
+                        "is distilled on its teacher's tasks (mkd.tasks).")
+    for name, split in examples.items():
+        split.soft = targets[name].logits_for(split)
+
+
+def new_student(study: Study, name: str, of: list[Task]) -> MultiTaskModel:
+    """An untrained student with a head for each of these tasks, drawn from torch's state (seed first)."""
+    settings, start = study.mkd.students[name], encoder(study, teacher_encoder(study))
+    place, shape = start.file("encoder"), dict(dropout=settings.dropout, representation=study.model.representation)
+    if isinstance(settings, LstmStudent):
+        shared = BiAttentiveEncoder(_table(study, settings, place), hidden=settings.hidden, layers=settings.layers,
+                                    output=settings.output, dropout=settings.dropout)  # fmt: skip
+    elif settings.start == "new":
+        shared = new_encoder(place, layers=settings.layers, hidden=settings.hidden, heads=settings.heads,
+                             intermediate=settings.intermediate, **shape)  # fmt: skip
+    elif settings.start == "checkpoint":
+        shared = from_checkpoint(settings.checkpoint, len(AutoTokenizer.from_pretrained(place, trust_remote_code=False)), **shape)
+    else:
+        shared = load_encoder(place, **shape)
+        if settings.start == "teacher":
+            MultiTaskModel(shared, [], {}).load(refined(study).file("model.safetensors"), heads=False)
+        keep_layers(shared, settings.keep)
+    return MultiTaskModel(shared, of, {task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout) for task in of})
+
+
+def _table(study: Study, settings: LstmStudent, place: Path) -> torch.Tensor:
+    """The LSTM student's embeddings (word pieces, e)."""
+    if settings.embeddings == "teacher":
+        return projected_table(load_file(refined(study).file("model.safetensors"))[TABLE], settings.width)
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    if settings.embeddings == "vectors":
+        return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
+    return own_table(len(tokenizer), settings.width)
+
+
+def _inputs(study: Study, name: str, control: str, seed: int, names: list[str], settings: Train) -> dict:
+    """What a student's training depends on."""
+    chosen = study.mkd.students[name]
+    taught = control not in ("none-single", "none-multi")
+    from_teacher = getattr(chosen, "embeddings", getattr(chosen, "start", "")) == "teacher"
+    weight = study.mkd.also_hard_weight if control == "multi-mixed" else study.mkd.hard_weight
+    return {
+        "stage": "mkd", "student": chosen.model_dump(exclude={"train"}), "tasks": names, "seed": seed,
+        "encoder": encoder(study, teacher_encoder(study)).fingerprint, "data": data(study).fingerprint, "max_length": study.data.max_length,
+        "model": _model_settings(study), "train": settings.model_dump(exclude={"checkpoint_seconds"}),
+        "start": refined(study).fingerprint if from_teacher else None,
+        "vectors": file_hash(Path(chosen.vectors)) if getattr(chosen, "vectors", None) else None,
+        "teacher": {task: teacher_logits(study, task).fingerprint for task in names} if taught else None,
+        "hard_weight": weight if taught else 1.0,
+    }  # fmt: skip
+
+
+def _trained(study: Study, place: Path, name: str, system: str, seed: int, names: list[str], settings: Train, inputs: dict,
+             parent: Artifact | None = None, fresh_head: bool = False, keep_model: bool = True) -> Artifact:  # fmt: skip
+    """One training of a student over these tasks, from its start or from a multi-task student (`parent`)."""
+    inputs = {**inputs, "system": system, "parent": parent and parent.fingerprint, "fresh_head": fresh_head, "keep_model": keep_model}
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        train_sets, dev_sets, read = {}, [], teacher_encoder(study)
+        for task in map(tasks.get, names):
+            train_sets[task.name] = examples_of(study, read, task, task.train)
+            dev_sets += _dev_sets(study, read, task)
+        if inputs["teacher"] is not None:
+            with_logits(train_sets, {task: read_soft_targets(teacher_logits(study, task).file("soft_targets.parquet"), tasks.get(task))
+                                     for task in names})  # fmt: skip
+        seed_everything(seed)
+        model = new_student(study, name, list(map(tasks.get, names)))
+        if parent is not None:
+            model.load(parent.file("model.safetensors"), heads=not fresh_head)
+            seed_everything(seed)
+        title = " ".join(place.parts[-3:])
+        _fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, MatchLogits(inputs["hard_weight"]), title, keep_model)
+
+    return make(place, inputs, build)
+
+
+def student(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
+    """One student trained one of the ways of `CONTROLS`: one artifact of all tasks, or one a task."""
+    if name not in study.mkd.students or control not in mkd_controls(study):
+        raise UserError(f"There is no student '{name}' by '{control}' in study {study.name}: its students are {', '.join(study.mkd.students)}, "
+                        f"trained by {', '.join(mkd_controls(study))}.")
+    settings = study.mkd.students[name].train or study.mkd.train
+    together = control in ("none-multi", "multi", "multi-mixed")
+    done = []
+    for names in [mkd_tasks(study)] if together else [[task] for task in mkd_tasks(study)]:
+        inputs = _inputs(study, name, control, seed, names, settings)
+        place = folder(study, "mkd", name, f"{control}-s{seed}", "all" if together else names[0])
+        done.append(_trained(study, place, name, mkd_system(study, name, control), seed, names, settings, inputs, keep_model=together))
+    return done
+
+
+def finetuned(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
+    """A multi-task student (`none-multi` or `multi`) fine-tuned on each task's hard targets; none without `mkd.finetune`."""
+    if study.mkd.finetune is None:
+        return []
+    (parent,), done = student(study, name, control, seed), []
+    changed = {key: value for key, value in study.mkd.finetune.model_dump().items() if key != "fresh_head" and value is not None}
+    settings = (study.mkd.students[name].train or study.mkd.train).model_copy(update=changed)
+    for task in mkd_tasks(study):
+        inputs = _inputs(study, name, "none-single", seed, [task], settings)
+        place = folder(study, "mkd", name, f"{control}-tuned-s{seed}", task)
+        done.append(_trained(study, place, name, mkd_system(study, name, control, tuned=True), seed, [task], settings, inputs,
+                             parent, study.mkd.finetune.fresh_head, keep_model=False))  # fmt: skip
+    return done
+
+
+def runs(study: Study, name: str, seed: int) -> dict[str, list[Artifact]]:
+    """06_mkd: everything of one student and seed, by system."""
+    found = {mkd_system(study, name, control): student(study, name, control, seed) for control in mkd_controls(study)}
+    for control in ("none-multi", "multi"):
+        if tuned := finetuned(study, name, control, seed):
+            found[mkd_system(study, name, control, tuned=True)] = tuned
+    return found
