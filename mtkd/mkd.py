@@ -32,9 +32,9 @@ from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vectors_table
 from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
 from mtkd.objectives import MatchLogits
-from mtkd.plan import CONTROLS, mkd_controls, mkd_seeds, mkd_system, mkd_tasks, teacher_encoder
+from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
 from mtkd.prediction import predict, probabilities
-from mtkd.stages import _dev_sets, _fit, _model_settings, _new_model, data, members_of, mtdnn, teacher
+from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, new_model, teacher
 from mtkd.study import LstmStudent, Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
@@ -42,7 +42,7 @@ from mtkd.work import folder
 
 TABLE = "encoder.model.embeddings.word_embeddings.weight"
 
-__all__ = ["CONTROLS", "finetuned", "new_student", "refined", "runs", "student", "teacher_logits", "with_logits", "mkd_seeds"]
+__all__ = ["CONTROLS", "finetuned", "new_student", "refined", "runs", "student", "teacher_logits", "with_logits"]
 
 
 def refined(study: Study) -> Artifact:
@@ -71,7 +71,7 @@ def teacher_logits(study: Study, name: str) -> Artifact:
         torch.set_num_threads(study.threads)
         logits = []
         for encoder_name, dropout, start, found, _, heads in voices:
-            model = _new_model(study, start, heads, dropout)
+            model = new_model(study, start, heads, dropout)
             model.load(found.file("model.safetensors"))
             examples = examples_of(study, encoder_name, task, task.train)
             logits.append(predict(model, examples, study.train.precision))
@@ -86,8 +86,9 @@ def teacher_logits(study: Study, name: str) -> Artifact:
 def with_logits(examples: dict[str, Examples], targets: dict[str, SoftTargets]) -> None:
     """Gives every task's train examples their teacher's logits; `UserError` where the teacher's tasks or examples are others."""
     if missing := [split.task.title for name, split in examples.items() if name not in targets]:
-        raise UserError(f"There are no teacher's logits for {', '.join(missing)}: the teacher knows {', '.join(targets) or 'no task'}; a student "
-                        "is distilled on its teacher's tasks (mkd.tasks).")
+        known = ", ".join(found.task.title for found in targets.values()) or "no task"
+        raise UserError(f"There are no teacher's logits for {', '.join(missing)}: the teacher knows {known}; a student is distilled on its "
+                        "teacher's tasks (mkd.tasks).")
     for name, split in examples.items():
         split.soft = targets[name].logits_for(split)
 
@@ -131,7 +132,7 @@ def _inputs(study: Study, name: str, control: str, seed: int, names: list[str], 
     return {
         "stage": "mkd", "student": chosen.model_dump(exclude={"train"}), "tasks": names, "seed": seed,
         "encoder": encoder(study, teacher_encoder(study)).fingerprint, "data": data(study).fingerprint, "max_length": study.data.max_length,
-        "model": _model_settings(study), "train": settings.model_dump(exclude={"checkpoint_seconds"}),
+        "model": model_settings(study), "train": settings.model_dump(exclude={"checkpoint_seconds"}),
         "start": refined(study).fingerprint if from_teacher else None,
         "vectors": file_hash(Path(chosen.vectors)) if getattr(chosen, "vectors", None) else None,
         "teacher": {task: teacher_logits(study, task).fingerprint for task in names} if taught else None,
@@ -149,7 +150,7 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
         train_sets, dev_sets, read = {}, [], teacher_encoder(study)
         for task in map(tasks.get, names):
             train_sets[task.name] = examples_of(study, read, task, task.train)
-            dev_sets += _dev_sets(study, read, task)
+            dev_sets += dev_splits(study, read, task)
         if inputs["teacher"] is not None:
             with_logits(train_sets, {task: read_soft_targets(teacher_logits(study, task).file("soft_targets.parquet"), tasks.get(task))
                                      for task in names})  # fmt: skip
@@ -159,7 +160,7 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
             seed_everything(seed)
         title = " ".join(place.parts[-3:])
-        _fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, MatchLogits(inputs["hard_weight"]), title, keep_model)
+        fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, MatchLogits(inputs["hard_weight"]), title, keep_model)
 
     return make(place, inputs, build)
 
@@ -167,10 +168,10 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
 def student(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
     """One student trained one of the ways of `CONTROLS`: one artifact of all tasks, or one a task."""
     if name not in study.mkd.students or control not in mkd_controls(study):
-        raise UserError(f"There is no student '{name}' by '{control}' in study {study.name}: its students are {', '.join(study.mkd.students)}, "
-                        f"trained by {', '.join(mkd_controls(study))}.")
+        raise UserError(f"There is no student '{name}' by '{control}' in study {study.name}: its students are "
+                        f"{', '.join(study.mkd.students)}, trained by {', '.join(mkd_controls(study))}.")
     settings = study.mkd.students[name].train or study.mkd.train
-    together = control in ("none-multi", "multi", "multi-mixed")
+    together = control in TOGETHER
     done = []
     for names in [mkd_tasks(study)] if together else [[task] for task in mkd_tasks(study)]:
         inputs = _inputs(study, name, control, seed, names, settings)

@@ -10,6 +10,7 @@ from mtkd.study import Study, Train
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
 CONTROLS = ("none-single", "none-multi", "task", "multi")
+TOGETHER = ("none-multi", "multi", "multi-mixed")  # one student of all tasks
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def _mkd_jobs(study: Study) -> list[Job]:
         settings = student.train or study.mkd.train
         steps = len(mkd_controls(study)) * _steps(study, mkd_tasks(study), settings)
         if study.mkd.finetune:
-            steps += 2 * _steps(study, mkd_tasks(study), settings.model_copy(update={"epochs": study.mkd.finetune.epochs or settings.epochs}))
+            tuning = settings.model_copy(update={"epochs": study.mkd.finetune.epochs or settings.epochs})
+            steps += 2 * _steps(study, mkd_tasks(study), tuning)
         found += [Job("06_mkd", f"{name}-s{seed}", {"student": name, "seed": seed}, steps) for seed in mkd_seeds(study)]
     return [*found, Job("06_serving", "", {}, 0)]
 

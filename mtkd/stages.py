@@ -56,7 +56,7 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
     inputs = {
         "stage": "multitask", "system": system, "tasks": study.multitask, "seed": seed, "dropout": dropout,
         "encoder": start.fingerprint, "data": data(study).fingerprint, "max_length": study.data.max_length,
-        "model": _model_settings(study), "train": study.train.model_dump(exclude={"checkpoint_seconds"}),
+        "model": model_settings(study), "train": study.train.model_dump(exclude={"checkpoint_seconds"}),
         "teachers": {name: found.fingerprint for name, found in teachers.items()},
         "distil": study.distil.model_dump() if teachers else None,
     }  # fmt: skip
@@ -66,18 +66,18 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
         train_sets, dev_sets = {}, []
         for task in map(tasks.get, study.multitask):
             train_sets[task.name] = examples_of(study, encoder_name, task, task.train)
-            dev_sets += _dev_sets(study, encoder_name, task)
+            dev_sets += dev_splits(study, encoder_name, task)
         for name, teacher_found in teachers.items():
             targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), tasks.get(name))
             train_sets[name].soft = targets.for_examples(train_sets[name])
         seed_everything(seed)
-        model = _new_model(study, start, list(map(tasks.get, study.multitask)), dropout)
-        _fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
+        model = new_model(study, start, list(map(tasks.get, study.multitask)), dropout)
+        fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
 
     return make(place, inputs, build)
 
 
-def _fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int,
+def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int,
          out: Path, inputs: dict, system: str, distil=None, title: str = "", keep_model: bool = True) -> None:  # fmt: skip
     """Trains, scores and writes model.safetensors, scores.csv, curve.csv, notes.json and predictions.parquet to `out`."""
     notes: list[str] = []
@@ -118,16 +118,16 @@ def _predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFram
     return pd.concat(parts, ignore_index=True)
 
 
-def _new_model(study: Study, start: Artifact, of: list[Task], dropout: float) -> MultiTaskModel:
+def new_model(study: Study, start: Artifact, of: list[Task], dropout: float) -> MultiTaskModel:
     shared = load_encoder(start.file("encoder"), dropout=dropout, representation=study.model.representation)
     return MultiTaskModel(shared, of, {task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout) for task in of})
 
 
-def _model_settings(study: Study) -> dict:
+def model_settings(study: Study) -> dict:
     return study.model.model_dump(exclude={"encoder_dropout"})
 
 
-def _dev_sets(study: Study, encoder_name: str, task: Task) -> list[tuple[str, Examples]]:
+def dev_splits(study: Study, encoder_name: str, task: Task) -> list[tuple[str, Examples]]:
     found = [(split, examples_of(study, encoder_name, task, split)) for split in task.dev]
     return [(split, examples) for split, examples in found if examples is not None]
 
@@ -138,7 +138,7 @@ def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: A
     inputs = {
         "stage": "finetune", "system": system, "task": task.name, "seed": seed, "dropout": dropout, "fresh_head": fresh_head,
         "encoder": start.fingerprint, "parent": parent and parent.fingerprint, "data": data(study).fingerprint,
-        "max_length": study.data.max_length, "model": _model_settings(study), "test": test, "keep_model": keep_model,
+        "max_length": study.data.max_length, "model": model_settings(study), "test": test, "keep_model": keep_model,
         "train": study.finetuning.model_dump(exclude={"checkpoint_seconds"}),
     }  # fmt: skip
 
@@ -146,7 +146,7 @@ def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: A
         torch.set_num_threads(study.threads)
         train_set = examples_of(study, encoder_name, task, task.train)
         seed_everything(seed)
-        model = _new_model(study, start, [task], dropout)
+        model = new_model(study, start, [task], dropout)
         if parent is not None:
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
         tests = []
@@ -155,7 +155,7 @@ def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: A
             wanted = [(other, split) for other in (task, *others) for split in other.test]
             found = [(split, examples_of(study, encoder_name, other, split, as_task=task)) for other, split in wanted]
             tests = [(split, examples) for split, examples in found if examples is not None]
-        _fit(model, {task.name: train_set}, _dev_sets(study, encoder_name, task), tests, study.finetuning, seed, out, inputs, system,
+        fit(model, {task.name: train_set}, dev_splits(study, encoder_name, task), tests, study.finetuning, seed, out, inputs, system,
              title=f"{place.parent.parent.name} {place.parent.name} {task.title}", keep_model=keep_model)  # fmt: skip
 
     return make(place, inputs, build)
@@ -237,7 +237,7 @@ def _soft_targets(study: Study, task: Task, members: list) -> tuple[SoftTargets,
     """Eq. 3 on every train example; also their labels."""
     logits = []
     for row, start, member in members:
-        model = _new_model(study, start, [task], row.dropout)
+        model = new_model(study, start, [task], row.dropout)
         model.load(member.file("model.safetensors"))
         examples = examples_of(study, row.encoder, task, task.train)
         logits.append(predict(model, examples, study.train.precision))

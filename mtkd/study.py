@@ -186,7 +186,7 @@ class Mkd(Settings):
     """MKD (Liu et al. 2020): students distilled from the logits of one multi-task teacher."""
 
     teacher: Literal["mt-dnn", "ensemble"] = Field("mt-dnn", description="vanilla MT-DNN at candidates.seed, or the tasks' ensembles")
-    teacher_encoder: str | None = Field(None, description="encoder of the MT-DNN teacher, its word pieces are the students'; None: student_encoder")
+    teacher_encoder: str | None = Field(None, description="the MT-DNN teacher's, whose word pieces the students read; None: student_encoder")
     tasks: list[TaskName] | None = Field(None, min_length=1, description="None: all tasks of multi-task training")
     hard_weight: Share = Field(0.0, description="weight of the hard targets; the teacher's logits have the rest")
     also_hard_weight: Share | None = Field(None, description="multi-task distillation once more with this weight, reported beside")
@@ -241,8 +241,8 @@ class Study(Settings):
 
     def _consistent_mkd(self, trained: set[str]) -> None:
         if missing := [name for name in self.mkd.tasks or () if name not in trained]:
-            raise ValueError(f"mkd.tasks: {', '.join(missing)} has no teacher in this study: its logits are those of the tasks of multi-task "
-                             f"training ({', '.join(self.multitask)})")
+            raise ValueError(f"mkd.tasks: {', '.join(missing)} has no teacher in this study: a teacher's logits are those of the tasks of "
+                             f"multi-task training ({', '.join(self.multitask)})")
         if (name := self.mkd.teacher_encoder) and name not in self.encoders:
             raise ValueError(f"mkd.teacher_encoder: '{name}' is not one of encoders ({', '.join(self.encoders)})")
         if taken := {"bert", "mt-dnn", "mt-dnn-kd"} & set(self.mkd.students):

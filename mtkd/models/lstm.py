@@ -132,8 +132,8 @@ def own_table(pieces: int, width: int) -> torch.Tensor:
 def projected_table(table: torch.Tensor, width: int) -> torch.Tensor:
     """A teacher's word-piece table (pieces, H) on its first `width` principal directions, scaled to unit variance (our choice)."""
     if width > table.shape[1]:
-        raise UserError(f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected up: set "
-                        f"width to at most {table.shape[1]}, or embeddings: own.")
+        raise UserError(f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected up: "
+                        f"set width to at most {table.shape[1]}, or embeddings: own.")
     centred = table.double() - table.double().mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
     found = centred @ directions[:, -width:]
@@ -156,13 +156,13 @@ def vectors_table(path: Path, vocabulary: dict[str, int]) -> torch.Tensor:
                     continue  # word2vec's header: words and width
                 width = width or len(values)
                 if len(values) != width or not values:
-                    raise UserError(f"{path}, line {number}: {len(values)} numbers, the lines before have {width}: give a file in GloVe's text "
-                                    "format, a word and its numbers a line.")
+                    raise UserError(f"{path}, line {number}: {len(values)} numbers, the lines before have {width}: give a file in GloVe's "
+                                    "text format, a word and its numbers a line.")
                 if word in vocabulary:
                     found[vocabulary[word]] = np.array(values, dtype=np.float32)
     except (OSError, ValueError) as error:
-        raise UserError(f"The word vectors {path} cannot be read ({str(error)[:100]}): give a UTF-8 file in GloVe's text format, a word and its "
-                        "numbers a line.") from None
+        raise UserError(f"The word vectors {path} cannot be read ({str(error)[:100]}): give a UTF-8 file in GloVe's text format, a word "
+                        "and its numbers a line.") from None
     if not found:
         raise UserError(f"{path} holds no word of the tokenizer's {len(vocabulary)}: give vectors of the study's language and case.")
     known = torch.from_numpy(np.stack(list(found.values())))

@@ -24,8 +24,8 @@ def from_checkpoint(source: str | Path, pieces: int, *, dropout: float, represen
     """A checkpoint's encoder; `UserError` where it has other word pieces than the teacher's `pieces`."""
     encoder = load_encoder(source, dropout=dropout, representation=representation)
     if (found := encoder.model.config.vocab_size) != pieces:
-        raise UserError(f"The student's checkpoint {source} has {found} word pieces, the teacher {pieces}: a student reads the teacher's word "
-                        "pieces; give a checkpoint with the same vocabulary.")
+        raise UserError(f"The student's checkpoint {source} has {found} word pieces, the teacher {pieces}: a student reads the teacher's "
+                        "word pieces; give a checkpoint with the same vocabulary.")
     return encoder
 
 
