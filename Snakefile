@@ -11,7 +11,7 @@ NAMES = {notebook: [job.run for job in plan.jobs(STUDY) if job.notebook == noteb
 
 def done(notebook, runs=None):
     """Executed notebooks of a stage: all of its runs, or some."""
-    wanted = NAMES[notebook] if runs is None else runs
+    wanted = NAMES.get(notebook, []) if runs is None else runs
     return [f"{REPORTS}/notebooks/{notebook}{'.' + run if run else ''}.ipynb" for run in wanted]
 
 
@@ -37,7 +37,7 @@ before = {
 
 
 wildcard_constraints:
-    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9]+", system="[a-z-]+"
+    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9]+", system="[a-z-]+", student="[a-z0-9_]+"
 
 
 rule all:
@@ -87,8 +87,27 @@ rule finetune:
     params: settings=key("05_finetune")
     shell: command("05_finetune", "system", "seed")
 
+if STUDY.mkd:
+    refined = f"{plan.candidate_name(plan.teacher_encoder(STUDY), STUDY.model.encoder_dropout)}-s{STUDY.candidates.seed}"
+
+    rule mkd:
+        input: done("02_mtdnn", [refined]) if STUDY.mkd.teacher == "mt-dnn" else done("03_teacher")
+        output: REPORTS + "/notebooks/06_mkd.{student}-s{seed}.ipynb"
+        log: REPORTS + "/logs/06_mkd.{student}-s{seed}.log"
+        params: settings=key("06_mkd")
+        shell: command("06_mkd", "student", "seed")
+
+    rule serving:
+        # Nothing else runs beside a measurement of time: it asks for all cores, and for all that would take them.
+        input: done("03_teacher"), done("04_student"), done("05_finetune"), done("06_mkd")
+        output: f"{REPORTS}/notebooks/06_serving.ipynb"
+        log: f"{REPORTS}/logs/06_serving.log"
+        params: settings=key("06_serving")
+        threads: workflow.cores
+        shell: command("06_serving")
+
 rule report:
-    input: done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune")
+    input: done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune"), done("06_mkd"), done("06_serving")
     output: f"{REPORTS}/notebooks/07_report.ipynb"
     log: f"{REPORTS}/logs/07_report.log"
     params: settings=key("07_report")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtkd import stages, tasks, work
+from mtkd import mkd, mkd_serving, stages, tasks, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
-from mtkd.plan import SYSTEMS, mtdnn_runs
+from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
+from mtkd.report import mkd as mkd_report
 from mtkd.report.pages import write_report
 from mtkd.study import Study
 
@@ -28,6 +29,7 @@ class Report:
     selection: pd.DataFrame
     sizes: pd.DataFrame
     run: dict
+    mkd: mkd_report.Found | None = None
 
 
 def report(study: Study) -> Report:
@@ -43,15 +45,32 @@ def report(study: Study) -> Report:
     curves = [_curve(found, f"{run[0]}-{run[1]:g}-s{run[2]}", "mt-dnn" if found in baselines.values() else "candidate", run[2])
               for run, found in mtdnns.items()]  # fmt: skip
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
+    students_of_mkd, distilled = _mkd(study, results)
+    scored += students_of_mkd
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *scored]
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
-        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything),
+        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), mkd=distilled,
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run)  # fmt: skip
+                 sizes=found.sizes, run=found.run, mkd=found.mkd)  # fmt: skip
     return found
+
+
+def _mkd(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], mkd_report.Found | None]:
+    """MKD's students with their scores beside the other systems', and what all of them cost to run; nothing where there are none."""
+    if study.mkd is None:
+        return [], None
+    parts = [found for name in study.mkd.students for seed in mkd_seeds(study) for part in mkd.runs(study, name, seed).values() for found in part]
+    rows = pd.concat([found.frame("scores.csv") for found in parts], ignore_index=True).assign(study=study.name)[COLUMNS]
+    served = mkd_serving.serving(study)
+    found = mkd_report.Found(
+        results=pd.concat([results, rows], ignore_index=True), costs=served.frame("costs.csv"), machine=served.json("machine.json"),
+        students=list(study.mkd.students), tasks=mkd_tasks(study),
+        teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else "mt-dnn-ensemble",
+    )  # fmt: skip
+    return [*parts, served], found
 
 
 def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:

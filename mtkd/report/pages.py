@@ -17,6 +17,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from mtkd.report import diagrams, plots, tables
+from mtkd.report import mkd as mkd_report
 from mtkd.report.finding import finding
 from mtkd.report.style import save
 from mtkd.report.table import Table
@@ -233,6 +234,7 @@ def write_report(
     selection: pd.DataFrame,
     sizes: pd.DataFrame,
     run: dict,
+    mkd: mkd_report.Found | None = None,
 ) -> None:
     """Writes results.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
 
@@ -241,16 +243,17 @@ def write_report(
     folder = Path(folder)
     for part in (folder / "tables", folder / "figures"):
         part.mkdir(parents=True, exist_ok=True)
-    results.to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    (results if mkd is None else mkd.results).to_csv(folder / "results.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     text = finding(results, selection, sizes, study.distil.teachers)
+    text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
     (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
-    for table in all_tables(results, sizes):
+    for table in [*all_tables(results, sizes), *mkd_report.write_tables(mkd)]:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
-    for name, figure in all_figures(study, results, curves, soft, sizes).items():
+    for name, figure in {**all_figures(study, results, curves, soft, sizes), **mkd_report.write_figures(mkd)}.items():
         save(figure, folder / "figures" / name)
 
 

@@ -23,6 +23,8 @@ COLOURS = {
     "candidate": "#cc79a7",
 }
 MARKERS = {"bert": "s", "mt-dnn": "o", "mt-dnn-kd": "D", "mt-dnn-ensemble": "^", "candidate": "v"}
+# Other systems by how they are trained: distilled multi-task, distilled a task at a time, hard targets multi-task.
+WAYS = {"mkd-": "#d55e00", "task-kd-": "#cc79a7", "mt-": "#0072b2"}
 TRAIN, DEV, MUTED = "#d55e00", "#0072b2", "#5f5f5f"
 
 _STYLE = {
@@ -46,7 +48,8 @@ _STYLE = {
 
 
 def colour(system: str) -> str:
-    return COLOURS.get(system.partition(":")[0], "#56b4e9")
+    base = system.partition(":")[0]
+    return COLOURS.get(base) or next((tint for way, tint in WAYS.items() if base.startswith(way)), "#56b4e9")
 
 
 def marker(system: str) -> str:

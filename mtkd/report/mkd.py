@@ -1,0 +1,361 @@
+"""MKD's part of the report: system by task with size and speed, quality against latency, and what sharing a student adds.
+
+Every function takes `Found`, or None where the study has no students of MKD's: then it says so. Figures of others are
+marked published; none is MKD's own, whose full text was not at hand.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from mtkd.artifacts import Artifact
+from mtkd.report import neighbours as others
+from mtkd.report import scores as figures
+from mtkd.report.scores import ENSEMBLE, gains, name, title
+from mtkd.report.style import WAYS, blank, colour, marker, nothing, place_labels, styled
+from mtkd.report.table import NONE, Table, count, number
+
+ABSENT = "This study has no students of MKD (its settings have no section mkd)."
+LARGE = ("bert", "mt-dnn:mtl", "mt-dnn", "mt-dnn-kd", ENSEMBLE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """`results`: rows of results.csv of all systems; `costs`: `mtkd.serving.costs`; `students`: names in the study;
+    `tasks`: that the students are trained on; `teacher`: the system that wrote the logits."""
+
+    results: pd.DataFrame
+    costs: pd.DataFrame
+    machine: dict
+    students: list[str]
+    tasks: list[str]
+    teacher: str
+
+    @property
+    def averaged(self) -> list[str]:
+        """Tasks that an average is taken over: those of Table 3 that the students have."""
+        return [task for task in figures.averaged(self.results) if task in self.tasks] or self.tasks
+
+    def systems(self) -> list[str]:
+        """Those with scores: the large ones, then every student's by its way of training."""
+        present = list(dict.fromkeys(self.results["system"]))
+        known = [system for system in LARGE if system in present]
+        for student in self.students:
+            ways = [student, f"mt-{student}:mtl", f"mt-{student}", f"task-kd-{student}", f"mkd-{student}:mtl"]
+            ways += [system for system in present if system.startswith(f"mkd-{student}:hard-")] + [f"mkd-{student}"]
+            known += [system for system in ways if system in present]
+        return known
+
+    def student_of(self, system: str) -> str | None:
+        base = system.partition(":")[0]
+        return next((student for student in self.students for before in ("", "mt-", "task-kd-", "mkd-") if base == before + student), None)
+
+    def label(self, system: str) -> str:
+        """A system in words."""
+        student = self.student_of(system)
+        if student is None:
+            return name(system) + (" (teacher)" if system == self.teacher else "")
+        base, _, stage = system.partition(":")
+        shown = {"lstm": "LSTM", "transformer": "Transformer"}.get(student, student)
+        before = base.removesuffix(student)
+        way = {"": "hard targets, single-task", "mt-": "hard targets, multi-task", "task-kd-": "task-specific distillation",
+               "mkd-": "multi-task distillation"}[before]  # fmt: skip
+        tail = f" with hard targets ({stage.removeprefix('hard-')})" if stage.startswith("hard-") else ""
+        tuned = ", fine-tuned" if before in ("mt-", "mkd-") and not stage else ""
+        return f"{shown}: {way}{tail}{tuned}"
+
+    def cost(self, system: str, size: int, device: str = "cpu") -> pd.Series | None:
+        """A system's row of `costs` at a batch size."""
+        rows = self.costs[(self.costs["system"] == system) & (self.costs["batch"] == size) & (self.costs["device"] == device)]
+        return rows.iloc[0] if len(rows) else None
+
+    @property
+    def sizes(self) -> list[int]:
+        return sorted(self.costs["batch"].unique())
+
+
+def _missing(name_: str) -> Table:
+    return Table(name_, ABSENT, pd.DataFrame({"System": []}))
+
+
+def _significant(value: float) -> str:
+    """Three figures, whole numbers with thousands marked."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(found: Found | None) -> Table:
+    """System x task (percent, mean ± standard deviation over seeds) with size and speed."""
+    if found is None:
+        return _missing("mkd")
+    averages = figures.averages(found.results, found.averaged)
+    tops = averages[averages["system"] != ENSEMBLE].groupby("system")["average"].mean()
+    tops = tops[[system for system in tops.index if found.student_of(system)]].round(1)
+    rows = []
+    for system in found.systems():
+        wide = figures.by_seed(found.results, system)
+        cells = {title(task): _spread(wide[task].dropna()) if task in wide else NONE for task in figures.in_order(found.tasks)}
+        average = _spread(averages.loc[averages["system"] == system, "average"])
+        if len(tops) and system in tops and tops[system] == tops.max():
+            average = f"**{average}**"
+        rows.append({"System": found.label(system), "Seeds": str(int((wide.index >= 0).sum()) or NONE), **cells, "Average": average,
+                     **_cost_cells(found, system)})  # fmt: skip
+    large = sum(found.student_of(system) is None for system in found.systems())
+    notes = [
+        f"Percent on dev, mean ± standard deviation over seeds; a task's score is the mean of its metrics. Average over "
+        f"{', '.join(map(title, found.averaged))}; bold: the best student. A student's four ways have the same updates, batches' sizes and "
+        "weights to start from; a fine-tuned one has had more.",
+        "Parameters (without embeddings in brackets) and operations of matrix products: of what an example goes through, all members for the "
+        f"ensemble. MB: weights on disk of all models that it takes to serve the {len(found.tasks)} tasks. Times on {_machine(found.machine)}, "
+        "word pieces to logits.",
+    ]
+    return Table("mkd", "MKD: dev scores, size and speed", pd.DataFrame(rows), notes, divide=(large,))
+
+
+def _machine(machine: dict) -> str:
+    text = f"{machine.get('cpu', 'the processor')} ({machine.get('threads', 1)} thread{'s' if machine.get('threads', 1) != 1 else ''})"
+    return text + (f" and {machine['gpu']}" if machine.get("gpu") else "")
+
+
+def _spread(values) -> str:
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        return NONE
+    return number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def _cost_cells(found: Found, system: str) -> dict[str, str]:
+    """Columns of size and speed; dashes for a system that was not measured."""
+    cells, small, large = {}, found.sizes[0], found.sizes[-1]
+    row = found.cost(system, small)
+    cells["Params (no emb.), M"] = NONE if row is None else f"{row.params / 1e6:.2f} ({row.params_without_embeddings / 1e6:.2f})"
+    cells["MB, all tasks"] = NONE if row is None else _significant(row.bytes_all / 1e6)
+    cells["MFLOPs"] = NONE if row is None else _significant(row.flops / 1e6)
+    for device in dict.fromkeys(found.costs["device"]):
+        row, many = found.cost(system, small, device), found.cost(system, large, device)
+        where = "" if device == "cpu" else f", {device}"
+        cells[f"ms at {small}{where}"] = NONE if row is None else f"{row.latency:.2f}"
+        cells[f"Ex./s at {large}{where}"] = NONE if many is None else f"{many.rate:,.0f}"
+    return cells
+
+
+def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
+    """Everything measured: a row a shape, device and batch size."""
+    rows = []
+    for _, row in costs.drop_duplicates(["measured", "device", "batch"]).iterrows():
+        same = list(dict.fromkeys(costs.loc[costs["measured"] == row.measured, "system"]))
+        rows.append({
+            "Systems": ", ".join(same), "Device": row.device, "Batch": count(row.batch), "Params": count(row.params),
+            "Without embeddings": count(row.params_without_embeddings), "Bytes": count(row.bytes), "MFLOPs an example": _significant(row.flops / 1e6),
+            "Latency, ms": f"{row.latency:.2f} ({row.latency_low:.2f} to {row.latency_high:.2f})",
+            "Examples/s": f"{row.rate:,.0f} ({row.rate_low:,.0f} to {row.rate_high:,.0f})",
+        })  # fmt: skip
+    notes = ["Medians; in brackets the least and the greatest of the rounds. Systems of one shape share a measurement; parameters and bytes "
+             "are the first one's, with a single head.", f"On {_machine(machine)}, in {machine.get('precision', 'fp32')}."]  # fmt: skip
+    return Table("costs", "What it costs to serve", pd.DataFrame(rows), notes)
+
+
+COMPARISONS = (("task-kd-{}", "over task-specific distillation"), ("mt-{}:mtl", "over hard targets, multi-task"),
+               ("{}", "over hard targets, single-task"))  # fmt: skip
+
+
+def added(found: Found, student: str, base: str) -> pd.DataFrame:
+    """`scores.gains` of a student by multi-task distillation over another way of training it, the average over `averaged`."""
+    frame = gains(found.results[found.results["task"].isin(found.tasks)], f"mkd-{student}:mtl", base.format(student))
+    return frame[frame["gain"].notna()]
+
+
+def gains_table(found: Found | None) -> Table:
+    """What multi-task distillation adds, by student and comparison: points with the 95 % t-interval over seeds."""
+    if found is None:
+        return _missing("mkd_gains")
+    rows = []
+    for student in found.students:
+        for base, words in COMPARISONS:
+            frame = added(found, student, base)
+            cells = {"Average" if task == "average" else title(task): _gain(row) for task, row in frame.iterrows()}
+            rows.append({"Multi-task distillation": f"{found.label(student).partition(':')[0]}: {words}",
+                         "Seeds": str(int(frame["seeds"].max())) if len(frame) else NONE, **cells})  # fmt: skip
+    notes = ["Points, paired by seed, on the same budget of updates, before any fine-tuning; in brackets the 95 % t-interval over seeds."]
+    return Table("mkd_gains", "What multi-task distillation adds", pd.DataFrame(rows).fillna(NONE), notes)
+
+
+def _gain(row) -> str:
+    text = number(row["gain"], 1, sign=True)
+    return text + (f" ({number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)})" if math.isfinite(row["low"]) else "")
+
+
+def neighbours() -> Table:
+    """Published figures of small models, none of them MKD's."""
+    return others.table()
+
+
+def finding(found: Found | None) -> str:
+    """One paragraph of Markdown computed from the results, whichever way they fall."""
+    if found is None:
+        return ABSENT
+    return " ".join(_finding_of(found, student) for student in found.students)
+
+
+def _finding_of(found: Found, student: str) -> str:
+    shown = found.label(student).partition(":")[0]
+    parts = []
+    for base, words in COMPARISONS:
+        frame = added(found, student, base)
+        if "average" not in frame.index:
+            continue
+        row = frame.loc["average"]
+        text = f"{number(row.gain, 2, sign=True)} points {words}"
+        if math.isfinite(row.low):
+            sure = "" if row.low > 0 or row.high < 0 else ", which includes zero"
+            text += f" (95 % interval {number(row.low, 2, sign=True)} to {number(row.high, 2, sign=True)}{sure})"
+        parts.append((row, text))
+    if not parts:
+        return f"**{shown}**: what multi-task distillation adds cannot be told, as the ways of training share no task."
+    row = parts[0][0]
+    if round(row.gain, 2) <= 0:
+        verdict = "multi-task distillation did not add to task-specific distillation"
+    elif not math.isfinite(row.low):
+        verdict = "multi-task distillation added to task-specific distillation in this run (one seed: chance is not ruled out)"
+    else:
+        verdict = f"multi-task distillation {'added' if row.low > 0 else 'did not measurably add'} to task-specific distillation"
+    return f"**{shown}: {verdict}.** On average {'; '.join(text for _, text in parts)}. {_cheaper(found, student, shown)}"
+
+
+def _cheaper(found: Found, student: str, shown: str) -> str:
+    """How much faster and smaller a student is than the teacher and the ensemble, and how far behind."""
+    system, texts = f"mkd-{student}:mtl", []
+    means = figures.averages(found.results, found.averaged).groupby("system")["average"].mean()
+    small, large = found.sizes[0], found.sizes[-1]
+    for other in dict.fromkeys((found.teacher, ENSEMBLE)):
+        mine, theirs = found.cost(system, small), found.cost(other, small)
+        if mine is None or theirs is None:
+            continue
+        faster, rate = theirs.latency / mine.latency, found.cost(system, large).rate / found.cost(other, large).rate
+        behind = f", {number(means[system] - means[other], 1, sign=True)} points" if system in means and other in means else ""
+        texts.append(f"against {found.label(other)} {_times(faster)} as fast at batch {small}, {_times(rate)} at batch {large}, "
+                     f"1/{theirs.params / mine.params:.1f} of the parameters an example{behind}")  # fmt: skip
+    return f"{shown}: {'; '.join(texts)}." if texts else ""
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g} times"
+
+
+def front(points: pd.DataFrame) -> list:
+    """Index of the points that no other beats: none as fast (x) with a higher score (y), nor faster with as high."""
+    kept, best = [], -math.inf
+    for place, row in points.sort_values(["x", "y"], ascending=[True, False]).iterrows():
+        if row.y > best:
+            kept.append(place)
+            best = row.y
+    return kept
+
+
+@styled
+def pareto(found: Found | None) -> Figure:
+    """Average dev score against time an example, a panel a batch size (processor): the line joins what nothing else beats."""
+    if found is None:
+        return nothing(ABSENT)
+    averages = figures.averages(found.results, found.averaged).groupby("system")["average"]
+    systems = [system for system in found.systems() if system in averages.groups and found.cost(system, found.sizes[0]) is not None]
+    if not systems:
+        return nothing("No system has both a score on every task and a measured cost.")
+    means, deviations = averages.mean(), averages.std(ddof=1).fillna(0)
+    figure = blank(10.5, 5.6)
+    panels = figure.subplots(1, len(found.sizes), sharey=True, squeeze=False)[0]
+    told = []
+    for axes, size in zip(panels, found.sizes, strict=True):
+        points = pd.DataFrame({"x": [found.cost(system, size).latency / size for system in systems],
+                               "y": [means[system] for system in systems]}, index=systems)  # fmt: skip
+        best = front(points)
+        axes.step(points.loc[best, "x"], points.loc[best, "y"], where="post", color="#999999", linewidth=1.2, linestyle="--", zorder=1)
+        for system, row in points.iterrows():
+            hollow = system.endswith(":mtl") and f"{system.partition(':')[0]}" in systems
+            face = "white" if hollow or ":hard-" in system else colour(system)
+            axes.errorbar(row.x, row.y, yerr=deviations[system], fmt=_marker(found, system), color=colour(system), mfc=face, mew=1.6,
+                          markersize=8.5, elinewidth=1, capsize=2, zorder=3, label=found.label(system))  # fmt: skip
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.15, y=0.08)
+        axes.set_xlabel("ms an example")
+        axes.set_title(f"Batch {size}", loc="left")
+        told.append(f"batch {size}: " + ", ".join(f"{found.label(system)} ({points.x[system]:.2g} ms, {number(points.y[system])})" for system in best))
+    panels[0].set_ylabel(f"average dev score of {len(found.averaged)} tasks, percent")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
+    figure.set_label("Average dev score against time an example on the processor. What nothing else beats at " + "; ".join(told) + ".")
+    return figure
+
+
+def _marker(found: Found, system: str) -> str:
+    student = found.student_of(system)
+    return marker(system) if student is None else "PXv<>"[found.students.index(student) % 5]
+
+
+@styled
+def over_task_specific(found: Found | None) -> Figure:
+    """A panel a student: points that multi-task distillation adds over task-specific distillation, and over hard targets, by task."""
+    if found is None:
+        return nothing(ABSENT)
+    frames = {student: {base: added(found, student, base) for base, _ in COMPARISONS[:2]} for student in found.students}
+    names = [*figures.in_order(found.tasks), "average"]
+    if all(not len(frame) for pair in frames.values() for frame in pair.values()):
+        return nothing("No student has scores by both ways of distillation.")
+    figure = blank(10, 1.7 + 0.46 * len(names))
+    panels = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
+    told = []
+    for axes, (student, pair) in zip(panels, frames.items(), strict=True):
+        axes.axvline(0, color="#555555", linewidth=1)
+        values = np.concatenate([frame["gain"].to_numpy(dtype=float) for frame in pair.values()] + [[0.0]])
+        room = 1.15 * max(2.0, np.nanmax(np.abs(values)))
+        for (base, words), shift, tint in zip(COMPARISONS, (0.13, -0.13), (WAYS["mkd-"], WAYS["mt-"]), strict=False):
+            frame = pair[base]
+            for task, row in frame.iterrows():
+                reach = [[row["gain"] - row["low"]], [row["high"] - row["gain"]]] if math.isfinite(row["low"]) else None
+                axes.errorbar(row["gain"], shift - names.index(task), xerr=reach, fmt="D" if task == "average" else "o", color=tint,
+                              mfc=tint if base == COMPARISONS[0][0] else "white", mew=1.6, markersize=7, capsize=3, elinewidth=1.1)  # fmt: skip
+            axes.plot([], [], "o", color=tint, mfc=tint if base == COMPARISONS[0][0] else "white", mew=1.6, label=words)
+            told += [f"{found.label(student).partition(':')[0]} {words}, {'average' if task == 'average' else title(task)} "
+                     f"{number(row.gain, 1, sign=True)}" for task, row in frame.iterrows()]  # fmt: skip
+        axes.set_xlim(-1.6 * room, 1.6 * room)
+        axes.set_xlabel("points added by multi-task distillation")
+        axes.set_title(found.label(student).partition(":")[0], loc="left")
+    panels[0].set_yticks([-place for place in range(len(names))], ["Average" if task == "average" else title(task) for task in names])
+    panels[0].set_ylim(-len(names) + 0.4, 0.6)
+    seeds = max(int(frame["seeds"].max()) for pair in frames.values() for frame in pair.values() if len(frame))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
+                  title=f"bars: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed: no interval")  # fmt: skip
+    figure.set_label("Points that multi-task distillation adds. " + "; ".join(told) + ".")
+    return figure
+
+
+def scores_of(runs: dict[str, list[Artifact]], teacher: Artifact) -> Table:
+    """Dev scores (percent, mean of a task's metrics) of one student's ways of training, beside the teacher's."""
+    rows = []
+    for system, found in {"teacher (mt-dnn:mtl)": [teacher], **runs}.items():
+        means = pd.concat([part.frame("scores.csv") for part in found]).groupby("task")["value"].mean()
+        cells = {title(task): number(means[task]) for task in figures.in_order(means.index)}
+        rows.append({"System": system, **cells, "Mean": number(means.mean()), "Seconds": number(sum(part.seconds for part in found))})
+    return Table("scores", "Dev scores in percent", pd.DataFrame(rows).fillna(NONE))
+
+
+def curves_of(runs: dict[str, list[Artifact]], seed: int) -> pd.DataFrame:
+    """Curves of the ways of training, with the columns that `learning_curves` takes."""
+    parts = [part.frame("curve.csv").assign(run=system, system=system, seed=seed) for system, found in runs.items() for part in found]
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_tables(found: Found | None) -> list[Table]:
+    """Tables of the report's folder; none where the study has no students."""
+    if found is None:
+        return []
+    return [table(found), gains_table(found), costs_table(found.costs, found.machine), neighbours()]
+
+
+def write_figures(found: Found | None) -> dict[str, Figure]:
+    return {} if found is None else {"mkd_pareto": pareto(found), "mkd_gains": over_task_specific(found)}
