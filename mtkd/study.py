@@ -186,7 +186,7 @@ class Mkd(Settings):
     """MKD (Liu et al. 2020): students distilled from the logits of one multi-task teacher."""
 
     teacher: Literal["mt-dnn", "ensemble"] = Field("mt-dnn", description="vanilla MT-DNN at candidates.seed, or the tasks' ensembles")
-    teacher_encoder: str | None = Field(None, description="the MT-DNN teacher's, whose word pieces the students read; None: student_encoder")
+    teacher_encoder: str | None = Field(None, description="the MT-DNN teacher's; students read its word pieces; None: student_encoder")
     tasks: list[TaskName] | None = Field(None, min_length=1, description="None: all tasks of multi-task training")
     hard_weight: Share = Field(0.0, description="weight of the hard targets; the teacher's logits have the rest")
     also_hard_weight: Share | None = Field(None, description="multi-task distillation once more with this weight, reported beside")

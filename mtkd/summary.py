@@ -62,7 +62,8 @@ def _mkd(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], mkd_repor
     """MKD's students with their scores beside the other systems', and what all of them cost to run; nothing where there are none."""
     if study.mkd is None:
         return [], None
-    parts = [found for name in study.mkd.students for seed in mkd_seeds(study) for part in mkd.runs(study, name, seed).values() for found in part]
+    ways = [way for name in study.mkd.students for seed in mkd_seeds(study) for way in mkd.runs(study, name, seed).values()]
+    parts = [found for way in ways for found in way]
     rows = pd.concat([found.frame("scores.csv") for found in parts], ignore_index=True).assign(study=study.name)[COLUMNS]
     served = mkd_serving.serving(study)
     found = mkd_report.Found(

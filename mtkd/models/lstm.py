@@ -106,7 +106,7 @@ class BiAttentiveEncoder(nn.Module):
         mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
         read = self.reader(self.dropout(self.embeddings(pieces)), lengths)
         if len(parts) == 1:
-            context, _ = bi_attention(read, read, mask, mask)
+            context = masked_softmax(read @ read.transpose(1, 2), mask[:, None, :]) @ read
         else:
             context = torch.cat(bi_attention(*read.chunk(2), *mask.chunk(2)))
         read = self.dropout(torch.cat([read, read - context, read * context], dim=-1))
@@ -132,8 +132,8 @@ def own_table(pieces: int, width: int) -> torch.Tensor:
 def projected_table(table: torch.Tensor, width: int) -> torch.Tensor:
     """A teacher's word-piece table (pieces, H) on its first `width` principal directions, scaled to unit variance (our choice)."""
     if width > table.shape[1]:
-        raise UserError(f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected up: "
-                        f"set width to at most {table.shape[1]}, or embeddings: own.")
+        raise UserError(f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected "
+                        f"up: set width to at most {table.shape[1]}, or embeddings: own.")
     centred = table.double() - table.double().mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
     found = centred @ directions[:, -width:]

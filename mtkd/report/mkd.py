@@ -16,7 +16,7 @@ from mtkd.artifacts import Artifact
 from mtkd.report import neighbours as others
 from mtkd.report import scores as figures
 from mtkd.report.scores import ENSEMBLE, gains, name, title
-from mtkd.report.style import WAYS, blank, colour, marker, nothing, place_labels, styled
+from mtkd.report.style import WAYS, blank, colour, marker, nothing, styled
 from mtkd.report.table import NONE, Table, count, number
 
 ABSENT = "This study has no students of MKD (its settings have no section mkd)."
@@ -106,11 +106,11 @@ def table(found: Found | None) -> Table:
     large = sum(found.student_of(system) is None for system in found.systems())
     notes = [
         f"Percent on dev, mean ± standard deviation over seeds; a task's score is the mean of its metrics. Average over "
-        f"{', '.join(map(title, found.averaged))}; bold: the best student. A student's four ways have the same updates, batches' sizes and "
+        f"{', '.join(map(title, found.averaged))}; bold: the best student. A student's four ways have the same updates, batch size and "
         "weights to start from; a fine-tuned one has had more.",
-        "Parameters (without embeddings in brackets) and operations of matrix products: of what an example goes through, all members for the "
-        f"ensemble. MB: weights on disk of all models that it takes to serve the {len(found.tasks)} tasks. Times on {_machine(found.machine)}, "
-        "word pieces to logits.",
+        "Parameters (without embeddings in brackets) and operations of matrix products: of what an example goes through, all members for "
+        f"the ensemble. MB: weights on disk of all models that it takes to serve the {len(found.tasks)} tasks. Times on "
+        f"{_machine(found.machine)}, word pieces to logits.",
     ]
     return Table("mkd", "MKD: dev scores, size and speed", pd.DataFrame(rows), notes, divide=(large,))
 
@@ -149,12 +149,14 @@ def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
         same = list(dict.fromkeys(costs.loc[costs["measured"] == row.measured, "system"]))
         rows.append({
             "Systems": ", ".join(same), "Device": row.device, "Batch": count(row.batch), "Params": count(row.params),
-            "Without embeddings": count(row.params_without_embeddings), "Bytes": count(row.bytes), "MFLOPs an example": _significant(row.flops / 1e6),
+            "Without embeddings": count(row.params_without_embeddings), "Bytes": count(row.bytes),
+            "MFLOPs an example": _significant(row.flops / 1e6),
             "Latency, ms": f"{row.latency:.2f} ({row.latency_low:.2f} to {row.latency_high:.2f})",
             "Examples/s": f"{row.rate:,.0f} ({row.rate_low:,.0f} to {row.rate_high:,.0f})",
         })  # fmt: skip
-    notes = ["Medians; in brackets the least and the greatest of the rounds. Systems of one shape share a measurement; parameters and bytes "
-             "are the first one's, with a single head.", f"On {_machine(machine)}, in {machine.get('precision', 'fp32')}."]  # fmt: skip
+    notes = ["Medians; in brackets the least and the greatest of the rounds. Systems of one shape share a measurement; parameters and "
+             "bytes are the first one's, with a single head.",
+             f"On {_machine(machine)}, in {machine.get('precision', 'fp32')}."]  # fmt: skip
     return Table("costs", "What it costs to serve", pd.DataFrame(rows), notes)
 
 
@@ -237,7 +239,7 @@ def _cheaper(found: Found, student: str, shown: str) -> str:
         faster, rate = theirs.latency / mine.latency, found.cost(system, large).rate / found.cost(other, large).rate
         behind = f", {number(means[system] - means[other], 1, sign=True)} points" if system in means and other in means else ""
         texts.append(f"against {found.label(other)} {_times(faster)} as fast at batch {small}, {_times(rate)} at batch {large}, "
-                     f"1/{theirs.params / mine.params:.1f} of the parameters an example{behind}")  # fmt: skip
+                     f"{100 * mine.params / theirs.params:.0f} % of the parameters that an example goes through{behind}")  # fmt: skip
     return f"{shown}: {'; '.join(texts)}." if texts else ""
 
 
@@ -272,12 +274,14 @@ def pareto(found: Found | None) -> Figure:
         points = pd.DataFrame({"x": [found.cost(system, size).latency / size for system in systems],
                                "y": [means[system] for system in systems]}, index=systems)  # fmt: skip
         best = front(points)
-        axes.step(points.loc[best, "x"], points.loc[best, "y"], where="post", color="#999999", linewidth=1.2, linestyle="--", zorder=1)
+        axes.step(points.loc[best, "x"], points.loc[best, "y"], where="post", color="#999999", linewidth=1.2, linestyle="--", zorder=1,
+                  label="nothing else is both faster and better")  # fmt: skip
         for system, row in points.iterrows():
             hollow = system.endswith(":mtl") and f"{system.partition(':')[0]}" in systems
             face = "white" if hollow or ":hard-" in system else colour(system)
             axes.errorbar(row.x, row.y, yerr=deviations[system], fmt=_marker(found, system), color=colour(system), mfc=face, mew=1.6,
-                          markersize=8.5, elinewidth=1, capsize=2, zorder=3, label=found.label(system))  # fmt: skip
+                          markersize=6 if ":hard-" in system else 8.5, elinewidth=1, capsize=2, zorder=3,
+                          label=found.label(system))  # fmt: skip
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -285,7 +289,8 @@ def pareto(found: Found | None) -> Figure:
         axes.margins(x=0.15, y=0.08)
         axes.set_xlabel("ms an example")
         axes.set_title(f"Batch {size}", loc="left")
-        told.append(f"batch {size}: " + ", ".join(f"{found.label(system)} ({points.x[system]:.2g} ms, {number(points.y[system])})" for system in best))
+        words = [f"{found.label(system)} ({points.x[system]:.2g} ms, {number(points.y[system])})" for system in best]
+        told.append(f"batch {size}: {', '.join(words)}")
     panels[0].set_ylabel(f"average dev score of {len(found.averaged)} tasks, percent")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
     figure.set_label("Average dev score against time an example on the processor. What nothing else beats at " + "; ".join(told) + ".")
@@ -307,22 +312,23 @@ def over_task_specific(found: Found | None) -> Figure:
     if all(not len(frame) for pair in frames.values() for frame in pair.values()):
         return nothing("No student has scores by both ways of distillation.")
     figure = blank(10, 1.7 + 0.46 * len(names))
-    panels = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(frames), sharex=True, sharey=True, squeeze=False)[0]
     told = []
+    values = np.concatenate([frame["gain"].to_numpy(dtype=float) for pair in frames.values() for frame in pair.values()])
+    room = 2 * max(2.0, np.nanmax(np.abs(values)))
     for axes, (student, pair) in zip(panels, frames.items(), strict=True):
         axes.axvline(0, color="#555555", linewidth=1)
-        values = np.concatenate([frame["gain"].to_numpy(dtype=float) for frame in pair.values()] + [[0.0]])
-        room = 1.15 * max(2.0, np.nanmax(np.abs(values)))
         for (base, words), shift, tint in zip(COMPARISONS, (0.13, -0.13), (WAYS["mkd-"], WAYS["mt-"]), strict=False):
-            frame = pair[base]
+            frame, face = pair[base], tint if base == COMPARISONS[0][0] else "white"
             for task, row in frame.iterrows():
                 reach = [[row["gain"] - row["low"]], [row["high"] - row["gain"]]] if math.isfinite(row["low"]) else None
-                axes.errorbar(row["gain"], shift - names.index(task), xerr=reach, fmt="D" if task == "average" else "o", color=tint,
-                              mfc=tint if base == COMPARISONS[0][0] else "white", mew=1.6, markersize=7, capsize=3, elinewidth=1.1)  # fmt: skip
-            axes.plot([], [], "o", color=tint, mfc=tint if base == COMPARISONS[0][0] else "white", mew=1.6, label=words)
+                shape = "D" if task == "average" else "o"
+                axes.errorbar(row["gain"], shift - names.index(task), xerr=reach, fmt=shape, color=tint, mfc=face, mew=1.6,
+                              markersize=7, capsize=3, elinewidth=1.1)  # fmt: skip
+            axes.plot([], [], "o", color=tint, mfc=face, mew=1.6, label=words)
             told += [f"{found.label(student).partition(':')[0]} {words}, {'average' if task == 'average' else title(task)} "
                      f"{number(row.gain, 1, sign=True)}" for task, row in frame.iterrows()]  # fmt: skip
-        axes.set_xlim(-1.6 * room, 1.6 * room)
+        axes.set_xlim(-room, room)
         axes.set_xlabel("points added by multi-task distillation")
         axes.set_title(found.label(student).partition(":")[0], loc="left")
     panels[0].set_yticks([-place for place in range(len(names))], ["Average" if task == "average" else title(task) for task in names])
