@@ -51,6 +51,10 @@ def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):
                 if name in tiny.multitask:
                     wanted |= {(f"{system}:mtl", name, split, metric, seed) for system in ("mt-dnn", "mt-dnn-kd") for seed in tiny.seeds}
                     wanted.add(("mt-dnn-ensemble", name, split, metric, None))
+                    for student in tiny.mkd.students:
+                        systems = [plan.mkd_system(tiny, student, control) for control in plan.mkd_controls(tiny)]
+                        systems += [plan.mkd_system(tiny, student, control, tuned=True) for control in ("none-multi", "multi")]
+                        wanted |= {(system, name, split, metric, seed) for system in systems for seed in plan.mkd_seeds(tiny)}
     assert found == wanted
     assert results.value.between(-100, 100).all() and (results.n > 0).all() and (results.seconds > 0).all()
 
