@@ -47,10 +47,11 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
     """Trains `model` in place by Algorithm 1 and returns its log.
 
     `examples` holds the tasks' train splits; one that carries soft targets is trained on the average of Eq. 2 and
-    Eq. 4, or under `MatchLogits` of Eq. 2 and the distance to the teacher's logits that it carries. `scorer` gives dev scores, after every epoch or after the last. The log has a row an epoch and task, or an
-    epoch, task and score: epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's
-    seconds so far. Every `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes
-    on from it and ends with the same weights to the last bit. Raises `UserError` when the loss is not finite.
+    Eq. 4, or under `MatchLogits` of Eq. 2 and the distance to the teacher's logits that it carries. `scorer` gives dev
+    scores, after every epoch or after the last. The log has a row an epoch and task, or an epoch, task and score:
+    epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's seconds so far. Every
+    `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes on from it and ends
+    with the same weights to the last bit. Raises `UserError` when the loss is not finite.
     """
     distil = distil or Distil()
     accelerator = Accelerator(cpu=not torch.cuda.is_available())

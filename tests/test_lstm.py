@@ -82,7 +82,7 @@ def test_alone_or_in_a_padded_batch_the_logits_are_the_same(task, pair, layers):
         alone = torch.cat([model(batch_of([example], task)) for example in examples])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(together, other_pad, atol=1e-6, rtol=0)
-    assert together.std(0).max() > 0.01
+    assert together.std(0).max() > 1e-3  # a hundred times the tolerance
 
 
 def test_pads_have_no_gradient():
