@@ -12,9 +12,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from mtkd import study as studies
 from mtkd import summary, tasks
-from mtkd.report import pages, plots, published, scores, table, tables
+from mtkd.report import pages, plots, published, scores, table, tables, views
 from mtkd.report.finding import finding
 from mtkd.report.style import Shown, image
+from mtkd.study import Data
 
 RESULTS = ["study", "system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]
 
@@ -275,3 +276,9 @@ def test_the_index_notebook_runs_on_a_report(tmp_path, monkeypatch):
             assert hasattr(shown, "_repr_html_") or shown._repr_markdown_()
         else:
             exec(one.source, space)
+
+
+def test_no_row_of_real_glue_is_put_on_a_page():
+    real = study().model_copy(update={"data": Data(source="glue")})
+    shown = views.examples(real, None)  # no data are read at all
+    assert not len(shown.frame) and "no row of them is shown" in shown._repr_html_()

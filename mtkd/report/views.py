@@ -20,7 +20,13 @@ __all__ = ["curve_of", "examples", "learning_curves", "origin", "pretraining", "
 
 
 def examples(study: Study, data: Artifact) -> Table:
-    """The first example of each task's train set (of AX's test set) with its label's name."""
+    """The first example of each task's train set (of AX's test set) with its label's name, where the data are generated.
+
+    Real GLUE's texts belong to their owners and are not put on a page that may be published.
+    """
+    if study.data.source != "embedded":
+        return Table("examples", "Examples", pd.DataFrame(), ["GLUE's texts belong to their owners under each corpus's own terms: no "
+                                                              "row of them is shown on this page."])  # fmt: skip
     rows = []
     for task in map(tasks.get, study.tasks):
         split = task.train or task.test[0]
