@@ -19,7 +19,7 @@ study: setup
 	$(BIN)/mtkd run $(STUDY) -c $(CORES)
 
 test: setup
-	$(BIN)/python -m pytest -n $(CORES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 lab: setup
 	$(BIN)/jupyter lab notebooks
