@@ -96,7 +96,7 @@ class Train(Settings):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     sampling: Literal["proportional", "sqrt", "temperature"] = Field("proportional", description="share of a task's batches")
     temperature: float = Field(2.0, ge=1, description="of sampling: temperature; size ** (1 / temperature)")
-    bucket: int = Field(50, ge=1, description="batches sorted by length together (1: no bucketing)")
+    bucket: int = Field(8, ge=1, description="batches sorted by length together: more pad less, but re-shuffle small tasks less")
     precision: Literal["bf16", "fp32"] = "bf16"
     score_every_epoch: bool = Field(True, description="dev scores after every epoch, not only after the last")
     checkpoint_seconds: float = Field(60, gt=0)
