@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from mtkd import __version__
 from mtkd.errors import UserError
@@ -138,7 +139,7 @@ def _current(path: Path, inputs: dict) -> Artifact | None:
         artifact = read(path)
     except UserError:
         return None
-    same = fingerprint(artifact.record["inputs"]) == fingerprint(inputs)
+    same = fingerprint(artifact.record.get("inputs")) == fingerprint(inputs)
     return artifact if same else None
 
 
@@ -157,8 +158,9 @@ def writing(path: Path) -> Iterator[Path]:
         yield folder
         shutil.rmtree(path, ignore_errors=True)
         folder.rename(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):  # safetensors tells it in words
             raise UserError(f"No space is left on the disk while writing {path}: free some, or set MTKD_WORK to a "
                             "folder on another disk, and run again; finished stages are kept.") from error
         raise

@@ -102,9 +102,12 @@ def read_soft_targets(path: Path, task: Task) -> SoftTargets:
         raise UserError(f"{path}: the teacher's labels are {about['labels']}, this task's are {list(task.labels)}: the order must be the "
                         "same; train the teacher on these labels.")
     names = [name.removeprefix("member:") for name in table.column_names if name.startswith("member:")]
+    if not names or not {"idx", "soft", "logits"} <= set(table.column_names):
+        raise UserError(f"{path} lacks columns of soft targets (it has {', '.join(table.column_names)}): run the teachers stage again.")
     members = np.stack([_matrix(table[f"member:{name}"]) for name in names])
     soft = _matrix(table["soft"])
-    if not np.isfinite(soft).all() or (not task.regression and np.abs(soft.sum(axis=1) - 1).max() > 1e-3):
+    spread = not task.regression and ((soft < 0).any() or np.abs(soft.sum(axis=1) - 1).max() > 1e-3)
+    if not np.isfinite(soft).all() or spread:
         raise UserError(f"{path}: a row of the soft targets is no probability distribution: run the teachers stage again.")
     return SoftTargets(task, table["idx"].to_numpy(), soft, members, _matrix(table["logits"]), names, about["fingerprint"])
 

@@ -31,10 +31,13 @@ class _GlueMetric(evaluate.Metric):
             warnings.simplefilter("ignore")  # scipy and scikit-learn warn of constant input; the note says it instead
             value = float(self._value(predictions, references))
         result = {self.name: 0.0 if np.isnan(value) else 100 * value}
-        if np.isnan(value) or (self.name in ("matthews", "pearson", "spearman") and np.ptp(predictions) == 0):
+        correlation = self.name in ("matthews", "pearson", "spearman")
+        if correlation and np.isnan(predictions).any():
+            result["note"] = f"{self.name} is reported as 0: a prediction is not a number"
+        elif correlation and np.ptp(predictions) == 0:
             result["note"] = f"{self.name} is reported as 0: all {len(predictions)} predictions are the same"
-            if np.ptp(predictions) != 0:
-                result["note"] = f"{self.name} is reported as 0: it is not defined for these labels"
+        elif correlation and np.ptp(references) == 0:
+            result["note"] = f"{self.name} is reported as 0: all {len(references)} labels are the same"
         return result
 
 

@@ -13,11 +13,12 @@ from mtkd.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 TaskName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax"]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Data(Settings):
@@ -25,7 +26,7 @@ class Data(Settings):
 
     source: Literal["embedded", "glue"] = Field("glue", description="the generated suite, or real GLUE")
     hub: str = Field("nyu-mll/glue", description="hub id, or a directory in the hub's layout; MTKD_GLUE overrides it")
-    seed: int = Field(0, ge=0, description="of the generated suite, and of the choice of examples under max_train")
+    seed: Seed = Field(0, description="of the generated suite, and of the choice of examples under max_train")
     scale: float = Field(1.0, gt=0, description="size of the generated suite")
     max_train: int | None = Field(None, ge=16, description="at most so many train examples a task (None: all)")
     max_dev: int | None = Field(None, ge=16, description="at most so many dev examples a split (None: all)")
@@ -116,7 +117,7 @@ class Candidates(Settings):
     dropouts: list[Dropout] = Field([0.1, 0.2, 0.3], min_length=1)
     keep: int = Field(3, ge=1)
     select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class Distil(Settings):
@@ -213,7 +214,7 @@ class Study(Settings):
     finetune: FineTune = FineTune()
     candidates: Candidates = Candidates()
     distil: Distil = Distil()
-    seeds: list[int] = Field([0], min_length=1, description="of bert, mt-dnn and mt-dnn-kd")
+    seeds: list[Seed] = Field([0], min_length=1, description="of bert, mt-dnn and mt-dnn-kd")
     test_predictions: list[Literal["bert", "mt-dnn", "mt-dnn-kd"]] = Field(
         ["bert", "mt-dnn", "mt-dnn-kd"], description="systems whose fine-tuned models (first seed) predict the test sets")
     threads: int = Field(1, ge=1, description="processor threads a run")
@@ -232,7 +233,10 @@ class Study(Settings):
         if self.candidates.keep > len(self.encoders) * len(self.candidates.dropouts):
             raise ValueError(f"candidates.keep: {self.candidates.keep} is more than the candidates there are "
                              f"({len(self.encoders) * len(self.candidates.dropouts)})")
-        for field, values in (("tasks", self.tasks), ("seeds", self.seeds), ("candidates.dropouts", self.candidates.dropouts)):
+        once = {"tasks": self.tasks, "seeds": self.seeds, "candidates.dropouts": self.candidates.dropouts,
+                "candidates.select_on": self.candidates.select_on, "distil.teachers": self.distil.teachers,
+                "single_only": self.single_only}  # fmt: skip
+        for field, values in once.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{field}: a value stands twice")
         if self.mkd:
@@ -285,7 +289,10 @@ def _with(settings: dict, key: str, text: str) -> None:
         settings = settings.setdefault(part, {})
         if not isinstance(settings, dict):
             raise UserError(f"--set {key}={text}: '{part}' holds a value, not settings.")
-    settings[last] = yaml.safe_load(text)
+    try:
+        settings[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {key}={text}: the value is not readable YAML; write it as in a study.") from None
 
 
 def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:

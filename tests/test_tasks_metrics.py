@@ -144,7 +144,7 @@ def test_a_constant_prediction_has_0_and_a_note(name):
 def test_a_correlation_with_constant_labels_has_0_and_another_note(name):
     result = percent(name, [1.0, 2.0, 4.0], [3.0, 3.0, 3.0])
     assert result[name] == 0.0
-    assert "not defined for these labels" in result["note"]
+    assert "all 3 labels are the same" in result["note"]
 
 
 def test_matthews_of_labels_of_one_class_is_0():

@@ -103,12 +103,19 @@ def check(task: Task, name: str, split: datasets.Dataset, unlabelled: tuple[str,
     names = getattr(split.features["label"], "names", None)
     if names and task.labels and tuple(names) != task.labels:
         raise UserError(f"{where}: its labels are {names}, this task's are {list(task.labels)} in that order; reorder them.")
-    split = split.cast_column("label", datasets.Value("float32" if task.regression else "int64"))
+    for column, dtype in (("label", "float32" if task.regression else "int64"), ("idx", "int64")):
+        try:
+            split = split.cast_column(column, datasets.Value(dtype))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
+            raise UserError(f"{where}: column '{column}' holds something else than {'numbers' if dtype == 'float32' else 'whole numbers'} "
+                            f"({_first_line(error)}); give each row a number.") from None
     frame = split.with_format("pandas")[:]
     for column in task.columns:
         if not frame[column].map(lambda text: isinstance(text, str)).all():
             row = int(np.argmin(frame[column].map(lambda text: isinstance(text, str))))
             raise UserError(f"{where}, row {row}: column '{column}' holds no text; fill it in or remove the row.")
+    if frame["idx"].isna().any():
+        raise UserError(f"{where}, row {int(frame['idx'].isna().argmax())}: idx is empty; number the rows.")
     if frame["idx"].duplicated().any():
         raise UserError(f"{where}: two rows have idx {frame['idx'][frame['idx'].duplicated()].iloc[0]}; number the rows anew.")
     if name not in unlabelled:
@@ -121,7 +128,7 @@ def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> No
         bad = ~np.isfinite(labels) | (labels < 0) | (labels > 5)
         allowed = "a number from 0 to 5"
     else:
-        bad = (labels < 0) | (labels >= task.outputs)
+        bad = ~((labels >= 0) & (labels < task.outputs))
         allowed = ", ".join(f"{number} ({label})" for number, label in enumerate(task.labels))
     if bad.any():
         row = int(bad.argmax())

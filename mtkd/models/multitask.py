@@ -77,9 +77,11 @@ class MultiTaskModel(nn.Module):
                 raise UserError(f"{path} {has} for '{name}', this model needs one for {self.tasks[name].outputs}: it was trained for "
                                 "other tasks; start from the encoder alone or train the tasks together.")
         wanted = {name for name in own if heads or name.startswith("encoder.")}
-        if misfits := sorted(name for name in wanted if name not in weights or weights[name].shape != own[name].shape):
-            raise UserError(f"{path} holds another encoder ({misfits[0]} is missing or of another shape): use the encoder that it was "
-                            "trained with.")
+        misfits = {name for name in wanted if name not in weights or weights[name].shape != own[name].shape}
+        misfits |= {name for name in weights if name.startswith("encoder.") and name not in own}
+        if misfits:
+            raise UserError(f"{path} holds another encoder ({min(misfits)} is missing, too many or of another shape): use the encoder that "
+                            "it was trained with.")
         self.load_state_dict({name: weights.get(name, own[name]) if name in wanted else own[name] for name in own})
 
     def parameter_count(self) -> int:
