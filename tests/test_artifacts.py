@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
 
 from mtkd import artifacts
 from mtkd.artifacts import make, read
@@ -245,6 +246,15 @@ def test_a_full_disk_is_told_with_the_way_out(tmp_path, monkeypatch, code):
             make(tmp_path / "out", INPUTS, Build())
     assert left(tmp_path) == set()
     assert make(tmp_path / "out", INPUTS, Build()).file("text.txt")
+
+
+def test_a_full_disk_under_safetensors_is_told_alike(tmp_path):
+    def full(_: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(UserError, match="MTKD_WORK"):
+        make(tmp_path / "out", INPUTS, full)
+    assert left(tmp_path) == set()
 
 
 def test_a_disk_that_is_full_for_the_record_alone_leaves_no_output(tmp_path, monkeypatch):

@@ -299,3 +299,20 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
 
 def test_the_paper_s_study_reads_the_hub_s_glue():
     assert data.location(load_study(ROOT / "studies" / "paper.yaml").data) == "nyu-mll/glue"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("label", [0, None, 1, 1], ["row 1", "out of range"]),
+        ("label", ["entailment"] * 4, ["column 'label' holds something else than whole numbers"]),
+        ("label", [0.5, 0.0, 1.0, 1.0], ["column 'label' holds something else than whole numbers"]),
+        ("idx", ["a", "b", "c", "d"], ["column 'idx' holds something else than whole numbers"]),
+        ("idx", [0, None, 2, 3], ["row 1: idx is empty"]),
+    ],
+)
+def test_columns_that_hold_something_else_are_refused(column, values, words):
+    given = {"sentence1": list("abcd"), "sentence2": list("efgh"), "label": [0, 1, 0, 1], "idx": [0, 1, 2, 3]}
+    split = datasets.Dataset.from_dict(given | {column: values})
+    said = refusal(data.check, RTE, "train", split)
+    assert said.startswith("RTE, split 'train'") and all(word in said for word in words), said

@@ -154,7 +154,7 @@ def test_a_file_that_is_no_soft_targets_is_refused(tmp_path):
             read_soft_targets(tmp_path / name, RTE)
 
 
-@pytest.mark.parametrize("row", [[0.5, 0.6], [0.2, 0.2], [np.nan, 0.5], [np.inf, 0.0]])
+@pytest.mark.parametrize("row", [[0.5, 0.6], [0.2, 0.2], [1.5, -0.5], [np.nan, 0.5], [np.inf, 0.0]])
 def test_rows_that_are_no_distribution_are_refused(tmp_path, row):
     good = targets()
     soft = good.soft.copy()

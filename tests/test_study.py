@@ -253,6 +253,11 @@ def test_overrides_are_yaml_values_of_nested_fields(written):
     ("train.epoch=3", ["unknown field 'train.epoch'", "epochs"]),
     ("seeds.first=3", ["--set seeds.first=3", "'seeds' holds a value, not settings"]),
     ("seeds=[1, 1]", ["seeds", "twice"]),
+    ("seeds=[-1]", ["seeds.0", "greater than or equal to 0", "-1"]),
+    ("candidates.seed=4294967296", ["candidates.seed", "less than 4294967296"]),
+    ("train.learning_rate=.inf", ["train.learning_rate", "finite"]),
+    ("train.epochs=[", ["--set train.epochs=[", "not readable YAML"]),
+    ("distil.teachers=[rte, rte]", ["distil.teachers", "twice"]),
 ])  # fmt: skip
 def test_a_bad_override_is_refused(written, override, words):
     said = refusal(written("seeds: [0]"), override)
