@@ -40,7 +40,8 @@ def pretrain(study: Study, name: str) -> Artifact:
 def mtdnn(study: Study, encoder_name: str, dropout: float, seed: int) -> Artifact:
     """02_mtdnn: a vanilla MT-DNN by Algorithm 1 from hard targets (a candidate, or a seed of the baseline)."""
     name = f"{candidate_name(encoder_name, dropout)}-s{seed}"
-    return _multitask(study, "mt-dnn:mtl", folder(study, "mtdnn", name), encoder_name, dropout, seed, {})
+    # A notebook's parameter 0 and a study's 0.0 are the same run.
+    return _multitask(study, "mt-dnn:mtl", folder(study, "mtdnn", name), encoder_name, float(dropout), seed, {})
 
 
 def student(study: Study, seed: int) -> Artifact:
