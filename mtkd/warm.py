@@ -152,7 +152,7 @@ def _become_kernel(reads: int) -> None:
         connection_file, environment = json.loads(told)
         os.environ.update(environment)
         os.setsid()
-        IPKernelApp.launch_instance(argv=["-f", connection_file])
+        IPKernelApp.launch_instance(argv=["-f", connection_file, f"--IPKernelApp.parent_handle={os.getppid()}"])
     os._exit(0)
 
 
