@@ -105,6 +105,7 @@ def _run(study: Study, artifacts: list[Artifact]) -> dict:
         origins[name] = about | {"fingerprint": found.fingerprint}
     return {
         **provenance(), "made": datetime.now(UTC).strftime("%Y-%m-%d"), "study": study.model_dump(),
+        "computed at commits": sorted({found.record["made_by"]["commit"] for found in artifacts}),
         "data": stages.data(study).fingerprint, "encoders": origins,
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()}, "notes": sorted(set(notes)),
     }  # fmt: skip

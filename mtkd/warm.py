@@ -152,7 +152,8 @@ def _become_kernel(reads: int) -> None:
         connection_file, environment = json.loads(told)
         os.environ.update(environment)
         os.setsid()
-        IPKernelApp.launch_instance(argv=["-f", connection_file, f"--IPKernelApp.parent_handle={os.getppid()}"])
+        quiet = ["--IPKernelApp.log_level=40", f"--IPKernelApp.parent_handle={os.getppid()}"]
+        IPKernelApp.launch_instance(argv=["-f", connection_file, *quiet])
     os._exit(0)
 
 
