@@ -16,7 +16,7 @@ from mtkd.artifacts import Artifact
 from mtkd.report import neighbours as others
 from mtkd.report import scores as figures
 from mtkd.report.scores import ENSEMBLE, gains, name, title
-from mtkd.report.style import WAYS, blank, colour, marker, nothing, styled
+from mtkd.report.style import WAYS, Shown, blank, colour, marker, nothing, styled
 from mtkd.report.table import NONE, Table, count, number
 
 ABSENT = "This study has no students of MKD (its settings have no section mkd)."
@@ -365,3 +365,17 @@ def write_tables(found: Found | None) -> list[Table]:
 
 def write_figures(found: Found | None) -> dict[str, Figure]:
     return {} if found is None else {"mkd_pareto": pareto(found), "mkd_gains": over_task_specific(found)}
+
+
+class part:
+    """The report's part on MKD: table, quality against latency, gains and published neighbours; nothing without students."""
+
+    def __init__(self, found: Found | None):
+        self.pieces = [] if found is None else [table(found), Shown(pareto(found)), Shown(over_task_specific(found)), gains_table(found),
+                                                neighbours()]  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return "\n".join(piece._repr_html_() for piece in self.pieces)
+
+    def __repr__(self) -> str:
+        return f"[MKD: {len(self.pieces)} tables and figures]"
