@@ -47,7 +47,8 @@ def report(study: Study) -> Report:
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
     scored += students_of_mkd
-    everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *scored]
+    members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
+    everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
