@@ -115,7 +115,8 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
     axes.yaxis.set_major_formatter(FuncFormatter(_signed))
     axes.margins(x=0.12)
     _window(axes, "y", [*frame["gain"], *official], frame)
-    axes.set(xlabel="train examples of the task", ylabel="MT-DNN_KD − MT-DNN, points")
+    beside = "" if all(places[task] == train[task] for task in places) else " (tasks of like size stand side by side)"
+    axes.set(xlabel=f"train examples of the task{beside}", ylabel="MT-DNN_KD − MT-DNN, points")
     axes.set_title(f"Gain by size of the train set ({_seeds(frame)})", loc="left")
     key = [
         ("o", COLOURS[STUDENT], COLOURS[STUDENT], "task with a teacher"),
