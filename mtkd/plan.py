@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mtkd import tasks
 from mtkd.artifacts import fingerprint
-from mtkd.study import Study, Train
+from mtkd.errors import UserError
+from mtkd.study import Mkd, Study, Train
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
 CONTROLS = ("none-single", "none-multi", "task", "multi")
@@ -45,22 +46,29 @@ def mtdnn_runs(study: Study) -> list[tuple[str, float, int]]:
     return list(dict.fromkeys(wanted))
 
 
+def mkd_of(study: Study) -> Mkd:
+    """The study's section on MKD; `UserError` where it has none."""
+    if study.mkd is None:
+        raise UserError(f"Study {study.name} has no students of MKD: give it a section mkd, or take a study that has one (quick-mkd).")
+    return study.mkd
+
+
 def teacher_encoder(study: Study) -> str:
     """The encoder of MKD's refined teacher, whose word pieces its students read."""
-    return study.mkd.teacher_encoder or study.student_encoder
+    return mkd_of(study).teacher_encoder or study.student_encoder
 
 
 def mkd_tasks(study: Study) -> list[str]:
-    return list(study.mkd.tasks or study.multitask)
+    return list(mkd_of(study).tasks or study.multitask)
 
 
 def mkd_seeds(study: Study) -> list[int]:
-    return list(study.mkd.seeds or study.seeds)
+    return list(mkd_of(study).seeds or study.seeds)
 
 
 def mkd_controls(study: Study) -> tuple[str, ...]:
     """The ways that every MKD student is trained."""
-    return CONTROLS if study.mkd.also_hard_weight is None else (*CONTROLS, "multi-mixed")
+    return CONTROLS if mkd_of(study).also_hard_weight is None else (*CONTROLS, "multi-mixed")
 
 
 def mkd_system(study: Study, student: str, control: str, tuned: bool = False) -> str:

@@ -289,3 +289,8 @@ def test_the_reports_part():
     assert "no students" in report.pareto(None).get_label() and report.write_tables(None) == []
     published = report.neighbours()
     assert "Distilled BiLSTM" in published.markdown() and not any("MKD" in cell for cell in published.frame["Model (published)"])
+
+
+def test_a_study_without_students_says_so():
+    with pytest.raises(UserError, match=r"Study paper has no students of MKD: give it a section mkd"):
+        mkd.runs(studies.load("paper"), "lstm", 0)
