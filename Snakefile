@@ -15,6 +15,9 @@ def done(notebook, runs=None):
     return [f"{REPORTS}/notebooks/{notebook}{'.' + run if run else ''}.ipynb" for run in wanted]
 
 
+EXECUTED = [path for notebook in NAMES for path in done(notebook)]
+
+
 def command(notebook, *parameters):
     """A notebook's run with the study and the rule's wildcards as parameters."""
     chosen = " ".join(f"-p {key}={{wildcards.{key}}}" for key in parameters)
@@ -41,7 +44,8 @@ wildcard_constraints:
 
 
 rule all:
-    input: f"{REPORTS}/index.html"
+    # The notebooks too: a clone has the committed index.html, and Snakemake would take it for the end of the work.
+    input: f"{REPORTS}/index.html", EXECUTED
 
 rule data:
     output: f"{REPORTS}/notebooks/00_data.ipynb"
@@ -114,7 +118,7 @@ rule report:
     shell: command("07_report")
 
 rule pages:
-    input: [path for notebook in NAMES for path in done(notebook)]
+    input: EXECUTED
     output: f"{REPORTS}/index.html"
     log: f"{REPORTS}/logs/pages.log"
     shell: f"mtkd pages {config['study']} 2> {{log}}.err"
