@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mtkd import mkd, plan, tasks, training
+from mtkd import mkd, plan, stages, tasks, training
 from mtkd import study as studies
 from mtkd.data.batches import Examples
 from mtkd.distillation import SoftTargets, read_soft_targets
@@ -75,6 +75,24 @@ def test_the_stored_logits_are_the_teachers(work):
     expected = predict(teacher, examples, study.train.precision)
     np.testing.assert_allclose(targets.logits_for(examples), expected, atol=1e-6)
     assert mkd.teacher_logits(study, "rte").fingerprint == stored.fingerprint
+
+
+def test_an_ensemble_as_teacher(work):
+    study = tiny("mkd.teacher=ensemble", "tasks=[rte, sst2]", "single_only=[]", "mkd.tasks=[rte, sst2]", "candidates.dropouts=[0.1]",
+                 "candidates.select_on=[rte]", "distil.teachers=[rte]", "mkd.finetune=null", "mkd.also_hard_weight=null")  # fmt: skip
+    assert mkd.teacher_logits(study, "rte").path == stages.teacher(study, "rte").path  # the soft targets' own file
+    targets = read_soft_targets(mkd.teacher_logits(study, "sst2").file("soft_targets.parquet"), tasks.get("sst2"))
+    expected = []
+    for row, start, found in stages.members_of(study, "sst2"):
+        model = mkd.new_model(study, start, [tasks.get("sst2")], row.dropout)
+        model.load(found.file("model.safetensors"))
+        examples = examples_of(study, row.encoder, tasks.get("sst2"), "train")
+        expected.append(predict(model, examples, study.train.precision))
+    assert len(expected) == 2 and sorted(targets.names) == ["cased-0.1", "uncased-0.1"]
+    order = examples_of(study, "uncased", tasks.get("sst2"), "train")
+    np.testing.assert_allclose(targets.logits_for(order), np.mean(expected, axis=0), atol=1e-6)
+    (done,) = mkd.student(study, "transformer", "multi", 0)
+    assert set(done.frame("scores.csv")["task"]) == {"rte", "sst2"}
 
 
 def test_a_student_of_other_tasks_or_examples_is_refused(work):
