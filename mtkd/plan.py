@@ -49,7 +49,7 @@ def mtdnn_runs(study: Study) -> list[tuple[str, float, int]]:
 def mkd_of(study: Study) -> Mkd:
     """The study's section on MKD; `UserError` where it has none."""
     if study.mkd is None:
-        raise UserError(f"Study {study.name} has no students of MKD: give it a section mkd, or take a study that has one (quick-mkd).")
+        raise UserError(f"Study {study.name} has no students of MKD: give it a section mkd, or take a study that has one (quick).")
     return study.mkd
 
 
