@@ -288,6 +288,13 @@ def test_the_finding_is_computed(gain, seeds, spread, words):
         assert word in text, word
 
 
+def test_a_student_above_its_teacher_is_told():
+    found = made(2.0)
+    assert "above its teacher" not in report.finding(found)
+    found.results.loc[found.results.system == "mt-lstm:mtl", "value"] += 10
+    assert "On hard targets alone the student reaches 65.0, 3.1 points above its teacher (62.0)" in report.finding(found)
+
+
 def test_the_reports_part():
     found = made(2.0)
     shown = report.table(found)

@@ -224,7 +224,18 @@ def _finding_of(found: Found, student: str) -> str:
         verdict = "multi-task distillation added to task-specific distillation in this run (one seed: chance is not ruled out)"
     else:
         verdict = f"multi-task distillation {'added' if row.low > 0 else 'did not measurably add'} to task-specific distillation"
-    return f"**{shown}: {verdict}.** On average {'; '.join(text for _, text in parts)}. {_cheaper(found, student, shown)}"
+    return " ".join(filter(None, [f"**{shown}: {verdict}.**", f"On average {'; '.join(text for _, text in parts)}.",
+                                  _above_its_teacher(found, student), _cheaper(found, student, shown)]))  # fmt: skip
+
+
+def _above_its_teacher(found: Found, student: str) -> str:
+    """Says so where the student does better on hard targets alone than the teacher does: then distillation holds it back."""
+    means = figures.averages(found.results, found.averaged).groupby("system")["average"].mean()
+    alone = means.reindex([student, f"mt-{student}:mtl"]).max()
+    if not alone > means.get(found.teacher, math.inf):
+        return ""
+    return (f"On hard targets alone the student reaches {number(alone)}, {number(alone - means[found.teacher])} points above its teacher "
+            f"({number(means[found.teacher])}): the teacher's logits hold less than the labels do.")
 
 
 def _cheaper(found: Found, student: str, shown: str) -> str:
@@ -312,10 +323,8 @@ def over_task_specific(found: Found | None) -> Figure:
     if all(not len(frame) for pair in frames.values() for frame in pair.values()):
         return nothing("No student has scores by both ways of distillation.")
     figure = blank(10, 1.7 + 0.46 * len(names))
-    panels = figure.subplots(1, len(frames), sharex=True, sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
     told = []
-    values = np.concatenate([frame["gain"].to_numpy(dtype=float) for pair in frames.values() for frame in pair.values()])
-    room = 2 * max(2.0, np.nanmax(np.abs(values)))
     for axes, (student, pair) in zip(panels, frames.items(), strict=True):
         axes.axvline(0, color="#555555", linewidth=1)
         for (base, words), shift, tint in zip(COMPARISONS, (0.13, -0.13), (WAYS["mkd-"], WAYS["mt-"]), strict=False):
@@ -328,6 +337,9 @@ def over_task_specific(found: Found | None) -> Figure:
             axes.plot([], [], "o", color=tint, mfc=face, mew=1.6, label=words)
             told += [f"{found.label(student).partition(':')[0]} {words}, {'average' if task == 'average' else title(task)} "
                      f"{number(row.gain, 1, sign=True)}" for task, row in frame.iterrows()]  # fmt: skip
+        values = np.abs(pd.concat(pair.values())[["gain", "low", "high"]].to_numpy(dtype=float))
+        # Room for every point and most intervals: each student has its own scale.
+        room = max(2.0, 1.3 * np.nanmax(values[:, 0]), *np.nanquantile(values[:, 1:][np.isfinite(values[:, 1:])], [0.8]))
         axes.set_xlim(-room, room)
         axes.set_xlabel("points added by multi-task distillation")
         axes.set_title(found.label(student).partition(":")[0], loc="left")
