@@ -111,7 +111,7 @@ def _take_part(rank: int, processes: int, folder: str, environment: dict[str, st
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host's name need not resolve
     torch.set_num_threads(threads)
     # They find each other by a file, so there is no port to be free.
-    distributed.init_process_group(init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
+    PartialState(cpu=not torch.cuda.is_available(), init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
     try:
         function, arguments = pickle.loads(call)
         function(*arguments)
