@@ -30,9 +30,9 @@ _line: distributed.ProcessGroup | None = None  # under `lead`: over which the fi
 def run(function: Callable, *arguments: Any, processes: int) -> None:
     """Calls `function(*arguments)` in every one of `processes` processes, where they are 1 in this one.
 
-    What the function writes counts, not what it returns. On one machine the processes are started from a clean one (a
-    fork server): threads and a GPU that a notebook's kernel has used do not survive the kernel's fork. All end when one
-    fails, or this process is killed. Under `lead` the processes that are there take part.
+    What the function writes counts, not what it returns. The processes are started on this machine, never as forks of
+    this one: threads and a GPU that a notebook's kernel has used do not survive a fork. All end when one fails, or this
+    process is killed. Under `lead` the processes that are there take part.
     Raises `UserError` as one of them did, or where their number is not to be had.
     """
     there = int(os.environ.get("WORLD_SIZE", "1"))
@@ -68,7 +68,10 @@ def lead(function: Callable, *arguments: Any) -> Any:
         return result
     while True:
         received = [None]
-        distributed.broadcast_object_list(received, src=0, group=_line)
+        try:
+            distributed.broadcast_object_list(received, src=0, group=_line)
+        except RuntimeError:  # the line is dead
+            raise UserError("The first process of the group has ended; its own message says why.") from None
         if received[0] is None:
             return None
         shared, given = received[0]
@@ -80,13 +83,14 @@ def _start(function: Callable, arguments: tuple, processes: int) -> None:
     if torch.cuda.is_available() and processes > torch.cuda.device_count():
         raise UserError(f"train.processes is {processes} and this machine has {torch.cuda.device_count()} GPUs: set train.processes to as "
                         "many at most, or start the stage on several machines (torchrun --no-python mtkd stage).")
-    clean = torch.multiprocessing.get_context("forkserver")
-    clean.set_forkserver_preload([function.__module__])
+    # A fork server imports once for all of them; but where there is a GPU, an import may touch it and spoil the forks.
+    method = "spawn" if torch.cuda.is_available() else "forkserver"
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload([function.__module__])
     # As bytes, so that each process has weights of its own: torch would hand all of them the same memory.
     call = pickle.dumps((function, arguments))
     with tempfile.TemporaryDirectory() as folder:
         given = (processes, folder, dict(os.environ), torch.get_num_threads(), call)
-        group = start_processes(_take_part, given, nprocs=processes, join=False, start_method="forkserver")
+        group = start_processes(_take_part, given, nprocs=processes, join=False, start_method=method)
         try:
             while not group.join(grace_period=10):
                 pass
@@ -123,7 +127,7 @@ def _take_part(rank: int, processes: int, folder: str, environment: dict[str, st
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent: the fork server ends with the process that started the training."""
+    """Ends this process soon after its parent, which is the one that started the training, or a fork server that ends with that."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
