@@ -26,6 +26,12 @@ from mtkd.training import train
 SETTINGS = FAST.model_copy(update={"epochs": 4})
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """New processes find this module, so a fork server imports it once for all."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+
+
 def curve(folder: Path) -> None:
     """Trains three tasks' heads of four without dropout; writes the log and the weights."""
     names = ["mnli", "rte", "stsb"]
@@ -63,8 +69,8 @@ def told_by_the_first_alone(folder: Path) -> None:
 
 
 def script(code: str, folder: Path) -> subprocess.Popen:
-    start = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from pathlib import Path; folder = Path({str(folder)!r})\n"
-    return subprocess.Popen([sys.executable, "-c", f"{start}if __name__ == '__main__':\n    {code}"], stderr=subprocess.PIPE, text=True)
+    code = f"from pathlib import Path; import test_parallel as t; folder = Path({str(folder)!r}); {code}"
+    return subprocess.Popen([sys.executable, "-c", code])
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -73,9 +79,8 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def test_two_processes_of_notebook_launcher_give_the_loss_curve_of_one(tmp_path):
-    code = "import accelerate, test_parallel as t; accelerate.notebook_launcher(t.curve, (folder,), num_processes=2, rdzv_backend='c10d')"
-    process = script(code, tmp_path)
-    assert process.communicate()[1] is not None and process.returncode == 0
+    launched = "import accelerate; accelerate.notebook_launcher(t.curve, (folder,), num_processes=2, use_port='0', rdzv_backend='c10d')"
+    assert script(launched, tmp_path).wait() == 0
     (tmp_path / "one").mkdir()
     curve(tmp_path / "one")
     two, one = (json.loads(path.read_text()) for path in (tmp_path / "log-0.json", tmp_path / "one" / "log-0.json"))
@@ -100,7 +105,7 @@ def test_two_processes_killed_and_resumed_end_with_the_weights_of_two_undisturbe
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
     parallel.run(long, whole, processes=2)
-    process = script("import test_parallel as t; t.parallel.run(t.long, folder, processes=2)", broken)
+    process = script("t.parallel.run(t.long, folder, processes=2)", broken)
     while not list(broken.glob("checkpoint/0*[0-9]")):
         assert process.poll() is None, "the run ended before it wrote a checkpoint"
         time.sleep(0.01)
