@@ -79,7 +79,8 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def test_two_processes_of_notebook_launcher_give_the_loss_curve_of_one(tmp_path):
-    launched = "import accelerate; accelerate.notebook_launcher(t.curve, (folder,), num_processes=2, use_port='0', rdzv_backend='c10d')"
+    free = "rdzv_backend='c10d', rdzv_endpoint='localhost:0'"
+    launched = f"import accelerate; accelerate.notebook_launcher(t.curve, (folder,), num_processes=2, {free})"
     assert script(launched, tmp_path).wait() == 0
     (tmp_path / "one").mkdir()
     curve(tmp_path / "one")
