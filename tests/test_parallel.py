@@ -41,10 +41,10 @@ def curve(folder: Path) -> None:
     write(folder, model, log)
 
 
-def long(folder: Path) -> None:
-    """Trains with dropout, writing a checkpoint at every step."""
-    settings = SETTINGS.model_copy(update={"checkpoint_seconds": 1e-3})
-    write(folder, *trained(folder, settings=settings, soft=("mnli",), count=200))
+def long(folder: Path, seconds: float) -> None:
+    """Trains with dropout, a checkpoint every so many seconds."""
+    settings = SETTINGS.model_copy(update={"checkpoint_seconds": seconds})
+    write(folder, *trained(folder, settings=settings, soft=("mnli",), count=100))
 
 
 def write(folder: Path, model: torch.nn.Module, log: list[dict]) -> None:
@@ -105,8 +105,8 @@ def test_an_error_of_one_process_is_told_and_ends_the_waiting_others(tmp_path):
 def test_two_processes_killed_and_resumed_end_with_the_weights_of_two_undisturbed(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    parallel.run(long, whole, processes=2)
-    process = script("t.parallel.run(t.long, folder, processes=2)", broken)
+    parallel.run(long, whole, 1000, processes=2)
+    process = script("t.parallel.run(t.long, folder, 0.1, processes=2)", broken)
     while not list(broken.glob("checkpoint/0*[0-9]")):
         assert process.poll() is None, "the run ended before it wrote a checkpoint"
         time.sleep(0.01)
@@ -116,7 +116,7 @@ def test_two_processes_killed_and_resumed_end_with_the_weights_of_two_undisturbe
     while written != (written := sorted(path.name for path in broken.glob("checkpoint/*"))):
         time.sleep(2)  # the others end with it
     assert not (broken / "log-0.json").exists()
-    parallel.run(long, broken, processes=2)
+    parallel.run(long, broken, 1000, processes=2)
     assert same_weights(whole / "model-0.safetensors", broken / "model-0.safetensors")
     assert same_weights(whole / "model-1.safetensors", broken / "model-0.safetensors")
     loss = [[row["loss"] for row in json.loads((folder / "log-0.json").read_text())] for folder in (whole, broken)]
