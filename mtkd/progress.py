@@ -24,16 +24,17 @@ class Progress:
 
 
 @contextmanager
-def bar(title: str, total: int, done: int = 0) -> Iterator[Progress]:
+def bar(title: str, total: int, done: int = 0, hidden: bool = False) -> Iterator[Progress]:
     """A progress bar of `total` steps, `done` of them before a resume.
 
     In a batch, where MTKD_LOG names a file, a line goes there every few seconds instead, so that pages stay clean.
+    Nothing is shown where it is `hidden`.
     """
     log = os.environ.get("MTKD_LOG")
     if log:
         with open(log, "a", encoding="utf-8") as file, tqdm(total=total, initial=done, desc=title, file=file, ascii=True,
-                                                            mininterval=10, ncols=110) as shown:  # fmt: skip
+                                                            mininterval=10, ncols=110, disable=hidden) as shown:  # fmt: skip
             yield Progress(shown)
     else:
-        with tqdm(total=total, initial=done, desc=title, file=sys.stderr, leave=False) as shown:
+        with tqdm(total=total, initial=done, desc=title, file=sys.stderr, leave=False, disable=hidden) as shown:
             yield Progress(shown)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 
-from mtkd import tasks
+from mtkd import parallel, tasks
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
@@ -79,8 +80,17 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
 
 
 def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int,
-         out: Path, inputs: dict, system: str, distil=None, title: str = "", keep_model: bool = True) -> None:  # fmt: skip
-    """Trains, scores and writes model.safetensors, scores.csv, curve.csv, notes.json and predictions.parquet to `out`."""
+        out: Path, inputs: dict, system: str, distil=None, title: str = "", keep_model: bool = True) -> None:  # fmt: skip
+    """Trains, in `settings.processes` processes, scores and writes model.safetensors, scores.csv, curve.csv, notes.json
+    and predictions.parquet to `out`."""
+    with scratch_of(checkpoint_folder(out, inputs)) as checkpoint:
+        parallel.run(_fit, model, train_sets, dev_sets, test_sets, settings, seed, out, checkpoint, system, distil, title, keep_model,
+                     processes=settings.processes)  # fmt: skip
+
+
+def _fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int, out: Path,
+         checkpoint: Path, system: str, distil, title: str, keep_model: bool) -> None:  # fmt: skip
+    """`fit` in one process of a group: all train, the first scores and writes."""
     notes: list[str] = []
     outputs: dict[tuple[str, str], np.ndarray] = {}
 
@@ -94,8 +104,9 @@ def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, 
             notes.extend(said)
         return rows
 
-    with scratch_of(checkpoint_folder(out, inputs)) as checkpoint:
-        log = train(model, train_sets, settings, seed=seed, checkpoint=checkpoint, distil=distil, scorer=scorer, title=title)
+    log = train(model, train_sets, settings, seed=seed, checkpoint=checkpoint, distil=distil, scorer=scorer, title=title)
+    if not PartialState().is_main_process:
+        return
     for split, examples in test_sets:
         outputs[examples.task.name, split] = probabilities(examples.task, predict(model, examples, settings.precision))
     curve = pd.DataFrame(log, columns=["epoch", "task", "loss", "split", "metric", "value", "n", "seconds"])

@@ -100,6 +100,8 @@ class Train(Settings):
     bucket: int = Field(8, ge=1, description="batches sorted by length together: more pad less, but re-shuffle small tasks less")
     precision: Literal["bf16", "fp32"] = "bf16"
     score_every_epoch: bool = Field(True, description="dev scores after every epoch, not only after the last")
+    # Dropout and rounding depend on it: more than one make another output, and one makes what it always made.
+    processes: int = Field(1, ge=1, exclude_if=lambda count: count == 1, description="that share each mini-batch, one a GPU")
     checkpoint_seconds: float = Field(60, gt=0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from transformers import get_linear_schedule_with_warmup, set_seed
 
@@ -52,29 +53,41 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
     epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's seconds so far. Every
     `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes on from it and ends
     with the same weights to the last bit. Raises `UserError` when the loss is not finite.
+
+    Called in every process of a group (`mtkd.parallel`), a step is that of the whole mini-batch: each takes its part of
+    the rows, losses are means over all of them, and the model ends the same everywhere. The first process alone scores,
+    shows progress and writes the checkpoint; all read it.
     """
     distil = distil or Distil()
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    # A head of another task has no gradient, in any process.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    rank, processes = accelerator.process_index, accelerator.num_processes
     optimizer = optimizer_of(model, settings)
     steps = [len(plan(examples, settings, seed, epoch)) for epoch in range(settings.epochs)]
     warmup = math.ceil(settings.warmup * sum(steps))
     scheduler = get_linear_schedule_with_warmup(optimizer, warmup, sum(steps))
-    model, optimizer = accelerator.prepare(model, optimizer)
+    shared, optimizer = accelerator.prepare(model, optimizer)
     tasks = {name: split.task for name, split in examples.items()}
     position, log = {"epoch": 0, "step": 0, "done": 0, "seconds": 0.0, "losses": {}}, []
-    found = checkpoints.load(checkpoint, model=model, optimizer=optimizer, scheduler=scheduler)
+    with accelerator.main_process_first():  # it may remove a damaged one
+        found = checkpoints.load(checkpoint, model=model, optimizer=optimizer, scheduler=scheduler)
     if found:
         position, log = found
     started, saved = time.perf_counter() - position["seconds"], time.perf_counter()
-    with bar(title, total=sum(steps), done=position["done"]) as progress:
+    with bar(title, total=sum(steps), done=position["done"], hidden=not accelerator.is_main_process) as progress:
         for epoch in range(position["epoch"], settings.epochs):
             losses = position["losses"] if epoch == position["epoch"] else {}
             first = position["step"] if epoch == position["epoch"] else 0
             batches = plan(examples, settings, seed, epoch)
             for step in range(first, len(batches)):
                 task, rows = batches[step]
-                batch = examples[task].batch(rows).to(accelerator.device)
-                loss = step_on(model, batch, tasks[task], optimizer, accelerator, settings, distil)
+                own = rows[rank::processes]
+                # A process without rows (a last batch may be small) computes on another's, with no weight.
+                batch = examples[task].batch(own if len(own) else rows[:1]).to(accelerator.device)
+                if processes > 1:
+                    torch.manual_seed(_dropout_seed(seed, rank, sum(steps[:epoch]) + step))
+                loss = step_on(shared, batch, tasks[task], optimizer, accelerator, settings, distil, len(own) / len(rows))
                 scheduler.step()
                 if not math.isfinite(loss):
                     raise UserError(f"{title}: the loss on {tasks[task].title} is {loss} at step {step + 1} of epoch {epoch + 1}; lower "
@@ -82,27 +95,38 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
                 total, count = losses.get(task, (0.0, 0))
                 losses[task] = [total + loss, count + 1]
                 progress.step(examples=len(rows), loss=loss)
-                if time.perf_counter() - saved > settings.checkpoint_seconds and step + 1 < len(batches):
+                due = accelerator.is_main_process and time.perf_counter() - saved > settings.checkpoint_seconds
+                if due and step + 1 < len(batches):
                     position = {"epoch": epoch, "step": step + 1, "done": sum(steps[:epoch]) + step + 1, "losses": losses,
                                 "seconds": time.perf_counter() - started}  # fmt: skip
                     checkpoints.save(checkpoint, model=model, optimizer=optimizer, scheduler=scheduler, position=position, log=log)
                     saved = time.perf_counter()
-            log += _epoch_rows(epoch, settings, losses, model, scorer, round(time.perf_counter() - started, 2))
+            own_scorer = scorer if accelerator.is_main_process else None
+            log += _epoch_rows(epoch, settings, losses, model, own_scorer, round(time.perf_counter() - started, 2))
     return log
 
 
 def step_on(model: nn.Module, batch: Batch, task, optimizer, accelerator: Accelerator, settings: Train,
-            distil: Distil | MatchLogits) -> float:  # fmt: skip
-    """Lines 3 to 5 of Algorithm 1: loss, gradient, update. Heads of other tasks have no gradient and stay as they are."""
+            distil: Distil | MatchLogits, share: float = 1.0) -> float:  # fmt: skip
+    """Lines 3 to 5 of Algorithm 1: loss, gradient, update. Heads of other tasks have no gradient and stay as they are.
+
+    `share` is this process's part of the mini-batch's examples. Returns the mini-batch's loss.
+    """
     model.train()
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         logits = model(batch)
     loss = task_loss(task, logits, batch.labels, batch.soft, distil)
-    accelerator.backward(loss)
+    # Gradients are averaged over the processes: so weighted, the average is the mini-batch's.
+    accelerator.backward(loss * (share * accelerator.num_processes))
     accelerator.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss.item()
+    return accelerator.reduce(loss.detach() * share, "sum").item()
+
+
+def _dropout_seed(seed: int, rank: int, step: int) -> int:
+    """Each process and step draws from a stream of its own, so a resumed process needs no state but the step."""
+    return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0])
 
 
 def _epoch_rows(epoch: int, settings: Train, losses: dict, model: nn.Module, scorer: Scorer | None, seconds: float) -> list[dict]:
