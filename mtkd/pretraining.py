@@ -68,6 +68,7 @@ def pretrain(
         raise UserError(f"The text has only {len(stream)} tokens, less than two windows of {longest}; give more text.")
 
     tokenizer.model_max_length = settings.positions
+    processor.keep_memory()
     set_seed(seed)  # before the model is built, so that its weights follow from the seed
     model = BertForMaskedLM(_config(settings, tokenizer))
     if settings.start_from:

@@ -15,6 +15,7 @@ from transformers import get_linear_schedule_with_warmup, set_seed
 from mtkd import checkpoints
 from mtkd.data.batches import Batch, Examples, plan_epoch
 from mtkd.errors import UserError
+from mtkd.models import processor
 from mtkd.objectives import MatchLogits, task_loss
 from mtkd.progress import bar
 from mtkd.study import Distil, Train
@@ -56,6 +57,7 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
     with the same weights to the last bit. Raises `UserError` when the loss is not finite.
     """
     distil = distil or Distil()
+    processor.keep_memory()
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     optimizer = optimizer_of(model, settings)
     steps = [len(plan(examples, settings, seed, epoch)) for epoch in range(settings.epochs)]

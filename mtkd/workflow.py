@@ -16,8 +16,6 @@ from mtkd.notebooks import MARK
 from mtkd.study import Study
 
 SNAKEFILE = Path(__file__).resolve().parent.parent / "Snakefile"
-# Without these, glibc gives large blocks back to the system and takes them anew, page by page, at every step of a training.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_TOP_PAD_": "16777216"}
 
 
 def listing(study: Study) -> str:
@@ -60,7 +58,7 @@ def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: 
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", str(cores), "--nolock", "--rerun-incomplete",
                "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
     # One thread a run: two runs side by side are faster than one with two threads.
-    environment = KEEP_MEMORY | os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
+    environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
     with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment) as environment:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
