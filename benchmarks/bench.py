@@ -19,6 +19,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from contenders import SIDE, serve
 from draw import speed
 from work import BATCH, Work
@@ -150,15 +151,11 @@ def table(rounds: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def machine(device: str) -> dict:
+def machine() -> dict:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else []
     about = {key: next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "") for key in ("model name", "flags")}
-    found = {"processor": about["model name"] or platform.machine(), "cores": os.cpu_count(), "bf16": "avx512_bf16" in about["flags"]}
-    if device == "cuda":
-        import torch
-
-        found["gpu"] = torch.cuda.get_device_name()
-    return found | {"load_before": list(os.getloadavg())}
+    return {"processor": about["model name"] or platform.machine(), "cores": os.cpu_count(), "bf16": "avx512_bf16" in about["flags"],
+            "load_before": list(os.getloadavg())}  # fmt: skip
 
 
 def main() -> None:
@@ -166,7 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shapes", nargs="+", default=["mini", "small"], help="the last is the one of matrix_share")
     parser.add_argument("--score-shapes", nargs="+", default=["mini"], help="shapes with scoring and prediction too")
-    parser.add_argument("--updates", nargs="+", type=int, default=[32, 12], help="of a round's training, a shape")
+    parser.add_argument("--updates", nargs="+", type=int, default=[24, 12], help="of a round's training, a shape")
     parser.add_argument("--of", nargs="+", type=int, default=[8, 4], help="tasks of a round's training, a shape")
     parser.add_argument("--scored", type=int, default=384, help="examples of a scoring round")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a contender that is alone")
@@ -180,7 +177,7 @@ def main() -> None:
     device = "cuda" if options.gpu else "cpu"
     if options.gpu:
         options.shapes, options.score_shapes, options.updates, options.of, options.scored = ["base"], ["base"], [128], [8], 4096
-    about, rounds = machine(device), []
+    about, rounds = machine(), []
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -190,6 +187,8 @@ def main() -> None:
         for shape, updates, of in zip(options.shapes, options.updates, options.of, strict=True):
             rounds += measure(Work(Path(scratch), shape, updates, of, device), options, log)
     say("")
+    if options.gpu:  # asked only now: a process that has used the GPU cannot be forked
+        about["gpu"] = torch.cuda.get_device_name()
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
     versions = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers", "datasets")}
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items() if key != "out"}

@@ -1,6 +1,6 @@
 """A BERT's step made cheaper on a processor: attention for short texts, dropout from fewer random bits, memory kept.
 
-On a GPU, and where gradients are not asked for, torch's own kernels are as good or better and are taken.
+On a GPU torch's own kernels are taken.
 """
 
 import contextlib
@@ -49,10 +49,10 @@ def attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: 
               dropout: float = 0.0, scaling: float | None = None, **other) -> tuple[torch.Tensor, None]:  # fmt: skip
     """Attention in transformers' interface: query, key, value (b, heads, n, d) to (b, n, heads, d); `mask` is true where to look.
 
-    torch's fused kernel for processors is made for long sequences: with gradients, at the lengths of sentences, the plain
-    products are faster.
+    torch's fused kernel for processors is made for long sequences: with gradients or in bf16, at the lengths of sentences,
+    the plain products are faster. Elsewhere it is taken.
     """
-    if not (query.is_cpu and torch.is_grad_enabled()):
+    if not query.is_cpu or (query.dtype == torch.float32 and not torch.is_grad_enabled()):
         return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **other)
     scores = torch.matmul(query * scaling, key.transpose(2, 3))
     if mask is not None:
