@@ -29,9 +29,9 @@ from mtkd.report.style import save
 HERE = Path(__file__).resolve().parent
 FORK = multiprocessing.get_context("fork")  # one import for all
 NAMES = {
-    "train:mtkd": "mtkd, runs side by side", "train:mtkd:alone": "mtkd, one process", "train:trainer": "Trainer, default (a)",
-    "train:trainer-tuned": "Trainer, tuned (b)", "train:authors-loop": "authors' plain loop (c)", "score:mtkd": "mtkd, passes side by side",
-    "score:trainer-tuned": "Trainer.predict, bf16", "score:pipeline": "pipeline loop", "predict:student": "mtkd student, one by one",
+    "train:mtkd": "mtkd, bf16, side by side", "train:mtkd:alone": "mtkd, bf16, one process", "train:trainer": "Trainer, default, fp32 (a)",
+    "train:trainer-tuned": "Trainer, tuned, bf16 (b)", "train:authors-loop": "authors' loop, fp32 (c)", "score:mtkd": "mtkd, bf16, side by side",
+    "score:trainer-tuned": "Trainer.predict, bf16", "score:pipeline": "pipeline loop, fp32", "predict:student": "mtkd student, fp32, one by one",
 }  # fmt: skip
 RATIOS = {"train_vs_trainer": ("train:mtkd", "train:trainer"), "train_vs_trainer_tuned": ("train:mtkd", "train:trainer-tuned"),
           "train_vs_authors_loop": ("train:mtkd", "train:authors-loop"), "score_vs_pipeline": ("score:mtkd", "score:pipeline")}  # fmt: skip
@@ -144,7 +144,7 @@ def table(rounds: list[dict]) -> str:
         if system.startswith("predict"):
             latency = statistics.median(row["latency_ms"] for row in rows)
             cells = [(f"{NAMES[system]} (median {latency:.1f} ms)", cells[0][1]),
-                     ("mtkd student, 32 at a time", [row["examples"] / row["batched_seconds"] for row in rows])]  # fmt: skip
+                     ("mtkd student, fp32, 32 at a time", [row["examples"] / row["batched_seconds"] for row in rows])]  # fmt: skip
         memory = max(row["memory"] for row in rows)
         lines += [f"| {shape} | {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} – {max(rates):,.0f} | {memory:,.0f} |"
                   for name, rates in cells]  # fmt: skip

@@ -1,4 +1,8 @@
-"""The contenders: functions that build what a round needs and give the function that does a round."""
+"""The contenders: functions that build what a round needs and give the function that does a round.
+
+Seconds are those of the work: imports, building models and, for training, tokenising are left out; scoring and prediction
+start from texts.
+"""
 
 import os
 import resource
@@ -169,13 +173,13 @@ def score_mtkd(work: Work, options) -> Round:
 def score_trainer(work: Work, options) -> Round:
     """Trainer.predict in bf16, from texts, three models."""
     task, texts = scored_texts(work)
-    models = [classifier(work, task) for _ in range(MEMBERS)]
+    given, tokenizer = arguments(work, True, options, per_device_eval_batch_size=64), BertTokenizerFast.from_pretrained(work.encoder)
+    trainers = [Trainer(classifier(work, task), given, processing_class=tokenizer) for _ in range(MEMBERS)]
 
     def once(turn: int) -> dict:
         started = wait(work)
-        split, tokenizer = tokenised(work, task, texts)
-        given = arguments(work, True, options, per_device_eval_batch_size=64)
-        found = [Trainer(model, given, processing_class=tokenizer).predict(split.remove_columns("labels")).predictions for model in models]
+        split = tokenised(work, task, texts)[0].remove_columns("labels")
+        found = [trainer.predict(split).predictions for trainer in trainers]
         soft = ensemble([probabilities(task, logits) for logits in found])
         return {"examples": len(soft), "seconds": wait(work) - started}
 

@@ -20,6 +20,8 @@ from mtkd.tasks import Task
 from mtkd.wordpiece import SPECIAL_TOKENS
 
 logging.disable_progress_bar()
+datasets.disable_progress_bars()
+
 BATCH, LEARNING_RATE, WARMUP, DROPOUT, MAX_LENGTH, VOCABULARY = 32, 1e-4, 0.1, 0.1, 128, 30522
 LENGTHS = {"cola": (2.43, 0.33), "mrpc": (4.07, 0.26), "mnli": (3.67, 0.48), "qnli": (3.99, 0.35),
            "sst2": (2.41, 0.68), "stsb": (3.37, 0.42), "qqp": (3.45, 0.38), "rte": (4.27, 0.52)}  # fmt: skip

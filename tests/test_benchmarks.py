@@ -87,4 +87,4 @@ def test_the_benchmark_runs_at_the_smallest_size(tmp_path):
             assert row["examples"] == 64 * times
     assert found["ratios"] == ratios(found["rounds"])
     assert (tmp_path / "speed.png").stat().st_size > 5000 and (tmp_path / "speed.svg").is_file()
-    assert "mtkd, runs side by side" in done.stdout
+    assert "mtkd, bf16, side by side" in done.stdout
