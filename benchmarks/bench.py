@@ -29,10 +29,16 @@ from mtkd.report.style import save
 HERE = Path(__file__).resolve().parent
 FORK = multiprocessing.get_context("fork")  # one import for all
 NAMES = {
-    "train:mtkd": "mtkd, bf16, side by side", "train:mtkd:alone": "mtkd, bf16, one process", "train:trainer": "Trainer, default, fp32 (a)",
-    "train:trainer-tuned": "Trainer, tuned, bf16 (b)", "train:authors-loop": "authors' loop, fp32 (c)", "score:mtkd": "mtkd, bf16, side by side",
-    "score:trainer-tuned": "Trainer.predict, bf16", "score:pipeline": "pipeline loop, fp32", "predict:student": "mtkd student, fp32, one by one",
-}  # fmt: skip
+    "train:mtkd": "mtkd, bf16, side by side",
+    "train:mtkd:alone": "mtkd, bf16, one process",
+    "train:trainer": "Trainer, default, fp32 (a)",
+    "train:trainer-tuned": "Trainer, tuned, bf16 (b)",
+    "train:authors-loop": "authors' loop, fp32 (c)",
+    "score:mtkd": "mtkd, bf16, side by side",
+    "score:trainer-tuned": "Trainer.predict, bf16",
+    "score:pipeline": "pipeline loop, fp32",
+    "predict:student": "mtkd student, fp32, one by one",
+}
 RATIOS = {"train_vs_trainer": ("train:mtkd", "train:trainer"), "train_vs_trainer_tuned": ("train:mtkd", "train:trainer-tuned"),
           "train_vs_authors_loop": ("train:mtkd", "train:authors-loop"), "score_vs_pipeline": ("score:mtkd", "score:pipeline")}  # fmt: skip
 
