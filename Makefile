@@ -5,7 +5,7 @@ MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup study test lab clean
+.PHONY: setup study test bench lab clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,10 @@ study: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+
+# Nothing else should run meanwhile. BENCH='--gpu' on a GPU; BENCH='--help' lists the sizes.
+bench: setup
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 lab: setup
 	$(BIN)/jupyter lab notebooks

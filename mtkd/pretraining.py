@@ -30,6 +30,7 @@ from transformers import (
 from mtkd import checkpoints
 from mtkd.data.batches import one_pass
 from mtkd.errors import UserError
+from mtkd.models import processor
 from mtkd.progress import bar
 from mtkd.wordpiece import SPECIAL_TOKENS, first_characters, train_tokenizer
 
@@ -67,6 +68,7 @@ def pretrain(
         raise UserError(f"The text has only {len(stream)} tokens, less than two windows of {longest}; give more text.")
 
     tokenizer.model_max_length = settings.positions
+    processor.keep_memory()
     set_seed(seed)  # before the model is built, so that its weights follow from the seed
     model = BertForMaskedLM(_config(settings, tokenizer))
     if settings.start_from:
@@ -89,7 +91,7 @@ def pretrain(
     guided_steps = min(settings.guide_steps, total)
     with bar("pre-training", total, done=position["step"]) as shown:
         for step in range(position["step"], total):
-            _set_attention(model, "eager" if step < guided_steps else "sdpa")
+            _set_attention(model, "eager" if step < guided_steps else processor.NAME)
             rows, window = _rows(stream, phases, step, seed, lines if settings.rows == "lines" else None)
             masked = mask_windows(rows, window, tokenizer, settings.mask_probability)
             batch = Windows(*(tensor if tensor is None else tensor.to(device) for tensor in masked))
@@ -229,7 +231,7 @@ def _guidance(attentions: tuple[Tensor, ...]) -> Tensor:
 
 
 def _set_attention(model: BertForMaskedLM, kind: str) -> None:
-    """Guidance needs the probabilities, which only eager attention gives; SDPA is faster."""
+    """Guidance needs the probabilities, which only eager attention gives; the other is faster."""
     if model.config._attn_implementation != kind:
         model.set_attn_implementation(kind)
 

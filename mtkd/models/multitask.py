@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.batches import Batch
 from mtkd.errors import UserError
+from mtkd.models.processor import lighten
 from mtkd.tasks import Task
 
 
@@ -23,7 +24,7 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel, representation: str = "cls"):
         super().__init__()
-        self.model, self.representation = model, representation
+        self.model, self.representation = lighten(model), representation
         self.width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
 
