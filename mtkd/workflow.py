@@ -1,6 +1,5 @@
 """A whole study: Snakemake in a process of its own, with a progress bar over the updates that are left."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -49,22 +48,20 @@ def run(name: str, study: Study, cores: int | None, overrides: list[str], profil
         print(f"Another run of study {study.name} is under way ({lock.lock_file}); waiting for it.", file=sys.stderr)
         lock.acquire()
     with lock:
-        code = _snakemake(name, study, cluster.arguments(study, cores, profile), overrides, logs, started, warm_starts=local)
+        code = _snakemake(name, study, cluster.arguments(study, cores, profile), overrides, logs, started, local)
     if code:
         raise UserError(_told(logs, started))
     print((reports / "tables" / "table3.md").read_text(encoding="utf-8"))
     print(f"Report: {reports / 'index.html'}")
 
 
-def _snakemake(name: str, study: Study, where: list[str], overrides: list[str], logs: Path, started: float, warm_starts: bool) -> int:
+def _snakemake(name: str, study: Study, where: list[str], overrides: list[str], logs: Path, started: float, local: bool) -> int:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *where, "--nolock", "--rerun-incomplete",
                "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
     # One thread a run: two runs side by side are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    # The server's socket is of this machine: a job that may run on another imports for itself.
-    server = warm.server if warm_starts else contextlib.nullcontext
-    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, server(environment) as environment:
+    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment, local) as environment:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         try:
