@@ -58,7 +58,7 @@ def test_a_wrong_resource_is_named():
         study(resources={"memory": 1})
 
 
-@pytest.mark.parametrize("listed, visible, slots", [("GPU 0: made up", None, True), ("GPU 0: made up", "", False), ("No devices", None, False)])
+@pytest.mark.parametrize("listed, visible, slots", [("GPU 0: any", None, True), ("GPU 0: any", "", False), ("No devices", None, False)])
 def test_slots_are_counted_where_there_is_a_gpu(tmp_path, monkeypatch, listed, visible, slots):
     monkeypatch.setenv("PATH", command(tmp_path, "nvidia-smi", f"print({listed!r})"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -137,7 +137,7 @@ def test_a_study_sent_through_slurm_gives_the_local_runs_results(here, tmp_path)
     variables, finished = here
     # The profile as it is, but without accounting, and asked more often.
     settings = yaml.safe_load((SLURM / "config.yaml").read_text())
-    settings |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 8}
+    settings |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5}
     profile = tmp_path / "profile"
     profile.mkdir()
     (profile / "config.yaml").write_text(yaml.safe_dump(settings))
