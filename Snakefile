@@ -30,6 +30,16 @@ def key(notebook):
     return plan.settings_key(STUDY, notebook)
 
 
+def asks(notebook, run=""):
+    """What each job of a notebook asks for; `run` names it by the rule's wildcards."""
+    jobs = {job.run: job for job in plan.jobs(STUDY) if job.notebook == notebook}
+
+    def resource(name):
+        return lambda wildcards, attempt: plan.asked(STUDY, jobs[run.format(**wildcards)], attempt)[name]
+
+    return {name: resource(name) for name in ("mem_mb", "runtime", "gpu", "gpu_slots")}
+
+
 candidate_runs = [f"{plan.candidate_name(*found)}-s{STUDY.candidates.seed}" for found in plan.candidates(STUDY)]
 baseline = plan.candidate_name(STUDY.student_encoder, STUDY.model.encoder_dropout)
 before = {
@@ -43,6 +53,9 @@ wildcard_constraints:
     encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9]+", system="[a-z-]+", student="[a-z0-9_]+"
 
 
+# The pages are seconds of work: they are made where the study was started.
+localrules: all, pages
+
 rule all:
     # The notebooks too: a clone has the committed index.html, and Snakemake would take it for the end of the work.
     input: f"{REPORTS}/index.html", EXECUTED
@@ -51,6 +64,8 @@ rule data:
     output: f"{REPORTS}/notebooks/00_data.ipynb"
     log: f"{REPORTS}/logs/00_data.log"
     params: settings=key("00_data")
+    threads: STUDY.threads
+    resources: **asks("00_data")
     shell: command("00_data")
 
 rule pretrain:
@@ -58,6 +73,8 @@ rule pretrain:
     output: REPORTS + "/notebooks/01_pretrain.{encoder}.ipynb"
     log: REPORTS + "/logs/01_pretrain.{encoder}.log"
     params: settings=key("01_pretrain")
+    threads: STUDY.threads
+    resources: **asks("01_pretrain", "{encoder}")
     shell: command("01_pretrain", "encoder")
 
 rule mtdnn:
@@ -65,6 +82,8 @@ rule mtdnn:
     output: REPORTS + "/notebooks/02_mtdnn.{encoder}-{dropout}-s{seed}.ipynb"
     log: REPORTS + "/logs/02_mtdnn.{encoder}-{dropout}-s{seed}.log"
     params: settings=key("02_mtdnn")
+    threads: STUDY.threads
+    resources: **asks("02_mtdnn", "{encoder}-{dropout}-s{seed}")
     shell: command("02_mtdnn", "encoder", "dropout", "seed")
 
 rule teacher:
@@ -74,6 +93,8 @@ rule teacher:
     params: settings=key("03_teacher")
     # Teachers before the ensembles that are only scored: the student waits for them.
     priority: 2
+    threads: STUDY.threads
+    resources: **asks("03_teacher", "{task}")
     shell: command("03_teacher", "task")
 
 rule student:
@@ -82,6 +103,8 @@ rule student:
     log: REPORTS + "/logs/04_student.s{seed}.log"
     params: settings=key("04_student")
     priority: 3
+    threads: STUDY.threads
+    resources: **asks("04_student", "s{seed}")
     shell: command("04_student", "seed")
 
 rule finetune:
@@ -89,6 +112,8 @@ rule finetune:
     output: REPORTS + "/notebooks/05_finetune.{system}-s{seed}.ipynb"
     log: REPORTS + "/logs/05_finetune.{system}-s{seed}.log"
     params: settings=key("05_finetune")
+    threads: STUDY.threads
+    resources: **asks("05_finetune", "{system}-s{seed}")
     shell: command("05_finetune", "system", "seed")
 
 if STUDY.mkd:
@@ -99,15 +124,18 @@ if STUDY.mkd:
         output: REPORTS + "/notebooks/06_mkd.{student}-s{seed}.ipynb"
         log: REPORTS + "/logs/06_mkd.{student}-s{seed}.log"
         params: settings=key("06_mkd")
+        threads: STUDY.threads
+        resources: **asks("06_mkd", "{student}-s{seed}")
         shell: command("06_mkd", "student", "seed")
 
     rule serving:
-        # Nothing else runs beside a measurement of time: it asks for all cores, and for all that would take them.
+        # Its measurements of time are undisturbed: every other job comes before it or after it.
         input: done("03_teacher"), done("04_student"), done("05_finetune"), done("06_mkd")
         output: f"{REPORTS}/notebooks/06_serving.ipynb"
         log: f"{REPORTS}/logs/06_serving.log"
         params: settings=key("06_serving")
-        threads: workflow.cores
+        threads: STUDY.threads
+        resources: **asks("06_serving")
         shell: command("06_serving")
 
 rule report:
@@ -115,10 +143,13 @@ rule report:
     output: f"{REPORTS}/notebooks/07_report.ipynb"
     log: f"{REPORTS}/logs/07_report.log"
     params: settings=key("07_report")
+    threads: STUDY.threads
+    resources: **asks("07_report")
     shell: command("07_report")
 
 rule pages:
     input: EXECUTED
     output: f"{REPORTS}/index.html"
     log: f"{REPORTS}/logs/pages.log"
-    shell: f"mtkd pages {config['study']} 2> {{log}}.err"
+    # Where storage stands between a job and the file system (Kubernetes), the output is a copy of the page.
+    shell: f"mtkd pages {config['study']} 2> {{log}}.err && ([ {{output}} -ef {REPORTS}/index.html ] || cp {REPORTS}/index.html {{output}})"

@@ -18,7 +18,9 @@ Overrides = Annotated[list[str], typer.Option("--set", help="Another value for a
 
 
 @app.command()
-def run(study: StudyName, cores: Annotated[int, typer.Option("-c", "--cores", min=1, help="Runs side by side.")] = 2,
+def run(study: StudyName,
+        cores: Annotated[int | None, typer.Option("-c", "--cores", min=1, help="Runs side by side (2, or as the profile says).")] = None,
+        profile: Annotated[Path | None, typer.Option(help="Where the jobs run: a Snakemake profile, such as profiles/slurm.")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs with their steps; compute nothing.")] = False,
         overrides: Overrides = []) -> None:  # noqa: B006  # fmt: skip
     """Runs every stage of a study that is not done yet, and writes its report."""
@@ -28,7 +30,7 @@ def run(study: StudyName, cores: Annotated[int, typer.Option("-c", "--cores", mi
     if dry_run:
         typer.echo(workflow.listing(found))
     else:
-        workflow.run(study, found, cores, overrides)
+        workflow.run(study, found, cores, overrides, profile)
 
 
 @app.command()

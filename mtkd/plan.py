@@ -96,6 +96,17 @@ def jobs(study: Study) -> list[Job]:
     ]  # fmt: skip
 
 
+def asked(study: Study, job: Job, attempt: int = 1) -> dict[str, int | None]:
+    """What a job asks for in Snakemake's names, None for what it does not: MB of memory, minutes, GPUs, and a share of the GPU here.
+
+    A second attempt asks for twice the memory and the time: a job that was stopped for want of either goes on from its checkpoint.
+    """
+    wants, trains = study.resources, job.steps > 0
+    minutes = wants.minutes + math.ceil(job.steps / wants.steps_per_minute)
+    return {"mem_mb": attempt * wants.memory_mb, "runtime": attempt * minutes,
+            "gpu": wants.gpus or None if trains else None, "gpu_slots": 1 if trains else None}  # fmt: skip
+
+
 def _mkd_jobs(study: Study) -> list[Job]:
     if not study.mkd:
         return []
@@ -141,4 +152,4 @@ def settings_key(study: Study, notebook: str) -> str:
                "04_student": {"seeds", "test_predictions"}}  # fmt: skip
     places = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
     later = set() if study.mkd and notebook in ("06_mkd", "06_serving", "07_report") else {"mkd"}
-    return fingerprint([study.model_dump(exclude={"about", "threads", *later, *without.get(notebook, set())}), places])
+    return fingerprint([study.model_dump(exclude={"about", "threads", "resources", *later, *without.get(notebook, set())}), places])

@@ -201,6 +201,17 @@ class Mkd(Settings):
     serving: Serving = Serving()
 
 
+class Resources(Settings):
+    """What a job asks a cluster for beside the study's `threads` (`mtkd.plan.asked`). No figure depends on it: nothing runs
+    again when it changes, and without a profile only `gpu_slots` matters."""
+
+    memory_mb: int = Field(8000, ge=1, description="of a job")
+    minutes: int = Field(30, ge=1, description="of a job, before its training")
+    steps_per_minute: float = Field(300, gt=0, description="slowest rate of updates of weights; more minutes are asked for by it")
+    gpus: int = Field(0, ge=0, description="of a job that trains")
+    gpu_slots: int = Field(2, ge=1, description="trainings that share this machine's GPU, where it has one and no profile is given")
+
+
 class Study(Settings):
     """A file of `studies/`."""
 
@@ -220,6 +231,7 @@ class Study(Settings):
     test_predictions: list[Literal["bert", "mt-dnn", "mt-dnn-kd"]] = Field(
         ["bert", "mt-dnn", "mt-dnn-kd"], description="systems whose fine-tuned models (first seed) predict the test sets")
     threads: int = Field(1, ge=1, description="processor threads a run")
+    resources: Resources = Resources()
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
 
     @model_validator(mode="after")
@@ -351,7 +363,7 @@ def _explain(problem: dict) -> str:
 def _fields_at(path: tuple) -> list[str]:
     """Names of the fields that a place in a study may have."""
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
-              ("candidates",): Candidates, ("distil",): Distil}  # fmt: skip
+              ("candidates",): Candidates, ("distil",): Distil, ("resources",): Resources}  # fmt: skip
     fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving}
     if path in fields:
         return list(fields[path].model_fields)

@@ -27,8 +27,14 @@ SOCKET = "MTKD_WARM"
 
 
 @contextmanager
-def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Runs the server for the length of the block; gives the environment under which `call` finds it."""
+def server(environment: dict[str, str], local: bool = True) -> Iterator[dict[str, str]]:
+    """Runs the server for the length of the block; gives the environment under which `call` finds it.
+
+    Where jobs are not `local` there is none: its socket is of this machine, and a job on another imports for itself.
+    """
+    if not local:
+        yield {key: value for key, value in environment.items() if key != SOCKET}
+        return
     with tempfile.TemporaryDirectory() as folder:
         place = str(Path(folder, "warm.socket"))
         process = subprocess.Popen([sys.executable, "-m", "mtkd.warm", place], env=environment)

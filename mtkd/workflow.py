@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mtkd import plan, warm, work
+from mtkd import cluster, plan, warm, work
 from mtkd.errors import UserError
 from mtkd.notebooks import MARK
 from mtkd.study import Study
@@ -28,14 +28,15 @@ def listing(study: Study) -> str:
                               "where the study sets no limit)"])  # fmt: skip
 
 
-def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
-    """Runs the stages that are not done, `cores` side by side, then prints the table and the report's path.
+def run(name: str, study: Study, cores: int | None, overrides: list[str], profile: Path | None = None) -> None:
+    """Runs the stages that are not done, `cores` side by side or as a Snakemake `profile` says; prints the table and the report's path.
 
     A second run of the same study waits for the first. Raises `UserError` with a failed stage's own words; stages that
     were finished are kept.
     """
     if not SNAKEFILE.is_file():
         raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
+    local = cluster.executor(profile) == "local"
     reports, started = work.reports(study), time.time()
     logs = reports / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -47,20 +48,20 @@ def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
         print(f"Another run of study {study.name} is under way ({lock.lock_file}); waiting for it.", file=sys.stderr)
         lock.acquire()
     with lock:
-        code = _snakemake(name, study, cores, overrides, logs, started)
+        code = _snakemake(name, study, cluster.arguments(study, cores, profile), overrides, logs, started, local)
     if code:
         raise UserError(_told(logs, started))
     print((reports / "tables" / "table3.md").read_text(encoding="utf-8"))
     print(f"Report: {reports / 'index.html'}")
 
 
-def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: Path, started: float) -> int:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", str(cores), "--nolock", "--rerun-incomplete",
+def _snakemake(name: str, study: Study, where: list[str], overrides: list[str], logs: Path, started: float, local: bool) -> int:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *where, "--nolock", "--rerun-incomplete",
                "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
     # One thread a run: two runs side by side are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment) as environment:
+    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment, local) as environment:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         try:
