@@ -20,6 +20,7 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
     a failed notebook is kept beside the log.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     source = folder() / f"{name}.ipynb"
@@ -39,4 +40,6 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
         lines = str(error.evalue).strip().splitlines() or [error.ename]
         told = lines[0] if error.ename == "UserError" else f"{error.ename}: {lines[0]} (see {failed})"
         raise UserError(told) from None
+    except DeadKernelError:
+        raise UserError("its kernel was killed (out of memory?); run the same command again to go on from its last checkpoint.") from None
     os.replace(failed, output)

@@ -22,39 +22,42 @@ from pathlib import Path
 from jupyter_client.provisioning import LocalProvisioner
 
 from mtkd.errors import UserError
+from mtkd.lifeline import end_with
 
 SOCKET = "MTKD_WARM"
 
 
 @contextmanager
-def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Runs the server for the length of the block; gives the environment under which `call` finds it."""
-    with tempfile.TemporaryDirectory() as folder:
+def server(environment: dict[str, str], lock: int) -> Iterator[tuple[subprocess.Popen, dict[str, str]]]:
+    """Runs the server for the length of the block; gives its process, and the environment under which `call` finds it.
+
+    The server and all that it forks inherit the file descriptor `lock`.
+    """
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as door:
         place = str(Path(folder, "warm.socket"))
-        process = subprocess.Popen([sys.executable, "-m", "mtkd.warm", place], env=environment)
+        door.bind(place)
+        door.listen(64)
+        command = [sys.executable, "-m", "mtkd.warm", str(door.fileno()), str(os.getpid())]
+        process = subprocess.Popen(command, env=environment, pass_fds=[door.fileno(), lock])
+        door.close()  # the server's alone: once it is gone, whoever waits there is told
         try:
-            yield environment | {SOCKET: place}
+            yield process, environment | {SOCKET: place}
         finally:
             process.terminate()
             process.wait()
 
 
 def call(request: dict) -> bool:
-    """Has the server run a notebook and waits for its end; False where there is no server.
+    """Has the server run a notebook and waits for its end; False where no server is named.
 
     Raises `UserError` with what the run raised.
     """
     place = os.environ.get(SOCKET)
     if not place:
         return False
-    with socket.socket(socket.AF_UNIX) as line:
-        for _ in range(600):  # the server may still be importing
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                line.connect(place)
-                break
-            time.sleep(0.1)
-        else:
-            return False
+    answer = ""
+    with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OSError):  # a killed server, a killed run
+        line.connect(place)
         line.sendall(json.dumps(request).encode() + b"\n")
         answer = line.makefile().readline()
     if not answer:
@@ -64,8 +67,8 @@ def call(request: dict) -> bool:
     return True
 
 
-def serve(place: str) -> None:
-    """Imports, then forks a runner for each request until it is terminated."""
+def serve(door: socket.socket, parent: int) -> None:
+    """Imports, then forks a runner for each request until it is terminated or its study has ended."""
     import papermill  # noqa: F401
 
     import mtkd.report.pages
@@ -73,24 +76,21 @@ def serve(place: str) -> None:
     import mtkd.summary  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(place)
-        door.listen(64)
-        door.settimeout(2)
-        parent = os.getppid()
-        while os.getppid() == parent:  # a server whose study was killed ends too
-            try:
-                line, _ = door.accept()
-            except TimeoutError:
-                continue
-            if os.fork() == 0:
-                door.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _runner(line)
-            line.close()
+    door.settimeout(0.2)
+    while os.getppid() == parent:  # no thread watches here: forks must come from a process of one thread
+        try:
+            line, _ = door.accept()
+        except TimeoutError:
+            continue
+        own = os.getpid()
+        if os.fork() == 0:
+            door.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _runner(line, own)
+        line.close()
 
 
-def _runner(line: socket.socket) -> None:
+def _runner(line: socket.socket, server: int) -> None:
     """In the fork: forks the kernel, runs the notebook, and answers with what went wrong, or nothing."""
     from mtkd import notebooks
 
@@ -98,13 +98,15 @@ def _runner(line: socket.socket) -> None:
     try:
         request = json.loads(line.makefile().readline())
         ForkProvisioner.waiting = _Kernel(keep_closed=line)
+        end_with(server)
         os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "mtkd-fork"
         notebooks.run(request["name"], Path(request["output"]), request["parameters"], Path(request["log"]))
     except UserError as error:
         told = str(error)
     except BaseException:
         told = f"it failed unexpectedly: {traceback.format_exc()}"
-    line.sendall(json.dumps(told).encode() + b"\n")
+    with contextlib.suppress(OSError):  # who asked is gone
+        line.sendall(json.dumps(told).encode() + b"\n")
     os._exit(0)
 
 
@@ -116,11 +118,12 @@ class _Kernel:
     def __init__(self, keep_closed: socket.socket):
         reads, self._writes = os.pipe()
         self.returncode: int | None = None
+        runner = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._writes)
             keep_closed.close()
-            _become_kernel(reads)
+            _become_kernel(reads, runner)
         os.close(reads)
 
     def start(self, connection_file: str, environment: dict[str, str]) -> None:
@@ -143,7 +146,7 @@ class _Kernel:
             os.kill(self.pid, number)
 
 
-def _become_kernel(reads: int) -> None:
+def _become_kernel(reads: int, runner: int) -> None:
     with os.fdopen(reads) as pipe:
         told = pipe.read()
     if told:
@@ -152,7 +155,7 @@ def _become_kernel(reads: int) -> None:
         connection_file, environment = json.loads(told)
         os.environ.update(environment)
         os.setsid()
-        quiet = ["--IPKernelApp.log_level=40", f"--IPKernelApp.parent_handle={os.getppid()}"]
+        quiet = ["--IPKernelApp.log_level=40", f"--IPKernelApp.parent_handle={runner}"]  # it ends with the runner
         IPKernelApp.launch_instance(argv=["-f", connection_file, *quiet])
     os._exit(0)
 
@@ -172,4 +175,4 @@ if __name__ == "__main__":
     from mtkd import warm  # not __main__: the provisioner's entry point loads this module by its name
 
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    warm.serve(sys.argv[1])
+    warm.serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mtkd import plan, warm, work
 from mtkd.errors import UserError
+from mtkd.lifeline import alone
 from mtkd.notebooks import MARK
 from mtkd.study import Study
 
@@ -36,39 +36,37 @@ def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
     """
     if not SNAKEFILE.is_file():
         raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
-    reports, started = work.reports(study), time.time()
+    reports = work.reports(study)
     logs = reports / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work.folder(study, ".lock"))
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Another run of study {study.name} is under way ({lock.lock_file}); waiting for it.", file=sys.stderr)
-        lock.acquire()
-    with lock:
-        code = _snakemake(name, study, cores, overrides, logs, started)
+        with alone(work.folder(study, ".lock"), f"study {study.name}") as lock:
+            started = time.time()
+            code = _snakemake(name, study, cores, overrides, logs, started, lock)
+    except KeyboardInterrupt:
+        raise UserError("Stopped; run the same command again to go on from here.") from None
     if code:
         raise UserError(_told(logs, started))
     print((reports / "tables" / "table3.md").read_text(encoding="utf-8"))
     print(f"Report: {reports / 'index.html'}")
 
 
-def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: Path, started: float) -> int:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", str(cores), "--nolock", "--rerun-incomplete",
-               "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
+def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: Path, started: float, lock: int) -> int:
+    command = [sys.executable, "-m", "mtkd.lifeline", str(os.getpid()), "snakemake", "--snakefile", str(SNAKEFILE), "--cores", str(cores),
+               "--nolock", "--rerun-incomplete", "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
     # One thread a run: two runs side by side are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment) as environment:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment, lock) as (server, environment):
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=[lock])
         try:
             _watch(process, study, started)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # it starts no further run, and waits for those under way: they end with the server
+            server.terminate()
             process.wait()
-            raise UserError("Stopped; run the same command again to go on from here.") from None
+            raise
     return process.returncode
 
 
