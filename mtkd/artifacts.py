@@ -115,23 +115,28 @@ def make(path: Path, inputs: dict, build: Callable[[Path], None]) -> Artifact:
     """The artifact of these inputs: the one on disk where it is whole and was made from them, otherwise built anew.
 
     `build` fills the folder it is given. `inputs` holds the settings and the parents' fingerprints. A second process
-    that asks for the same folder waits for the first.
+    that asks for the same folder waits for the first. The state in `scratch` goes once the artifact is in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock"):
-        if (found := _current(path, inputs)) is not None:
-            return found
-        started = time.perf_counter()
-        with writing(path) as folder:
-            build(folder)
-            record = {
-                "inputs": inputs,
-                "files": {str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)] for file in _files(folder)},
-                "seconds": round(time.perf_counter() - started, 3),
-                "made_by": provenance(),
-            }
-            write_json(folder / RECORD, record)
+        if _current(path, inputs) is None:
+            started = time.perf_counter()
+            with writing(path) as folder:
+                build(folder)
+                record = {
+                    "inputs": inputs,
+                    "files": {str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)] for file in _files(folder)},
+                    "seconds": round(time.perf_counter() - started, 3),
+                    "made_by": provenance(),
+                }
+                write_json(folder / RECORD, record)
+        shutil.rmtree(scratch(path, inputs), ignore_errors=True)
         return read(path)
+
+
+def scratch(path: Path, inputs: dict) -> Path:
+    """Where the making of an artifact keeps its state over an interruption; named by its inputs, so that no other's is taken."""
+    return path.parent / f".checkpoint-{fingerprint(inputs)}"
 
 
 def _current(path: Path, inputs: dict) -> Artifact | None:
@@ -156,8 +161,11 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
         yield folder
+        for part in (*folder.rglob("*"), folder):
+            sync(part)
         shutil.rmtree(path, ignore_errors=True)
         folder.rename(path)
+        sync(path.parent)
     except (OSError, SafetensorError) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if full or any(f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):  # safetensors tells it in words
@@ -166,6 +174,15 @@ def writing(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Has a file's content, or a folder's list of names, on the disk itself before it returns: a restart of the machine keeps it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,6 @@ one. Each file's size and SHA-256 stand in the generation's `checkpoint.json`, w
 import errno
 import hashlib
 import json
-import os
 import random
 import shutil
 import warnings
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mtkd.artifacts import sync
 from mtkd.errors import UserError
 
 RECORD = "checkpoint.json"
@@ -62,9 +62,9 @@ def save(folder: Path, *, model: nn.Module, optimizer, scheduler, position: dict
         record = {"sha256": _digest(content), "content": content}
         (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         temporary.rename(target)
-        _sync(folder)
+        sync(folder)
     for old in generations[:-1]:
         shutil.rmtree(old)
 
@@ -178,14 +178,6 @@ def _digest(content: dict) -> str:
 def _fingerprint(path: Path) -> list:
     with path.open("rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

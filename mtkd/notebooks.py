@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mtkd.artifacts import sync
 from mtkd.errors import UserError
 
 MARK = "mtkd: "
@@ -42,4 +43,5 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
         raise UserError(told) from None
     except DeadKernelError:
         raise UserError("its kernel was killed (out of memory?); run the same command again to go on from its last checkpoint.") from None
+    sync(failed)
     os.replace(failed, output)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from mtkd import tasks
-from mtkd.artifacts import Artifact, make, write_json
+from mtkd.artifacts import Artifact, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
 from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select
@@ -24,7 +24,7 @@ from mtkd.prediction import predict, probabilities, score_rows
 from mtkd.study import Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything, train
-from mtkd.work import checkpoint_folder, folder, scratch_of
+from mtkd.work import folder
 
 
 def data(study: Study) -> Artifact:
@@ -94,8 +94,7 @@ def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, 
             notes.extend(said)
         return rows
 
-    with scratch_of(checkpoint_folder(out, inputs)) as checkpoint:
-        log = train(model, train_sets, settings, seed=seed, checkpoint=checkpoint, distil=distil, scorer=scorer, title=title)
+    log = train(model, train_sets, settings, seed=seed, checkpoint=scratch(out, inputs), distil=distil, scorer=scorer, title=title)
     for split, examples in test_sets:
         outputs[examples.task.name, split] = probabilities(examples.task, predict(model, examples, settings.precision))
     curve = pd.DataFrame(log, columns=["epoch", "task", "loss", "split", "metric", "value", "n", "seconds"])

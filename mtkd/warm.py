@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +27,8 @@ SOCKET = "MTKD_WARM"
 
 
 @contextmanager
-def server(environment: dict[str, str], lock: int) -> Iterator[tuple[subprocess.Popen, dict[str, str]]]:
-    """Runs the server for the length of the block; gives its process, and the environment under which `call` finds it.
+def server(environment: dict[str, str], lock: int) -> Iterator[dict[str, str]]:
+    """Runs the server for the length of the block; gives the environment under which `call` finds it.
 
     The server and all that it forks inherit the file descriptor `lock`.
     """
@@ -41,7 +40,7 @@ def server(environment: dict[str, str], lock: int) -> Iterator[tuple[subprocess.
         process = subprocess.Popen(command, env=environment, pass_fds=[door.fileno(), lock])
         door.close()  # the server's alone: once it is gone, whoever waits there is told
         try:
-            yield process, environment | {SOCKET: place}
+            yield environment | {SOCKET: place}
         finally:
             process.terminate()
             process.wait()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
@@ -54,18 +55,19 @@ def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
 
 def _snakemake(name: str, study: Study, cores: int, overrides: list[str], logs: Path, started: float, lock: int) -> int:
     command = [sys.executable, "-m", "mtkd.lifeline", str(os.getpid()), "snakemake", "--snakefile", str(SNAKEFILE), "--cores", str(cores),
-               "--nolock", "--rerun-incomplete", "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
+               "--nolock", "--rerun-incomplete", "--keep-going", "--config", f"study={name}",
+               *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
     # One thread a run: two runs side by side are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment, lock) as (server, environment):
+    with ((logs / "snakemake.log").open("w", encoding="utf-8") as log, ExitStack() as at_last,
+          warm.server(environment, lock) as environment):  # fmt: skip
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=[lock])
+        at_last.callback(process.wait)  # the runs under way, which it waits for, end with the server
         try:
             _watch(process, study, started)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)  # it starts no further run, and waits for those under way: they end with the server
-            server.terminate()
-            process.wait()
+            process.send_signal(signal.SIGINT)
             raise
     return process.returncode
 

@@ -9,6 +9,7 @@ spent is compared and begun anew. Recorded times aside, every file of every arti
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -121,10 +122,8 @@ def kill(life: Life, draw: random.Random) -> tuple[str, list[psutil.Process]]:
         what = what if tree[what] else "run"
     victims = everything if what == "tree" else [draw.choice(tree[what.split()[0]])]
     for process in victims:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            pass
     return f"{what.split()[0]} by {number.name}", everything
 
 
