@@ -1,11 +1,13 @@
 # Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with.
 STUDY ?= quick
 CORES ?= 2
+KILLS ?= 50
+CHAOS ?= /tmp/mtkd-chaos
 MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup study test lab clean
+.PHONY: setup study test chaos lab clean
 
 setup: .venv/.ready
 
@@ -20,6 +22,9 @@ study: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+
+chaos: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --kills $(KILLS) --folder $(CHAOS)
 
 lab: setup
 	$(BIN)/jupyter lab notebooks

@@ -5,7 +5,6 @@ parents, the code's version, and size and SHA-256 of every file. The folder is f
 at the end, so a half-written output is never taken for a whole one.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -23,10 +22,9 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
-from safetensors import SafetensorError
 
 from mtkd import __version__
-from mtkd.errors import UserError
+from mtkd.errors import UserError, full_disk_told
 
 RECORD = "record.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy", "scikit-learn", "scipy")
@@ -159,19 +157,14 @@ def writing(path: Path) -> Iterator[Path]:
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed; the lock is ours
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        for part in (*folder.rglob("*"), folder):
-            sync(part)
-        shutil.rmtree(path, ignore_errors=True)
-        folder.rename(path)
-        sync(path.parent)
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):  # safetensors tells it in words
-            raise UserError(f"No space is left on the disk while writing {path}: free some, or set MTKD_WORK to a "
-                            "folder on another disk, and run again; finished stages are kept.") from error
-        raise
+        with full_disk_told(path, "MTKD_WORK"):
+            folder.mkdir(parents=True)
+            yield folder
+            for part in (*folder.rglob("*"), folder):
+                sync(part)
+            shutil.rmtree(path, ignore_errors=True)
+            folder.rename(path)
+            sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

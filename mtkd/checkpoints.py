@@ -5,7 +5,6 @@ name, synced and renamed, and only then is the generation before the last remove
 one. Each file's size and SHA-256 stand in the generation's `checkpoint.json`, which carries its own.
 """
 
-import errno
 import hashlib
 import json
 import random
@@ -22,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtkd.artifacts import sync
-from mtkd.errors import UserError
+from mtkd.errors import UserError, no_space
 
 RECORD = "checkpoint.json"
 
@@ -185,9 +184,7 @@ def _full_disk_explained(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        # safetensors writes in Rust and gives the system's error number only inside its message.
-        number = getattr(error, "errno", None)
-        if number not in (errno.ENOSPC, errno.EDQUOT) and "os error 28" not in str(error):
+        if not no_space(error):
             raise
         for leftover in folder.glob("*.part"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -22,6 +22,7 @@ from jupyter_client.provisioning import LocalProvisioner
 
 from mtkd.errors import UserError
 from mtkd.lifeline import end_with
+from mtkd.notebooks import KILLED
 
 SOCKET = "MTKD_WARM"
 
@@ -60,7 +61,7 @@ def call(request: dict) -> bool:
         line.sendall(json.dumps(request).encode() + b"\n")
         answer = line.makefile().readline()
     if not answer:
-        raise UserError("the run was killed (out of memory?); run the same command again to go on from its last checkpoint.")
+        raise UserError(KILLED)
     if told := json.loads(answer):
         raise UserError(told)
     return True

@@ -1,6 +1,7 @@
 """A whole study: Snakemake in a process of its own, with a progress bar over the updates that are left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,4 +96,7 @@ def _told(logs: Path, started: float) -> str:
         for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
             if line.startswith(MARK):
                 return f"{log.name.removesuffix('.log.err')} failed: {line.removeprefix(MARK)}"
+    for place in (logs, Path()):
+        if shutil.disk_usage(place).free < 1_000_000:
+            return f"No space is left on the disk of {place.absolute()}: free some and run again; finished stages are kept."
     return f"the study failed; the log is {logs / 'snakemake.log'}; run the same command again to go on from what is finished."

@@ -107,7 +107,7 @@ class Life:
         while self.process.poll() is None:
             if self.seconds() >= until:
                 return True
-            time.sleep(0.1)
+            time.sleep(0.5)
         return False
 
 
@@ -133,9 +133,14 @@ def resumes(folder: Path) -> int:
 
 
 def chaos(folder: Path, kills: int, seed: int, overrides: list[str], longest: float) -> dict:
-    """Runs the study undisturbed, then under `kills` kills, each after at most `longest` processor seconds of the one before."""
-    calm = start(folder / "undisturbed", overrides)
-    assert calm.wait() == 0, (folder / "undisturbed" / "out.txt").read_text()
+    """Runs the study undisturbed, then under `kills` kills, each after at most `longest` processor seconds of the one before.
+
+    An undisturbed run that has ended in this folder before is taken again.
+    """
+    done = folder / "undisturbed" / "done"
+    if not done.exists():
+        assert start(folder / "undisturbed", overrides).wait() == 0, (folder / "undisturbed" / "out.txt").read_text()
+        done.touch()
     wanted = contents(folder / "undisturbed")
     draw, killed, rounds, resumed, restarts = random.Random(seed), Counter(), 0, 0, 0
     ghosts: list[psutil.Process] = []
