@@ -27,7 +27,8 @@ from mtkd import __version__
 from mtkd.errors import UserError, full_disk_told
 
 RECORD = "record.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy", "scikit-learn", "scipy")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy", "pandas", "pyarrow",
+            "scikit-learn", "scipy")  # fmt: skip
 
 
 def fingerprint(value: Any) -> str:

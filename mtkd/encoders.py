@@ -80,9 +80,9 @@ def _pretrained(study: Study, name: str) -> Artifact:
         if recipe.start_from == name:
             raise UserError(f"Encoder '{name}' of study {study.name} starts from itself: name another in pretrain.start_from.")
         parent = encoder(study, recipe.start_from)
-        start, start_key = parent.path / "encoder", parent.fingerprint
+        start_key = parent.fingerprint
     else:
-        start = start_key = recipe.start_from
+        parent, start_key = None, recipe.start_from
     text = os.environ.get("MTKD_TEXT")
     if study.data.source == "glue" and not text:
         raise UserError(f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT "
@@ -108,7 +108,7 @@ def _pretrained(study: Study, name: str) -> Artifact:
         import torch
 
         torch.set_num_threads(study.threads)
-        settings = recipe.model_copy(update={"start_from": str(start) if start else None})
+        settings = recipe if parent is None else recipe.model_copy(update={"start_from": str(parent.file("encoder"))})
         log = pretrain(texts, settings, out / "encoder", seed=study.data.seed, checkpoint=scratch(place, inputs))
         write_json(out / "origin.json", {"from": "pretrain", "recipe": recipe.model_dump(), **log})
 

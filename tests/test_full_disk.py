@@ -64,11 +64,11 @@ def test_a_full_disk_stops_a_training_that_goes_on_when_there_is_room(disk, tmp_
 def test_the_command_line_tells_a_full_disk_in_one_line(disk, tmp_path):
     place, leave = disk
     leave(20_000)
-    done = mtkd("notebook", "01_pretrain", tmp_path / "out.ipynb", "--log", tmp_path / "log", "-p", f"study={TINY}", "-p", f"overrides={';'.join(SMALL)}",
-                MTKD_WORK=str(place))  # fmt: skip
+    settings = ["-p", f"study={TINY}", "-p", f"overrides={';'.join(SMALL)}"]
+    done = mtkd("notebook", "01_pretrain", tmp_path / "out.ipynb", "--log", tmp_path / "log", *settings, MTKD_WORK=str(place))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "pace is left on the disk" in done.stderr, done.stderr
     leave(0)
-    done = mtkd("notebook", "00_data", place / "out.ipynb", "--log", place / "logs" / "log", "-p", f"study={TINY}", MTKD_WORK=str(tmp_path))
+    done = mtkd("notebook", "00_data", place / "out.ipynb", "--log", place / "logs" / "log", *settings, MTKD_WORK=str(tmp_path))
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "No space is left on the disk while writing" in done.stderr, done.stderr

@@ -65,5 +65,7 @@ def test_a_program_ends_with_the_process_that_started_it(tmp_path):
 
 
 def test_a_program_whose_parent_is_gone_before_it_looks_ends_at_once():
-    done = subprocess.run([sys.executable, "-m", "mtkd.lifeline", "1" if os.getppid() != 1 else "2", "this"], capture_output=True, timeout=120)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    done = subprocess.run([sys.executable, "-m", "mtkd.lifeline", str(gone.pid), "this"], capture_output=True, timeout=120)
     assert done.returncode == -signal.SIGKILL
