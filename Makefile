@@ -9,7 +9,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: setup study test chaos lab clean
 
-setup: .venv/.ready
+# Two at once: the second waits for the first's .venv.
+LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.lock", "w"); \
+  fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))
+
+setup:
+	@$(MAKE) --silent --question .venv/.ready 2> /dev/null || $(MTKD_PYTHON) -c '$(LOCKED)' $(MAKE) --no-print-directory .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(MTKD_PYTHON) -m venv .venv

@@ -175,4 +175,5 @@ if __name__ == "__main__":
     from mtkd import warm  # not __main__: the provisioner's entry point loads this module by its name
 
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: this one is ended by its study
     warm.serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

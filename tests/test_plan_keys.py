@@ -51,7 +51,7 @@ TABLE = [
     ("mkd.teacher_encoder", "cased", MKD),
     ("mkd.tasks", ["rte"], MKD),
     ("mkd.hard_weight", 0.2, {"06_mkd"}),
-    ("mkd.also_hard_weight", 0.3, MKD),
+    ("mkd.also_hard_weight", 0.3, {"06_mkd"}),
     ("mkd.train.checkpoint_seconds", 7, set()),
     ("mkd.train.epochs", 3, {"06_mkd"}),
     ("mkd.serving.rounds", 3, {"06_serving"}),
@@ -98,37 +98,51 @@ class Fake:
                              for task, value in lead.items()])  # fmt: skip
 
 
-@pytest.fixture
-def marks(monkeypatch):
+@pytest.fixture(scope="module")
+def marks():
     """Gives, for a study, each job's fingerprints: of what its stage makes, and the workflow's key."""
-    made = {}
+    known = {}  # of one study: each stage is asked for once
 
-    def make(place, inputs, build):
-        made[place] = inputs
-        return Fake(place, inputs)
+    def once(function):
+        def asked(study, *which):
+            key = (function.__name__, *which)
+            if key not in known:
+                known[key] = function(study, *which)
+            return known[key]
 
-    for module in (data_files, encoders, stages, mkd, mkd_serving):
-        monkeypatch.setattr(module, "make", make)
-    monkeypatch.setattr(data_files, "origin", lambda data: {"source": data.source})
-    monkeypatch.setenv("MTKD_TEXT", "text")
+        return asked
 
     def of(study) -> dict[str, tuple[str, str]]:
         found = {}
+        known.clear()
         for job in plan.jobs(study):
             if job.notebook == "07_report":
                 continue
-            stage = {DATA: stages.data, PRETRAIN: lambda study, encoder: stages.pretrain(study, encoder), "06_serving": mkd_serving.serving,
-                     MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
-                     TEACHER: lambda study, task: stages.teacher(study, task), STUDENT: stages.student, TUNED: stages.finetune,
-                     "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed)}[job.notebook]  # fmt: skip
-            made.clear()
-            outputs = stage(study, **job.parameters)
+            make_of = {DATA: stages.data, PRETRAIN: lambda study, encoder: stages.pretrain(study, encoder),
+                       MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
+                       TEACHER: lambda study, task: stages.teacher(study, task),
+                       STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune,
+                       "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
+                       "06_serving": mkd_serving.serving}[job.notebook]  # fmt: skip
+            outputs = make_of(study, **job.parameters)
             kept = outputs.values() if isinstance(outputs, dict) else [outputs]
             prints = [part.fingerprint for part in itertools.chain(*(part if isinstance(part, list) else [part] for part in kept))]
             found[job.name] = (fingerprint(prints), plan.settings_key(study, job.notebook, job.parameters.get("system", "")))
         return found
 
-    return of
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (data_files, encoders, stages, mkd, mkd_serving):
+            patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
+        for name in ("selection", "mtdnn", "teacher", "student"):
+            patch.setattr(stages, name, once(getattr(stages, name)))
+        patch.setattr(data_files, "origin", lambda data: {"source": data.source})
+        patch.setenv("MTKD_TEXT", "text")
+        yield of
+
+
+@pytest.fixture(scope="module")
+def before(marks):
+    return marks(studies.load(TINY))
 
 
 def changed(before: dict, after: dict, which: int) -> set[str]:
@@ -144,8 +158,7 @@ def test_the_table_has_every_field_of_a_study():
 
 
 @pytest.mark.parametrize(("field", "value", "stages_anew"), TABLE, ids=[row[0] for row in TABLE])
-def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, stages_anew, marks):
-    before = marks(studies.load(TINY))
+def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, stages_anew, marks, before):
     settings = studies.load(TINY).model_dump()
     *path, last = field.split(".")
     place = settings
@@ -162,16 +175,15 @@ def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, s
     assert again <= keyed, f"the workflow would miss {sorted(again - keyed)}"
 
 
-def test_the_workflow_shows_no_stage_again_that_comes_before_the_first_that_changes(marks):
+def test_the_workflow_shows_no_stage_again_that_comes_before_the_first_that_changes(marks, before):
     """Its keys are a stage's, not a run's, and a stage follows those before it: no stage before the first is run."""
     for field, value in [("distil.temperature", "2"), ("finetune.epochs", "3"), ("train.epochs", "3"), ("candidates.keep", "1")]:
-        before, after = marks(studies.load(TINY)), marks(studies.load(TINY, [f"{field}={value}"]))
+        after = marks(studies.load(TINY, [f"{field}={value}"]))
         again, keyed = changed(before, after, 0), changed(before, after, 1)
         assert min(again)[:2] == min(keyed)[:2], (field, min(keyed))
 
 
-def test_runs_that_are_added_leave_those_there_as_they_are(marks):
-    before = marks(studies.load(TINY))
+def test_runs_that_are_added_leave_those_there_as_they_are(marks, before):
     for change in ("seeds=[0,1,2]", "candidates.dropouts=[0.1,0.2,0.3]", "student_encoder=cased", "model.encoder_dropout=0.15"):
         after = marks(studies.load(TINY, [change]))
         mtdnn = {name for name in before if name.startswith(MTDNN)}
