@@ -127,9 +127,10 @@ def kill(life: Life, draw: random.Random) -> tuple[str, list[psutil.Process]]:
     return f"{what.split()[0]} by {number.name}", everything
 
 
-def resumes(folder: Path) -> int:
-    """Trainings that went on from a checkpoint, by the progress in the logs."""
-    return sum(len(RESUMED.findall(path.read_text(errors="replace"))) for path in folder.glob("reports/*/logs/*.log"))
+def resumes(folder: Path, since: float) -> int:
+    """Trainings that went on from a checkpoint, by the progress in the logs; the next start of a stage removes its log."""
+    logs = [path for path in folder.glob("reports/*/logs/*.log") if path.stat().st_mtime > since]
+    return sum(len(RESUMED.findall(path.read_text(errors="replace"))) for path in logs)
 
 
 def chaos(folder: Path, kills: int, seed: int, overrides: list[str], longest: float) -> dict:
@@ -148,7 +149,7 @@ def chaos(folder: Path, kills: int, seed: int, overrides: list[str], longest: fl
         rounds += 1
         place, code = folder / f"round{rounds}", None
         while code != 0:
-            life, restarts, before = Life(place, overrides), restarts + 1, killed.total()
+            life, restarts, before, started = Life(place, overrides), restarts + 1, killed.total(), time.time()
             while killed.total() < kills and life.wait(draw.uniform(0.2, longest)):
                 if life.tree()["snakemake"]:  # it has the study's lock
                     assert not (left := [ghost for ghost in ghosts if alive(ghost)]), f"written by two runs at once: {left}"
@@ -161,11 +162,11 @@ def chaos(folder: Path, kills: int, seed: int, overrides: list[str], longest: fl
             else:
                 code = life.process.wait()
                 assert code == 0 or (code == 2 and killed.total() > before), f"status {code}: {(place / 'out.txt').read_text()[-3000:]}"
+            resumed += resumes(place, started)
         found = contents(place)
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         assert not different, f"round {rounds} differs from the undisturbed run in {different}"
-        resumed += resumes(place)
-        print(f"round {rounds} has ended: {len(found)} files as in the undisturbed run, {resumes(place)} trainings resumed", flush=True)
+        print(f"round {rounds} has ended: {len(found)} files as in the undisturbed run, {resumed} trainings resumed so far", flush=True)
     return {"kills": killed.total(), "by": dict(killed), "rounds": rounds, "starts": restarts, "resumed": resumed, "files": len(wanted)}
 
 
