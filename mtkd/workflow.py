@@ -50,7 +50,9 @@ def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
         raise UserError("Stopped; run the same command again to go on from here.") from None
     if code:
         raise UserError(_told(logs, started))
-    print((reports / "tables" / "table3.md").read_text(encoding="utf-8"))
+    if not (table := reports / "tables" / "table3.md").is_file():
+        raise UserError(f"{table} is missing: remove {reports / 'notebooks' / '07_report.ipynb'} and run again; nothing is trained anew.")
+    print(table.read_text(encoding="utf-8"))
     print(f"Report: {reports / 'index.html'}")
 
 
