@@ -32,6 +32,8 @@ def alone(lock: Path, title: str) -> Iterator[int]:
         except BlockingIOError:
             print(f"Another run of {title} is under way ({_holder(lock)}); waiting for its end.", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f"{lock} cannot be locked ({error.strerror}): let no two runs of {title} be under way.", file=sys.stderr, flush=True)
         file.truncate(0)
         with suppress(OSError):  # a full disk: the lock holds without a name on it
             file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
