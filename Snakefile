@@ -25,9 +25,9 @@ def command(notebook, *parameters):
             f"-p overrides='{OVERRIDES}' {chosen} 2> {{log}}.err")
 
 
-def key(notebook):
-    """A stage runs again when a setting changes that it depends on."""
-    return plan.settings_key(STUDY, notebook)
+def key(notebook, system=""):
+    """A stage runs again when a setting or a notebook changes that it depends on."""
+    return plan.settings_key(STUDY, notebook, system)
 
 
 def asks(notebook, run=""):
@@ -111,7 +111,7 @@ rule finetune:
     input: lambda wildcards: before[wildcards.system](wildcards.seed)
     output: REPORTS + "/notebooks/05_finetune.{system}-s{seed}.ipynb"
     log: REPORTS + "/logs/05_finetune.{system}-s{seed}.log"
-    params: settings=key("05_finetune")
+    params: settings=lambda wildcards: key("05_finetune", wildcards.system)
     threads: STUDY.threads
     resources: **asks("05_finetune", "{system}-s{seed}")
     shell: command("05_finetune", "system", "seed")

@@ -5,7 +5,6 @@ parents, the code's version, and size and SHA-256 of every file. The folder is f
 at the end, so a half-written output is never taken for a whole one.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -23,13 +22,13 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock
-from safetensors import SafetensorError
 
 from mtkd import __version__
-from mtkd.errors import UserError
+from mtkd.errors import UserError, full_disk_told
 
 RECORD = "record.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy", "scikit-learn", "scipy")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy", "pandas", "pyarrow",
+            "scikit-learn", "scipy")  # fmt: skip
 
 
 def fingerprint(value: Any) -> str:
@@ -115,23 +114,28 @@ def make(path: Path, inputs: dict, build: Callable[[Path], None]) -> Artifact:
     """The artifact of these inputs: the one on disk where it is whole and was made from them, otherwise built anew.
 
     `build` fills the folder it is given. `inputs` holds the settings and the parents' fingerprints. A second process
-    that asks for the same folder waits for the first.
+    that asks for the same folder waits for the first. The state in `scratch` goes once the artifact is in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock"):
-        if (found := _current(path, inputs)) is not None:
-            return found
-        started = time.perf_counter()
-        with writing(path) as folder:
-            build(folder)
-            record = {
-                "inputs": inputs,
-                "files": {str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)] for file in _files(folder)},
-                "seconds": round(time.perf_counter() - started, 3),
-                "made_by": provenance(),
-            }
-            write_json(folder / RECORD, record)
+        if _current(path, inputs) is None:
+            started = time.perf_counter()
+            with writing(path) as folder:
+                build(folder)
+                record = {
+                    "inputs": inputs,
+                    "files": {str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)] for file in _files(folder)},
+                    "seconds": round(time.perf_counter() - started, 3),
+                    "made_by": provenance(),
+                }
+                write_json(folder / RECORD, record)
+        shutil.rmtree(scratch(path, inputs), ignore_errors=True)
         return read(path)
+
+
+def scratch(path: Path, inputs: dict) -> Path:
+    """Where the making of an artifact keeps its state over an interruption; named by its inputs, so that no other's is taken."""
+    return path.parent / f".checkpoint-{fingerprint(inputs)}"
 
 
 def _current(path: Path, inputs: dict) -> Artifact | None:
@@ -154,18 +158,25 @@ def writing(path: Path) -> Iterator[Path]:
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed; the lock is ours
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        shutil.rmtree(path, ignore_errors=True)
-        folder.rename(path)
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):  # safetensors tells it in words
-            raise UserError(f"No space is left on the disk while writing {path}: free some, or set MTKD_WORK to a "
-                            "folder on another disk, and run again; finished stages are kept.") from error
-        raise
+        with full_disk_told(path, "MTKD_WORK"):
+            folder.mkdir(parents=True)
+            yield folder
+            for part in (*folder.rglob("*"), folder):
+                sync(part)
+            shutil.rmtree(path, ignore_errors=True)
+            folder.rename(path)
+            sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Has a file's content, or a folder's list of names, on the disk itself before it returns: a restart of the machine keeps it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,10 +5,8 @@ name, synced and renamed, and only then is the generation before the last remove
 one. Each file's size and SHA-256 stand in the generation's `checkpoint.json`, which carries its own.
 """
 
-import errno
 import hashlib
 import json
-import os
 import random
 import shutil
 import warnings
@@ -22,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mtkd.errors import UserError
+from mtkd.artifacts import sync
+from mtkd.errors import UserError, no_space
 
 RECORD = "checkpoint.json"
 
@@ -62,9 +61,9 @@ def save(folder: Path, *, model: nn.Module, optimizer, scheduler, position: dict
         record = {"sha256": _digest(content), "content": content}
         (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         temporary.rename(target)
-        _sync(folder)
+        sync(folder)
     for old in generations[:-1]:
         shutil.rmtree(old)
 
@@ -180,22 +179,12 @@ def _fingerprint(path: Path) -> list:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def _full_disk_explained(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        # safetensors writes in Rust and gives the system's error number only inside its message.
-        number = getattr(error, "errno", None)
-        if number not in (errno.ENOSPC, errno.EDQUOT) and "os error 28" not in str(error):
+        if not no_space(error):
             raise
         for leftover in folder.glob("*.part"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtkd import study as studies
-from mtkd.errors import UserError
+from mtkd.errors import UserError, full_disk_told
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Multi-task knowledge distillation that anyone can rerun.")  # fmt: skip
@@ -85,7 +85,8 @@ def pages(study: StudyName) -> None:
 def main() -> None:
     """Runs the command line; what a user can mend ends with one line and status 2."""
     try:
-        app()
+        with full_disk_told(None, "MTKD_REPORTS"):
+            app()
     except UserError as error:
         print(f"mtkd: {error}", file=sys.stderr)
         sys.exit(2)

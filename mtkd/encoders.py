@@ -9,13 +9,13 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from mtkd import tasks
-from mtkd.artifacts import Artifact, file_hash, make, write_json
+from mtkd.artifacts import Artifact, file_hash, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples, tokenise
 from mtkd.errors import UserError
 from mtkd.study import Encoder, Study
 from mtkd.tasks import Task
-from mtkd.work import checkpoint_folder, folder, scratch_of
+from mtkd.work import folder
 
 logging.set_verbosity_error()  # its load report names heads and poolers that are left out on purpose
 logging.disable_progress_bar()
@@ -80,9 +80,9 @@ def _pretrained(study: Study, name: str) -> Artifact:
         if recipe.start_from == name:
             raise UserError(f"Encoder '{name}' of study {study.name} starts from itself: name another in pretrain.start_from.")
         parent = encoder(study, recipe.start_from)
-        start, start_key = parent.path / "encoder", parent.fingerprint
+        start_key = parent.fingerprint
     else:
-        start = start_key = recipe.start_from
+        parent, start_key = None, recipe.start_from
     text = os.environ.get("MTKD_TEXT")
     if study.data.source == "glue" and not text:
         raise UserError(f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT "
@@ -108,9 +108,8 @@ def _pretrained(study: Study, name: str) -> Artifact:
         import torch
 
         torch.set_num_threads(study.threads)
-        with scratch_of(checkpoint_folder(place, inputs)) as checkpoint:
-            settings = recipe.model_copy(update={"start_from": str(start) if start else None})
-            log = pretrain(texts, settings, out / "encoder", seed=study.data.seed, checkpoint=checkpoint)
+        settings = recipe if parent is None else recipe.model_copy(update={"start_from": str(parent.file("encoder"))})
+        log = pretrain(texts, settings, out / "encoder", seed=study.data.seed, checkpoint=scratch(place, inputs))
         write_json(out / "origin.json", {"from": "pretrain", "recipe": recipe.model_dump(), **log})
 
     return make(place, inputs, build)

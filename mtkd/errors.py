@@ -1,4 +1,9 @@
-"""The one exception that users are meant to see."""
+"""The one exception that users are meant to see, and how a full disk becomes one."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -6,3 +11,25 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def no_space(error: Exception) -> bool:
+    """Whether the disk was full. The libraries written in Rust tell the system's error number in words alone."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
+
+
+@contextmanager
+def full_disk_told(path: Path | None, variable: str) -> Iterator[None]:
+    """A full disk in the block becomes a `UserError` about `path`; `variable` of the environment names its folder.
+
+    Without `path`, about the file that could not be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not no_space(error):
+            raise
+        what = path or getattr(error, "filename", None) or "a file"
+        raise UserError(f"No space is left on the disk while writing {what}: free some, or set {variable} to a folder on another disk, "
+                        "and run again; finished stages are kept.") from error

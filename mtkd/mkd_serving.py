@@ -38,6 +38,8 @@ def serving(study: Study) -> Artifact:
         "systems": [*mkd_controls(study), study.mkd.finetune is not None], "model": study.model.model_dump(),
         "serving": study.mkd.serving.model_dump(), "threads": study.threads, "machine": [platform.machine(), *devices],
     }  # fmt: skip
+    if teacher_encoder(study) != study.student_encoder:
+        inputs["teacher_encoder"] = teacher_encoder(study)
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)

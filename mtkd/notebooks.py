@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
-from mtkd.errors import UserError
+from mtkd.artifacts import sync
+from mtkd.errors import UserError, full_disk_told
 
 MARK = "mtkd: "
+KILLED = "the run was killed (out of memory?); run the same command again to go on from its last checkpoint."
 
 
 def folder() -> Path:
@@ -20,6 +22,7 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
     a failed notebook is kept beside the log.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     source = folder() / f"{name}.ipynb"
@@ -29,14 +32,18 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
     known = papermill.inspect_notebook(str(source))
     if unknown := [key for key in parameters if key not in known]:
         raise UserError(f"Notebook {name} has no parameter '{unknown[0]}': its parameters are {', '.join(known)}.")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
     failed = log.with_suffix(".ipynb")
     os.environ["MTKD_LOG"] = str(log.absolute())
-    try:
-        papermill.execute_notebook(str(source), str(failed), parameters, kernel_name="python3", progress_bar=False, log_output=False)
-    except PapermillExecutionError as error:
-        lines = str(error.evalue).strip().splitlines() or [error.ename]
-        told = lines[0] if error.ename == "UserError" else f"{error.ename}: {lines[0]} (see {failed})"
-        raise UserError(told) from None
-    os.replace(failed, output)
+    with full_disk_told(output, "MTKD_REPORTS"):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            papermill.execute_notebook(str(source), str(failed), parameters, kernel_name="python3", progress_bar=False, log_output=False)
+        except PapermillExecutionError as error:
+            lines = str(error.evalue).strip().splitlines() or [error.ename]
+            told = lines[0] if error.ename == "UserError" else f"{error.ename}: {lines[0]} (see {failed})"
+            raise UserError(told) from None
+        except DeadKernelError:
+            raise UserError(KILLED) from None
+        sync(failed)
+        os.replace(failed, output)

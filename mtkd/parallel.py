@@ -10,8 +10,6 @@ import os
 import pickle
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import distributed
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
 from mtkd.errors import UserError
+from mtkd.lifeline import end_with
 
 _line: distributed.ProcessGroup | None = None  # under `lead`: over which the first process tells the others what to take part in
 
@@ -108,7 +107,7 @@ def _start(function: Callable, arguments: tuple, processes: int) -> None:
 
 
 def _take_part(rank: int, processes: int, folder: str, environment: dict[str, str], threads: int, call: bytes) -> None:
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with(os.getppid())  # that started the training, or a fork server that ends with it
     os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
                                      "LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)})  # fmt: skip
     if sys.platform == "linux":
@@ -124,10 +123,3 @@ def _take_part(rank: int, processes: int, folder: str, environment: dict[str, st
         Path(folder, f"told.{rank}").replace(Path(folder, "told"))
         raise
     distributed.destroy_process_group()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, which is the one that started the training, or a fork server that ends with that."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)

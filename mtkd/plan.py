@@ -3,9 +3,10 @@
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from mtkd import tasks
-from mtkd.artifacts import fingerprint
+from mtkd import notebooks, tasks
+from mtkd.artifacts import file_hash, fingerprint
 from mtkd.errors import UserError
 from mtkd.study import Mkd, Study, Train
 
@@ -142,14 +143,36 @@ def _pretrain_steps(study: Study, name: str) -> int:
     return math.ceil(settings.pretrain.tokens / (settings.pretrain.window * settings.pretrain.batch_size))
 
 
-def settings_key(study: Study, notebook: str) -> str:
-    """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then."""
-    training = {"student_encoder", "model", "train", "finetune", "candidates", "distil", "seeds", "test_predictions"}
-    without = {"00_data": {"encoders", *training},
-               "01_pretrain": training,
-               "02_mtdnn": {"student_encoder", "finetune", "distil", "seeds", "test_predictions"},
-               "03_teacher": {"student_encoder", "seeds", "test_predictions"},
-               "04_student": {"seeds", "test_predictions"}}  # fmt: skip
-    places = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
-    later = set() if study.mkd and notebook in ("06_mkd", "06_serving", "07_report") else {"mkd"}
-    return fingerprint([study.model_dump(exclude={"about", "threads", "resources", *later, *without.get(notebook, set())}), places])
+def settings_key(study: Study, notebook: str, system: str = "") -> str:
+    """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then.
+
+    So it does when the notebook changes, or the data, the text or a checkpoint that lie in a folder here. `system` is
+    that of 05_finetune.
+    """
+    # Each stage without what no run of it depends on; a run's name tells its seed, and its encoder and dropout before the student.
+    student = {"mkd": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
+    teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": {"hard_weight", "temperature"}}
+    mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
+    pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
+    finetune = {"mkd": True, "seeds": True}
+    before_student = {"distil": True, "candidates": True}
+    without = {"00_data": pretrain | {"encoders": True}, "01_pretrain": pretrain, "02_mtdnn": mtdnn, "03_teacher": teacher,
+               "04_student": student, "05_finetune": finetune | (before_student if system in ("bert", "mt-dnn") else {})}  # fmt: skip
+    never = {"about": True, "threads": True, "resources": True}
+    own = [study.seeds[0] if notebook == "05_finetune" else None,  # its test sets are predicted
+           study.threads if notebook == "06_serving" else None]  # fmt: skip
+    source = notebooks.folder() / f"{notebook}.ipynb"
+    return fingerprint([study.model_dump(exclude=never | without.get(notebook, {})), own, _places(study),
+                        file_hash(source) if source.is_file() else None])  # fmt: skip
+
+
+def _places(study: Study) -> dict:
+    """Where data, text and encoders come from; of folders and files here, also every file's size and time of change."""
+    found = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
+    given = {"hub": study.data.hub} | {name: encoder.checkpoint for name, encoder in study.encoders.items() if encoder.checkpoint}
+    state = {}
+    for name, value in (given | found).items():
+        path = Path(value)
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        state[name] = [value, [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]]
+    return state

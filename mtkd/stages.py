@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 
 from mtkd import parallel, tasks
-from mtkd.artifacts import Artifact, make, write_json
+from mtkd.artifacts import Artifact, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
 from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select
@@ -25,7 +25,7 @@ from mtkd.prediction import predict, probabilities, score_rows
 from mtkd.study import Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything, train
-from mtkd.work import checkpoint_folder, folder, scratch_of
+from mtkd.work import folder
 
 
 def data(study: Study) -> Artifact:
@@ -83,9 +83,8 @@ def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, 
         out: Path, inputs: dict, system: str, distil=None, title: str = "", keep_model: bool = True) -> None:  # fmt: skip
     """Trains, in `settings.processes` processes, scores and writes model.safetensors, scores.csv, curve.csv, notes.json
     and predictions.parquet to `out`."""
-    with scratch_of(checkpoint_folder(out, inputs)) as checkpoint:
-        parallel.run(_fit, model, train_sets, dev_sets, test_sets, settings, seed, out, checkpoint, system, distil, title, keep_model,
-                     processes=settings.processes)  # fmt: skip
+    parallel.run(_fit, model, train_sets, dev_sets, test_sets, settings, seed, out, scratch(out, inputs), system, distil, title, keep_model,
+                 processes=settings.processes)  # fmt: skip
 
 
 def _fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int, out: Path,

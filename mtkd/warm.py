@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,22 +21,29 @@ from pathlib import Path
 from jupyter_client.provisioning import LocalProvisioner
 
 from mtkd.errors import UserError
+from mtkd.lifeline import end_with
+from mtkd.notebooks import KILLED
 
 SOCKET = "MTKD_WARM"
 
 
 @contextmanager
-def server(environment: dict[str, str], local: bool = True) -> Iterator[dict[str, str]]:
+def server(environment: dict[str, str], lock: int, local: bool = True) -> Iterator[dict[str, str]]:
     """Runs the server for the length of the block; gives the environment under which `call` finds it.
 
-    Where jobs are not `local` there is none: its socket is of this machine, and a job on another imports for itself.
+    The server and all that it forks inherit the file descriptor `lock`. Where jobs are not `local` there is none: its
+    socket is of this machine, and a job on another imports for itself.
     """
     if not local:
         yield {key: value for key, value in environment.items() if key != SOCKET}
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as door:
         place = str(Path(folder, "warm.socket"))
-        process = subprocess.Popen([sys.executable, "-m", "mtkd.warm", place], env=environment)
+        door.bind(place)
+        door.listen(64)
+        command = [sys.executable, "-m", "mtkd.warm", str(door.fileno()), str(os.getpid())]
+        process = subprocess.Popen(command, env=environment, pass_fds=[door.fileno(), lock])
+        door.close()  # the server's alone: once it is gone, whoever waits there is told
         try:
             yield environment | {SOCKET: place}
         finally:
@@ -46,32 +52,27 @@ def server(environment: dict[str, str], local: bool = True) -> Iterator[dict[str
 
 
 def call(request: dict) -> bool:
-    """Has the server run a notebook and waits for its end; False where there is no server.
+    """Has the server run a notebook and waits for its end; False where no server is named.
 
     Raises `UserError` with what the run raised.
     """
     place = os.environ.get(SOCKET)
     if not place:
         return False
-    with socket.socket(socket.AF_UNIX) as line:
-        for _ in range(600):  # the server may still be importing
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                line.connect(place)
-                break
-            time.sleep(0.1)
-        else:
-            return False
+    answer = ""
+    with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OSError):  # a killed server, a killed run
+        line.connect(place)
         line.sendall(json.dumps(request).encode() + b"\n")
         answer = line.makefile().readline()
     if not answer:
-        raise UserError("the run was killed (out of memory?); run the same command again to go on from its last checkpoint.")
+        raise UserError(KILLED)
     if told := json.loads(answer):
         raise UserError(told)
     return True
 
 
-def serve(place: str) -> None:
-    """Imports, then forks a runner for each request until it is terminated."""
+def serve(door: socket.socket, parent: int) -> None:
+    """Imports, then forks a runner for each request until it is terminated or its study has ended."""
     import papermill  # noqa: F401
 
     import mtkd.report.pages
@@ -79,24 +80,21 @@ def serve(place: str) -> None:
     import mtkd.summary  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(place)
-        door.listen(64)
-        door.settimeout(2)
-        parent = os.getppid()
-        while os.getppid() == parent:  # a server whose study was killed ends too
-            try:
-                line, _ = door.accept()
-            except TimeoutError:
-                continue
-            if os.fork() == 0:
-                door.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _runner(line)
-            line.close()
+    door.settimeout(0.2)
+    while os.getppid() == parent:  # no thread watches here: forks must come from a process of one thread
+        try:
+            line, _ = door.accept()
+        except TimeoutError:
+            continue
+        own = os.getpid()
+        if os.fork() == 0:
+            door.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _runner(line, own)
+        line.close()
 
 
-def _runner(line: socket.socket) -> None:
+def _runner(line: socket.socket, server: int) -> None:
     """In the fork: forks the kernel, runs the notebook, and answers with what went wrong, or nothing."""
     from mtkd import notebooks
 
@@ -104,13 +102,15 @@ def _runner(line: socket.socket) -> None:
     try:
         request = json.loads(line.makefile().readline())
         ForkProvisioner.waiting = _Kernel(keep_closed=line)
+        end_with(server)
         os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "mtkd-fork"
         notebooks.run(request["name"], Path(request["output"]), request["parameters"], Path(request["log"]))
     except UserError as error:
         told = str(error)
     except BaseException:
         told = f"it failed unexpectedly: {traceback.format_exc()}"
-    line.sendall(json.dumps(told).encode() + b"\n")
+    with contextlib.suppress(OSError):  # who asked is gone
+        line.sendall(json.dumps(told).encode() + b"\n")
     os._exit(0)
 
 
@@ -122,11 +122,12 @@ class _Kernel:
     def __init__(self, keep_closed: socket.socket):
         reads, self._writes = os.pipe()
         self.returncode: int | None = None
+        runner = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._writes)
             keep_closed.close()
-            _become_kernel(reads)
+            _become_kernel(reads, runner)
         os.close(reads)
 
     def start(self, connection_file: str, environment: dict[str, str]) -> None:
@@ -149,7 +150,7 @@ class _Kernel:
             os.kill(self.pid, number)
 
 
-def _become_kernel(reads: int) -> None:
+def _become_kernel(reads: int, runner: int) -> None:
     with os.fdopen(reads) as pipe:
         told = pipe.read()
     if told:
@@ -158,7 +159,7 @@ def _become_kernel(reads: int) -> None:
         connection_file, environment = json.loads(told)
         os.environ.update(environment)
         os.setsid()
-        quiet = ["--IPKernelApp.log_level=40", f"--IPKernelApp.parent_handle={os.getppid()}"]
+        quiet = ["--IPKernelApp.log_level=40", f"--IPKernelApp.parent_handle={runner}"]  # it ends with the runner
         IPKernelApp.launch_instance(argv=["-f", connection_file, *quiet])
     os._exit(0)
 
@@ -178,4 +179,5 @@ if __name__ == "__main__":
     from mtkd import warm  # not __main__: the provisioner's entry point loads this module by its name
 
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    warm.serve(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: this one is ended by its study
+    warm.serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -1,17 +1,19 @@
 """A whole study: Snakemake in a process of its own, with a progress bar over the updates that are left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mtkd import cluster, plan, warm, work
 from mtkd.errors import UserError
+from mtkd.lifeline import alone
 from mtkd.notebooks import MARK
 from mtkd.study import Study
 
@@ -37,39 +39,40 @@ def run(name: str, study: Study, cores: int | None, overrides: list[str], profil
     if not SNAKEFILE.is_file():
         raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
     local = cluster.executor(profile) == "local"
-    reports, started = work.reports(study), time.time()
+    reports = work.reports(study)
     logs = reports / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work.folder(study, ".lock"))
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Another run of study {study.name} is under way ({lock.lock_file}); waiting for it.", file=sys.stderr)
-        lock.acquire()
-    with lock:
-        code = _snakemake(name, study, cluster.arguments(study, cores, profile), overrides, logs, started, local)
+        with alone(work.folder(study, ".lock"), f"study {study.name}") as lock:
+            started = time.time()
+            code = _snakemake(name, study, cluster.arguments(study, cores, profile), overrides, logs, started, lock, local)
+    except KeyboardInterrupt:
+        raise UserError("Stopped; run the same command again to go on from here.") from None
     if code:
         raise UserError(_told(logs, started))
-    print((reports / "tables" / "table3.md").read_text(encoding="utf-8"))
+    if not (table := reports / "tables" / "table3.md").is_file():
+        raise UserError(f"{table} is missing: remove {reports / 'notebooks' / '07_report.ipynb'} and run again; nothing is trained anew.")
+    print(table.read_text(encoding="utf-8"))
     print(f"Report: {reports / 'index.html'}")
 
 
-def _snakemake(name: str, study: Study, where: list[str], overrides: list[str], logs: Path, started: float, local: bool) -> int:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *where, "--nolock", "--rerun-incomplete",
-               "--keep-going", "--config", f"study={name}", *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
+def _snakemake(name: str, study: Study, where: list[str], overrides: list[str], logs: Path, started: float, lock: int, local: bool) -> int:
+    command = [sys.executable, "-m", "mtkd.lifeline", str(os.getpid()), "snakemake", "--snakefile", str(SNAKEFILE), *where,
+               "--nolock", "--rerun-incomplete", "--keep-going", "--config", f"study={name}",
+               *([f"overrides={';'.join(overrides)}"] if overrides else [])]  # fmt: skip
     # One thread a run: two runs side by side are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false",
                                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    with (logs / "snakemake.log").open("w", encoding="utf-8") as log, warm.server(environment, local) as environment:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    with ((logs / "snakemake.log").open("w", encoding="utf-8") as log, ExitStack() as at_last,
+          warm.server(environment, lock, local) as environment):  # fmt: skip
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=[lock])
+        at_last.callback(process.wait)  # the runs under way, which it waits for, end with the server
         try:
             _watch(process, study, started)
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
-            process.wait()
-            raise UserError("Stopped; run the same command again to go on from here.") from None
+            raise
     return process.returncode
 
 
@@ -96,4 +99,7 @@ def _told(logs: Path, started: float) -> str:
         for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
             if line.startswith(MARK):
                 return f"{log.name.removesuffix('.log.err')} failed: {line.removeprefix(MARK)}"
+    for place in (logs, Path()):
+        if shutil.disk_usage(place).free < 1_000_000:
+            return f"No space is left on the disk of {place.absolute()}: free some and run again; finished stages are kept."
     return f"the study failed; the log is {logs / 'snakemake.log'}; run the same command again to go on from what is finished."

@@ -69,6 +69,28 @@ def test_files_of_the_last_output_do_not_stay(tmp_path):
     assert left(tmp_path / "out") == {"only.txt", "record.json"}
 
 
+def test_the_state_of_a_making_stays_until_its_output_is_in_place(tmp_path):
+    state = artifacts.scratch(tmp_path / "out", INPUTS)
+
+    def killed_after_training(out: Path) -> None:
+        state.mkdir()
+        (out / "text.txt").write_text("almost")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "out", INPUTS, killed_after_training)
+    assert left(tmp_path) == {state.name}
+    make(tmp_path / "out", INPUTS, lambda out: (out / "text.txt").write_text(str(state.is_dir())))
+    assert (tmp_path / "out" / "text.txt").read_text() == "True" and left(tmp_path) == {"out"}
+    state.mkdir()  # a kill between the two
+    make(tmp_path / "out", INPUTS, Build())
+    assert left(tmp_path) == {"out"}
+    other = artifacts.scratch(tmp_path / "out", INPUTS | {"seed": 1})
+    other.mkdir()
+    make(tmp_path / "out", INPUTS, Build())
+    assert left(tmp_path) == {"out", other.name}, "another making's state is its own"
+
+
 def test_the_order_of_inputs_and_tuples_for_lists_do_not_matter(tmp_path):
     build = Build()
     make(tmp_path / "out", {"a": (1, 2), "b": {"c": 1, "d": 2}}, build)

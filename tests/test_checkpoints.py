@@ -125,7 +125,7 @@ def test_a_kill_at_any_moment_leaves_a_valid_checkpoint(tmp_path, monkeypatch, c
         return wrapper
 
     with monkeypatch.context() as patch:
-        for owner, name in ((checkpoints, "save_file"), (checkpoints, "_fingerprint"), (checkpoints, "_sync"),
+        for owner, name in ((checkpoints, "save_file"), (checkpoints, "_fingerprint"), (checkpoints, "sync"),
                             (checkpoints.shutil, "rmtree"), (Path, "rename"), (Path, "write_text")):
             patch.setattr(owner, name, killed_at(getattr(owner, name)))
         try:

@@ -1,17 +1,21 @@
 """A whole tiny study through the command line, Snakemake, papermill and the report; and what a second run does."""
 
 import json
+import re
+import shutil
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import TINY, mtkd
 
-from mtkd import plan, stages, summary, tasks
+from mtkd import plan, stages, summary, tasks, work
 from mtkd import study as studies
-from mtkd.artifacts import read
+from mtkd.artifacts import PACKAGES, read
 from mtkd.distillation import read_soft_targets
 from mtkd.errors import UserError
+from mtkd.report import pages
 
 
 @pytest.fixture
@@ -110,15 +114,58 @@ def test_test_sets_and_ax_are_predicted_for_the_first_seed(tiny):
     assert set(found["cola"].split) == {"validation", "test"}
 
 
-def test_a_truncated_model_is_found_before_it_is_used(tiny, tmp_path, monkeypatch):
-    import shutil
+def outputs(study) -> dict[str, list]:
+    """Every artifact of a study by its stage."""
+    found = {}
+    for path in sorted(work.folder(study, "").glob("**/record.json")):
+        artifact = read(path.parent)
+        found.setdefault(artifact.record["inputs"]["stage"], []).append(artifact)
+    return found
 
-    copy = tmp_path / "model"
-    shutil.copytree(stages.mtdnn(tiny, "uncased", 0.1, 0).path, copy)
-    file = copy / "model.safetensors"
+
+def test_every_output_carries_what_made_it(tiny):
+    made = outputs(tiny)
+    everything = {artifact.fingerprint: stage for stage, found in made.items() for artifact in found}
+    parents = {"data": [], "encoder": [], "tokens": ["data", "encoder"], "multitask": ["data", "encoder"], "teacher": ["finetune"],
+               "finetune": ["data", "encoder"], "teacher-logits": ["data", "multitask"], "mkd": ["data", "encoder"],
+               "serving": ["data", "encoder"]}  # fmt: skip
+    assert set(made) == set(parents)
+    for stage, found in made.items():
+        for artifact in found:
+            by, inputs = artifact.record["made_by"], artifact.record["inputs"]
+            assert by["commit"] and by["mtkd"] and by["python"] and set(by["packages"]) == set(PACKAGES), artifact.path
+            marks = set(re.findall(r'"([0-9a-f]{16})"', json.dumps({key: value for key, value in inputs.items() if key != "origin"})))
+            kinds = {everything[mark] for mark in marks if mark in everything}
+            assert set(parents[stage]) <= kinds, (artifact.path, kinds)
+            if stage not in ("tokens", "teacher", "teacher-logits", "serving"):  # nothing is drawn there
+                assert (inputs["data"] if stage == "data" else inputs)["seed"] in (0, 1), artifact.path
+            if stage in ("multitask", "finetune", "mkd"):
+                assert inputs["train"]["learning_rate"] and "representation" in inputs["model"], artifact.path
+    assert any("multitask" in {everything.get(artifact.record["inputs"]["parent"])} for artifact in made["finetune"])
+
+
+def test_a_changed_or_truncated_file_of_any_stage_is_found_before_it_is_used(tiny, tmp_path):
+    for stage, found in outputs(tiny).items():
+        copy = Path(shutil.copytree(found[0].path, tmp_path / stage))
+        for name in found[0].record["files"]:
+            file = copy / name
+            whole = file.read_bytes()
+            file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+            with pytest.raises(UserError, match="missing, truncated or changed"):
+                read(copy).file(name)
+            file.write_bytes(whole[:-1])
+            with pytest.raises(UserError, match="is damaged"):
+                read(copy)
+            file.write_bytes(whole)
+            assert read(copy).file(name)
+
+
+def test_a_damaged_notebook_is_told_by_its_name(tiny_run, tmp_path):
+    folder = Path(shutil.copytree(tiny_run[0] / "notebooks", tmp_path / "notebooks")).parent
+    file = folder / "notebooks" / "00_data.ipynb"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="is damaged"):
-        read(copy)
+    with pytest.raises(UserError, match=r"00_data.ipynb is damaged: remove it and run the study again"):
+        pages.all_pages(folder)
 
 
 def test_the_same_study_in_another_place_gives_the_same_figures(tiny_run, tiny, tmp_path, monkeypatch):

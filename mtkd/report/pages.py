@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
+from mtkd.errors import UserError
 from mtkd.report import diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
 from mtkd.report.finding import finding
@@ -72,7 +73,7 @@ th, td { padding: 3px 6px; } }
 
 def to_html(notebook: Path, page: Path, title: str | None = None, nav: str = "", inputs: bool = True) -> Path:
     """Writes an executed notebook as one page: images embedded, no script, no request; `inputs` shows the code too."""
-    content = _cleaned(nbformat.read(notebook, as_version=4))
+    content = _cleaned(_read(notebook))
     exporter = HTMLExporter(template_name="basic", exclude_input=not inputs)
     body, _ = exporter.from_notebook_node(content)
     name = html.escape(title or heading(notebook))
@@ -84,6 +85,13 @@ def to_html(notebook: Path, page: Path, title: str | None = None, nav: str = "",
     )
     page.write_text(text, encoding="utf-8")
     return page
+
+
+def _read(notebook: Path) -> nbformat.NotebookNode:
+    try:
+        return nbformat.read(notebook, as_version=4)
+    except ValueError:
+        raise UserError(f"{notebook} is damaged: remove it and run the study again.") from None
 
 
 def requests(text: str) -> list[str]:
@@ -123,8 +131,8 @@ def _run(notebook: Path) -> str:
 
 def heading(notebook: Path) -> str:
     """The first heading of a notebook, or its name; with the run."""
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        lines = "".join(cell["source"]).splitlines() if cell["cell_type"] == "markdown" else []
+    for cell in _read(notebook).cells:
+        lines = cell.source.splitlines() if cell["cell_type"] == "markdown" else []
         for line in lines:
             if line.startswith("#"):
                 return line.lstrip("# ") + (f" · {_run(notebook)}" if _run(notebook) else "")
