@@ -22,7 +22,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact, file_hash, make
 from mtkd.data.batches import Examples
 from mtkd.distillation import SoftTargets, read_soft_targets
@@ -56,14 +55,14 @@ def teacher_logits(study: Study, name: str) -> Artifact:
     An ensemble's lie with its soft targets already where the task has a teacher in MT-DNN_KD; all others are stored
     beside them, in the same format. No teacher runs while a student trains.
     """
-    task, ensemble = tasks.get(name), study.mkd.teacher == "ensemble"
+    task, ensemble = study.task(name), study.mkd.teacher == "ensemble"
     if ensemble and name in study.distil.teachers:
         return teacher(study, name)
     if ensemble:
         voices = [(row.encoder, row.dropout, start, found, row.candidate, [task]) for row, start, found in members_of(study, name)]
     else:
         own = teacher_encoder(study)
-        voices = [(own, study.model.encoder_dropout, encoder(study, own), refined(study), "mt-dnn", list(map(tasks.get, study.multitask)))]
+        voices = [(own, study.model.encoder_dropout, encoder(study, own), refined(study), "mt-dnn", list(map(study.task, study.multitask)))]
     inputs = {"stage": "teacher-logits", "task": name, "data": data(study).fingerprint, "max_length": study.data.max_length,
               "precision": study.train.precision, "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
 
@@ -148,14 +147,14 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
         train_sets, dev_sets, read = {}, [], teacher_encoder(study)
-        for task in map(tasks.get, names):
+        for task in map(study.task, names):
             train_sets[task.name] = examples_of(study, read, task, task.train)
             dev_sets += dev_splits(study, read, task)
         if inputs["teacher"] is not None:
-            with_logits(train_sets, {task: read_soft_targets(teacher_logits(study, task).file("soft_targets.parquet"), tasks.get(task))
+            with_logits(train_sets, {task: read_soft_targets(teacher_logits(study, task).file("soft_targets.parquet"), study.task(task))
                                      for task in names})  # fmt: skip
         seed_everything(seed)
-        model = new_student(study, name, list(map(tasks.get, names)))
+        model = new_student(study, name, list(map(study.task, names)))
         if parent is not None:
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
             seed_everything(seed)

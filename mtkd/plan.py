@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mtkd import tasks
 from mtkd.artifacts import fingerprint
+from mtkd.data import files
 from mtkd.errors import UserError
 from mtkd.study import Mkd, Study, Train
 
@@ -111,8 +112,11 @@ def _mkd_jobs(study: Study) -> list[Job]:
 
 
 def _examples(study: Study, name: str) -> int:
-    full = tasks.get(name).examples
-    if study.data.source == "embedded":
+    if name in study.own_tasks:
+        full = files.count(study, name)
+    elif study.data.source == "glue":
+        full = tasks.get(name).examples
+    else:
         from mtkd.data.embedded import LAYOUT
 
         full = round(LAYOUT[name][2]["train"] * study.data.scale)
@@ -140,5 +144,7 @@ def settings_key(study: Study, notebook: str) -> str:
                "03_teacher": {"student_encoder", "seeds", "test_predictions"},
                "04_student": {"seeds", "test_predictions"}}  # fmt: skip
     places = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
+    sources = [files.origin(study, name) for name in study.tasks if name in study.own_tasks]
     later = set() if study.mkd and notebook in ("06_mkd", "06_serving", "07_report") else {"mkd"}
-    return fingerprint([study.model_dump(exclude={"about", "threads", *later, *without.get(notebook, set())}), places])
+    dump = study.model_dump(exclude={"about", "threads", "own_tasks", *later, *without.get(notebook, set())})
+    return fingerprint([dump, places, *([sources] if sources else [])])

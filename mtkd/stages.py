@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
@@ -65,14 +64,14 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
         train_sets, dev_sets = {}, []
-        for task in map(tasks.get, study.multitask):
+        for task in map(study.task, study.multitask):
             train_sets[task.name] = examples_of(study, encoder_name, task, task.train)
             dev_sets += dev_splits(study, encoder_name, task)
         for name, teacher_found in teachers.items():
-            targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), tasks.get(name))
+            targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), study.task(name))
             train_sets[name].soft = targets.for_examples(train_sets[name])
         seed_everything(seed)
-        model = new_model(study, start, list(map(tasks.get, study.multitask)), dropout)
+        model = new_model(study, start, list(map(study.task, study.multitask)), dropout)
         fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
 
     return make(place, inputs, build)
@@ -152,7 +151,7 @@ def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: A
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
         tests = []
         if test:
-            others = [other for other in map(tasks.get, study.tasks) if other.scored_by == task.name]
+            others = [other for other in map(study.task, study.tasks) if other.scored_by == task.name]
             wanted = [(other, split) for other in (task, *others) for split in other.test]
             found = [(split, examples_of(study, encoder_name, other, split, as_task=task)) for other, split in wanted]
             tests = [(split, examples) for split, examples in found if examples is not None]
@@ -184,7 +183,7 @@ def members_of(study: Study, name: str) -> list[tuple]:
         parent = mtdnn(study, row.encoder, row.dropout, study.candidates.seed)
         place = folder(study, "members", row.candidate, name)
         members.append((row, start, _finetuned(
-            study, place, tasks.get(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
+            study, place, study.task(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
             system="member", fresh_head=True, test=False, keep_model=True)))  # fmt: skip
     return members
 
@@ -195,7 +194,7 @@ def teacher(study: Study, name: str) -> Artifact:
     Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
     certainty.parquet, and for a task of `distil.teachers` soft_targets.parquet with a row a train example.
     """
-    task, chosen, members = tasks.get(name), selection(study), members_of(study, name)
+    task, chosen, members = study.task(name), selection(study), members_of(study, name)
     inputs = {"stage": "teacher", "task": name, "soft": name in study.distil.teachers,
               "members": [[row.candidate, member.fingerprint] for row, _, member in members]}  # fmt: skip
 
@@ -262,7 +261,7 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
     if system not in parents:
         raise UserError(f"There is no system '{system}' to fine-tune: the systems are {', '.join(parents)}.")
     shared, start, done = parents[system](), encoder(study, name), []
-    for task in map(tasks.get, study.trainable):
+    for task in map(study.task, study.trainable):
         new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
         test = seed == study.seeds[0] and system in study.test_predictions
         done.append(_finetuned(

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact
 from mtkd.report import tables
 from mtkd.report.plots import show
@@ -28,7 +27,7 @@ def examples(study: Study, data: Artifact) -> Table:
         return Table("examples", "Examples", pd.DataFrame(), ["GLUE's texts belong to their owners under each corpus's own terms: no "
                                                               "row of them is shown on this page."])  # fmt: skip
     rows = []
-    for task in map(tasks.get, study.tasks):
+    for task in map(study.task, study.tasks):
         split = task.train or task.test[0]
         first = datasets.Dataset.from_file(str(data.file(f"{task.name}/{split}.arrow")))[0]
         label = number(first["label"]) if task.regression else task.labels[first["label"]] if first["label"] >= 0 else NONE
