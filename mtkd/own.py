@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from mtkd.tasks import GLUE, Metric, Task
 
 METRICS: dict[str, tuple[Metric, ...]] = {"single": ("accuracy",), "pair": ("accuracy",), "similarity": ("pearson", "spearman")}
-TAKEN = ("label", "idx", "input_ids", "second")  # columns of every task's examples
+TAKEN = ("label", "idx")  # columns of every task
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
@@ -43,7 +43,7 @@ class OwnTask(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         if len({*self.columns, self.label}) <= len(self.columns):
             raise ValueError("columns and label: a column stands twice")
         if taken := [column for column in self.columns if column in TAKEN]:
-            raise ValueError(f"columns: '{taken[0]}' is a name that examples use themselves: rename that text column")
+            raise ValueError(f"columns: '{taken[0]}' is a column of every task here: rename that text column")
         if self.dev is None:
             raise ValueError("dev: there is no dev split to score on: name one, or hold out a share of train, such as dev: 0.1")
         if isinstance(self.dev, float) and not 0 < self.dev < 1:

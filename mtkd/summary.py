@@ -87,7 +87,7 @@ def sizes(study: Study) -> pd.DataFrame:
         found = None if row.missing else examples_of(study, study.student_encoder, study.task(row.task), row.split)
         return np.nan if found is None else round(float(found.lengths.mean()), 1)
 
-    return table.assign(pieces=[pieces(row) for row in table.itertuples()])
+    return table.assign(pieces=[pieces(row) for row in table.itertuples()], metrics=[study.task(name).metrics for name in table.task])
 
 
 def _run(study: Study, artifacts: list[Artifact]) -> dict:

@@ -56,7 +56,7 @@ def read(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
     scratch.mkdir(parents=True, exist_ok=True)
     for split, source in own.splits.items():
         where = f"{name}, split '{split}' ({own.hub or source})"
-        raw = _hub(own, study, source, where) if own.hub else _rows(_file(study, name, source), own, where)
+        raw = _hub(own, study, source, where) if own.hub else rows(_file(study, name, source), where, own)
         found[split] = _written(_examples(raw, own, name, where, split == "test"), scratch / f"{split}.arrow")
     if isinstance(own.dev, float):
         found |= _held_out(found["train"], own.dev, study.data.seed, name, scratch)
@@ -64,41 +64,39 @@ def read(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
 
 
 def _file(study: Study, name: str, source: str) -> Path:
-    """The file of a split; `UserError` where it is none that could be read."""
-    path, known = study.place(source), ", ".join(KINDS)
+    return checked(study.place(source), f"own_tasks.{name}")
+
+
+def checked(path: Path, where: str) -> Path:
+    """The path of a file that could be read; `UserError` where it is none."""
+    known = ", ".join(KINDS)
     if path.is_dir():
-        raise UserError(f"own_tasks.{name}: {path} is a folder: name the file in it ({known}).")
+        raise UserError(f"{where}: {path} is a folder: name the file in it ({known}).")
     if not path.is_file():
-        raise UserError(f"own_tasks.{name}: there is no file {path}: paths are seen from the study's folder; correct it there.")
+        raise UserError(f"{where}: there is no file {path}: correct the path (a study's are seen from its folder).")
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"own_tasks.{name}: {path} is of no kind that is read ({known}; .jsonl has a JSON object a line): convert it.")
+        raise UserError(f"{where}: {path} is of no kind that is read ({known}; .jsonl has a JSON object a line): convert it.")
+    if not path.stat().st_size:
+        raise UserError(f"{where}: {path} is empty: give it some examples.")
     return path
 
 
-def _format(path: Path, own: OwnTask, columns: list[str]) -> arrow.FileFormat:
+def rows(path: Path, where: str, own: OwnTask | None = None, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The columns of a file as they stand there: those of a task (its label may be missing), these, or all."""
     kind = KINDS[path.suffix.lower()]
-    if kind in ("JSON lines", "Parquet"):
-        return arrow.JsonFileFormat() if kind == "JSON lines" else arrow.ParquetFileFormat()
-    quotes = own.quotes if own.quotes is not None else kind == "CSV"
-    # Every column is text as it stands: "", NA and null are no missing values, and 01 stays 01.
-    return arrow.CsvFileFormat(
+    quotes = kind == "CSV" if own is None or own.quotes is None else own.quotes
+    as_text = dict.fromkeys([*own.columns, own.label] if own else columns or [], pa.string())
+    # Columns of CSV are text as it stands: "", NA and null are no missing values, and 01 stays 01.
+    form = {"JSON lines": arrow.JsonFileFormat, "Parquet": arrow.ParquetFileFormat}.get(kind, lambda: arrow.CsvFileFormat(
         csv.ParseOptions(delimiter="," if kind == "CSV" else "\t", quote_char='"' if quotes else False, newlines_in_values=quotes),
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string())),
-    )  # fmt: skip
-
-
-def _rows(path: Path, own: OwnTask, where: str) -> Iterator[pa.RecordBatch]:
-    """The task's columns of a file as they stand there; `label` may be missing."""
-    columns = [*own.columns, own.label]
-    if not path.stat().st_size:
-        raise UserError(f"{where}: the file is empty; give it some examples.")
+        convert_options=csv.ConvertOptions(column_types=as_text)))  # fmt: skip
     try:
-        found = arrow.dataset(path, format=_format(path, own, columns))
-        yield from found.to_batches(columns=_wanted(found.schema.names, own, where), batch_size=ROWS)
+        found = arrow.dataset(path, format=form())
+        yield from found.to_batches(columns=_wanted(found.schema.names, own, where) if own else columns, batch_size=ROWS)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        kind, told = KINDS[path.suffix.lower()], " ".join(str(error).split()).removesuffix(".")
-        hint = "; is it UTF-8 text?" if kind != "Parquet" else ""
-        raise UserError(f"{where}: the file cannot be read as {kind} ({told[:160]}){hint} Correct or convert it.") from None
+        told = " ".join(str(error).split()).removesuffix(".")
+        hint = "" if kind == "Parquet" else " (it must be UTF-8 text)"
+        raise UserError(f"{where}: the file cannot be read as {kind} ({told[:160]}): correct or convert it{hint}.") from None
 
 
 def _hub(own: OwnTask, study: Study, split: str, where: str) -> Iterator[pa.RecordBatch]:
@@ -182,8 +180,8 @@ def _labels(values: pa.Array, own: OwnTask, name: str, where: str, first: int, u
         found = pc.if_else(pc.is_in(pc.fill_null(words, ""), pa.array(["", "-1"])), -1, found)
     if found.null_count:
         row = pc.index(pc.is_null(found), True).as_py()
-        raise UserError(f"{where}, row {first + row}: label '{'' if values[row].as_py() is None else values[row]}' is {allowed}: correct the "
-                        f"row, or the settings own_tasks.{name}.")
+        said = pc.fill_null(words, "")[row]
+        raise UserError(f"{where}, row {first + row}: label '{said}' is {allowed}: correct the row, or the settings own_tasks.{name}.")
     return found
 
 
@@ -203,8 +201,8 @@ def _held_out(train: datasets.Dataset, share: float, seed: int, name: str, scrat
     """Train without its dev share, and that share; both in the order of the file."""
     size = round(share * len(train))
     if not 0 < size < len(train):
-        raise UserError(f"own_tasks.{name}: dev: {share:g} of {len(train)} train examples leaves none on one side: give another share, or a "
-                        "dev file.")
+        raise UserError(f"own_tasks.{name}: dev: {share:g} of {len(train)} train examples leaves none on one side: give another share, "
+                        "or a dev file.")
     held = np.zeros(len(train), dtype=bool)
     held[np.random.default_rng(seed).permutation(len(train))[:size]] = True
 
