@@ -94,7 +94,7 @@ def rows(path: Path, where: str, own: OwnTask | None = None, columns: list[str] 
         found = arrow.dataset(path, format=form())
         yield from found.to_batches(columns=_wanted(found.schema.names, own, where) if own else columns, batch_size=ROWS)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split()).removesuffix(".")
+        told = " ".join(str(error).split()).rpartition("Invalid: ")[2].removesuffix(".")
         hint = "" if kind == "Parquet" else " (it must be UTF-8 text)"
         raise UserError(f"{where}: the file cannot be read as {kind} ({told[:160]}): correct or convert it{hint}.") from None
 
