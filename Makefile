@@ -5,7 +5,7 @@ MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup study test lab clean
+.PHONY: setup study test growth lab clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,9 @@ study: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+
+growth: setup
+	$(BIN)/python benchmarks/growth.py run
 
 lab: setup
 	$(BIN)/jupyter lab notebooks

@@ -134,7 +134,8 @@ def tokens(study: Study, name: str) -> Artifact:
         tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
         for task in map(study.task, study.tasks):
             for split, found in data_files.splits(raw, task):
-                data_files.write(tokenise(found, task, tokenizer, study.data.max_length), out / task.name / f"{split}.arrow")
+                (out / task.name).mkdir(exist_ok=True)
+                tokenise(found, task, tokenizer, study.data.max_length, out / task.name / f"{split}.arrow")
         write_json(out / "pad.json", tokenizer.pad_token_id)
 
     return make(folder(study, "tokens", name), inputs, build)

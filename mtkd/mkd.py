@@ -17,14 +17,13 @@ this project's choices: MKD's full text was not at hand.
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from mtkd.artifacts import Artifact, file_hash, make
 from mtkd.data.batches import Examples
-from mtkd.distillation import SoftTargets, read_soft_targets
+from mtkd.distillation import SoftTargets, read_soft_targets, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
@@ -32,8 +31,7 @@ from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vec
 from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
 from mtkd.objectives import MatchLogits
 from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
-from mtkd.prediction import predict, probabilities
-from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, new_model, teacher
+from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, soft_targets, teacher
 from mtkd.study import LstmStudent, Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
@@ -68,16 +66,7 @@ def teacher_logits(study: Study, name: str) -> Artifact:
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
-        logits = []
-        for encoder_name, dropout, start, found, _, heads in voices:
-            model = new_model(study, start, heads, dropout)
-            model.load(found.file("model.safetensors"))
-            examples = examples_of(study, encoder_name, task, task.train)
-            logits.append(predict(model, examples, study.train.precision))
-        each = np.stack([probabilities(task, values) for values in logits])
-        targets = SoftTargets(task, examples.idx, each.mean(axis=0), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
-                              examples.fingerprint)  # fmt: skip
-        targets.write(out / "soft_targets.parquet")
+        write_soft_targets(out / "soft_targets.parquet", (targets for targets, *_ in soft_targets(study, task, voices)))
 
     return make(folder(study, "teachers", f"logits-{study.mkd.teacher}", name), inputs, build)
 

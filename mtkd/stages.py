@@ -4,7 +4,7 @@ A stage asks for its parents by calling their functions, and each output is kept
 and parents that matter to it. So a stage that is done is not done again, and a notebook run alone makes what it needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
-from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select
+from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select, slabs, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
@@ -213,11 +213,8 @@ def teacher(study: Study, name: str) -> Artifact:
         scores = pd.DataFrame(rows).assign(system="mt-dnn-ensemble", seed=np.nan, params=sum(found.params.iloc[0] for found in own),
                                            seconds=sum(found.seconds.iloc[0] for found in own))  # fmt: skip
         if name in study.distil.teachers:
-            targets, labels = _soft_targets(study, task, members)
-            targets.write(out / "soft_targets.parquet")
-            if not task.regression:
-                sure.append(certainty(task, "train", "teacher", targets.soft, labels))
-                sure += [certainty(task, "train", "member", values, labels) for values in targets.members]
+            voices = [(row.encoder, row.dropout, start, member, row.candidate, [task]) for row, start, member in members]
+            write_soft_targets(out / "soft_targets.parquet", _told(soft_targets(study, task, voices), sure))
         scores.to_csv(out / "scores.csv", index=False)
         pd.concat(own).to_csv(out / "members.csv", index=False)
         chosen.to_csv(out / "selection.csv", index=False)
@@ -233,18 +230,37 @@ def _averaged(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return parts[0].assign(outputs=list(outputs))
 
 
-def _soft_targets(study: Study, task: Task, members: list) -> tuple[SoftTargets, np.ndarray]:
-    """Eq. 3 on every train example; also their labels."""
-    logits = []
-    for row, start, member in members:
-        model = new_model(study, start, [task], row.dropout)
-        model.load(member.file("model.safetensors"))
-        examples = examples_of(study, row.encoder, task, task.train)
-        logits.append(predict(model, examples, study.train.precision))
-    each = np.stack([probabilities(task, found) for found in logits])
-    targets = SoftTargets(task, examples.idx, ensemble(list(each)), each, np.mean(logits, axis=0), [row.candidate for row, _, _ in members],
-                          examples.fingerprint)  # fmt: skip
-    return targets, examples.labels
+def soft_targets(study: Study, task: Task, voices: list[tuple]) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:
+    """Eq. 3 on every train example, a part at a time: targets, labels, and how many examples there are in all.
+
+    A voice is (encoder, dropout, its artifact, the model's artifact, name, heads).
+    """
+    sets = {voice[0]: examples_of(study, voice[0], task, task.train) for voice in voices}
+    examples = sets[voices[-1][0]]
+    idx, labels = examples.idx, examples.labels
+    for part in slabs(len(examples)):
+        logits = []
+        for encoder_name, dropout, start, found, _, heads in voices:
+            model = new_model(study, start, heads, dropout)
+            model.load(found.file("model.safetensors"))
+            logits.append(predict(model, sets[encoder_name], study.train.precision, part))
+        each = np.stack([probabilities(task, values) for values in logits])
+        rows = slice(part.start, part.stop)
+        yield SoftTargets(task, idx[rows], ensemble(list(each)), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
+                          examples.fingerprint), labels[rows], len(examples)  # fmt: skip
+
+
+def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.DataFrame], most: int = 100_000) -> Iterator[SoftTargets]:
+    """Passes the targets on, and adds to `sure` how certain they are of at most so many examples, evenly spread."""
+    seen = 0
+    for targets, labels, count in parts:
+        step = -(-count // most)
+        rows = slice(-seen % step, None, step)
+        if not targets.task.regression:
+            sure.append(certainty(targets.task, "train", "teacher", targets.soft[rows], labels[rows]))
+            sure += [certainty(targets.task, "train", "member", values[rows], labels[rows]) for values in targets.members]
+        seen += len(labels)
+        yield targets
 
 
 def finetune(study: Study, system: str, seed: int) -> list[Artifact]:

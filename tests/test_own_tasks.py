@@ -61,7 +61,8 @@ def table(separator: str = ",", rows: int = 8) -> str:
 # the task's settings, the file's name and content; the texts and labels that are read
 GOOD = {
     "CSV with BOM, CRLF, quotes, commas and a newline in a field": (
-        "t.csv", '\ufeff"a",b,label\r\n"say ""hi"", you",x,no\r\n"two\nlines",y,yes\r\n', [('say "hi", you', "x", 0), ("two\nlines", "y", 1)]),
+        "t.csv", '\ufeff"a",b,label\r\n"say ""hi"", you",x,no\r\n"two\nlines",y,yes\r\n',
+        [('say "hi", you', "x", 0), ("two\nlines", "y", 1)]),
     "TSV with stray quotes": (
         "t.tsv", 'a\tb\tlabel\n"tis so\t5" wide\tno\n"\t"quoted"\tyes\n', [('"tis so', '5" wide', 0), ('"', '"quoted"', 1)]),
     "texts that look like missing values": ("t.csv", "a,b,label\n,NA,no\nnull,nan,yes\n", [("", "NA", 0), ("null", "nan", 1)]),

@@ -102,11 +102,14 @@ def check(task: Task, name: str, split: datasets.Dataset, unlabelled: tuple[str,
         raise UserError(f"{where}: it has no examples; give it some, or remove its file.")
     if "idx" not in split.column_names:
         split = split.add_column("idx", np.arange(len(split)))
-    split = split.select_columns([*task.columns, "label", "idx"]).flatten_indices()
+    split = split.select_columns([*task.columns, "label", "idx"])
+    split = split if split._indices is None else split.flatten_indices()
     names = getattr(split.features["label"], "names", None)
     if names and task.labels and tuple(names) != task.labels:
         raise UserError(f"{where}: its labels are {names}, this task's are {list(task.labels)} in that order; reorder them.")
     for column, dtype in (("label", "float32" if task.regression else "int64"), ("idx", "int64")):
+        if split.features[column] == datasets.Value(dtype):
+            continue
         try:
             split = split.cast_column(column, datasets.Value(dtype))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
