@@ -117,7 +117,8 @@ def point(axis: str, size: int, folder: Path) -> None:
     own = {name: {"type": "single", "train": str(folder / f"{name}.parquet"), "dev": str(folder / "dev.parquet"), "columns": ["text"],
                   "labels": ["no", "yes"]} for name in names}  # fmt: skip
     study = check({"name": "growth", "own_tasks": own, "data": {"max_length": 64}, "train": {"precision": "fp32"},
-                   "candidates": {"keep": 1}, "encoders": {"small": {"checkpoint": str(folder / "bert")}}, "student_encoder": "small"})  # fmt: skip
+                   "encoders": {"small": {"checkpoint": str(folder / "bert")}}, "student_encoder": "small",
+                   "candidates": {"keep": 1}})  # fmt: skip
     of, phases = [study.task(name) for name in names], Phases()
     start = encoders.encoder(study, "small")
     with phases.phase("data"):
