@@ -36,6 +36,7 @@ def run(name: str, study: Study, cores: int, overrides: list[str]) -> None:
     """
     if not SNAKEFILE.is_file():
         raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
+    plan.jobs(study)  # what own tasks lack is told here, before anything is written
     reports, started = work.reports(study), time.time()
     logs = reports / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT, mtkd
 from typer.testing import CliRunner
 
-from mtkd import plan, tasks
+from mtkd import plan, tasks, workflow
 from mtkd import study as studies
 from mtkd.cli import app
 from mtkd.data import files
@@ -274,6 +274,13 @@ def test_a_study_without_own_tasks_has_the_inputs_that_it_had(tmp_path):
 def test_steps_are_estimated_from_the_file(made):
     study = made(PAIR, {"t.csv": table(rows=100)}, train={"batch_size": 10, "epochs": 2})
     assert {job.name: job.steps for job in plan.jobs(study)}["04_student.s0"] == pytest.approx(20, abs=2)
+
+
+def test_a_run_whose_file_is_not_there_starts_nothing(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "reports"))
+    with pytest.raises(UserError, match="there is no file"):
+        workflow.run("mine", made(PAIR, {}), 1, [])
+    assert not (tmp_path / "reports").exists() and not (tmp_path / "work").exists()
 
 
 def test_an_encoder_is_pretrained_from_the_tasks_own_sentences(made):
