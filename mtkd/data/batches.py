@@ -28,7 +28,7 @@ def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, pa
         "label": split.features["label"], "idx": datasets.Value("int64"),
         "input_ids": datasets.List(datasets.Value("int32")), "second": datasets.Value("int32"),
     })  # fmt: skip
-    place = {"cache_file_name": str(path), "load_from_cache_file": False} if path else {"keep_in_memory": True}
+    place = {"cache_file_name": str(path), "load_from_cache_file": False, "writer_batch_size": 10_000} if path else {"keep_in_memory": True}
     return split.map(encode, batched=True, remove_columns=list(task.columns), features=features, **place)
 
 
