@@ -92,3 +92,16 @@ def with_defaults(study: Any) -> Any:
         if isinstance(chosen := given.get(section, {}), dict):
             given[section] = {field: trained, **chosen}
     return given
+
+
+def check_names(study: Any) -> None:
+    """`ValueError` for an own task with a name of GLUE's, and wherever a study names a task that there is not."""
+    if twice := [name for name in study.own_tasks if name in GLUE]:
+        raise ValueError(f"own_tasks: '{twice[0]}' is a task of GLUE: give yours another name")
+    fields = {"tasks": study.tasks, "single_only": study.single_only, "candidates.select_on": study.candidates.select_on,
+              "distil.teachers": study.distil.teachers, "mkd.tasks": study.mkd.tasks or [] if study.mkd else []}  # fmt: skip
+    named = [(f"{field}.{place}", name) for field, names in fields.items() for place, name in enumerate(names)]
+    known = [*GLUE, *study.own_tasks]
+    for where, name in [*named, *(("model.head_dropout_of", name) for name in study.model.head_dropout_of)]:
+        if name not in known:
+            raise ValueError(f'{where}: unknown task (it is "{name}"); the tasks are {", ".join(map(repr, known))}')

@@ -230,16 +230,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if twice := [name for name in self.own_tasks if name in tasks.GLUE]:
-            raise ValueError(f"own_tasks: '{twice[0]}' is a task of GLUE: give yours another name")
-        fields = {"tasks": self.tasks, "single_only": self.single_only, "candidates.select_on": self.candidates.select_on,
-                  "distil.teachers": self.distil.teachers, "model.head_dropout_of": self.model.head_dropout_of}  # fmt: skip
-        fields |= {"mkd.tasks": self.mkd.tasks or []} if self.mkd else {}
-        for field, names in fields.items():
-            for place, name in enumerate(names):
-                if name not in (known := [*tasks.GLUE, *self.own_tasks]):
-                    where = field if isinstance(names, dict) else f"{field}.{place}"
-                    raise ValueError(f"{where}: unknown task (it is \"{name}\"); the tasks are {', '.join(map(repr, known))}")
+        own.check_names(self)
         trained = set(self.multitask)
         if not trained:
             raise ValueError("tasks: no task is left for multi-task training")

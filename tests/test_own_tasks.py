@@ -150,7 +150,7 @@ BAD_FILES = {
     "a header alone": ({}, {"t.csv": "a,b,label\n"}, ["mine, split 'train'", "no examples"]),
     "an empty dev file": ({"dev": "d.csv"}, {"t.csv": table(), "d.csv": "a,b,label\n"}, ["split 'validation' (d.csv)", "no examples"]),
     "a missing text column": ({"columns": ["a", "c"]}, {"t.csv": table()}, ["column 'c' is missing", "a, b, label", "columns"]),
-    "a missing label column": ({"label": "kind"}, {"t.csv": table()}, ["the label's column 'kind' is missing", "label"]),
+    "a missing label column": ({"label": "kind"}, {"t.csv": table()}, ["the label's column 'kind' is missing", "a, b, label"]),
     "no header": ({}, {"t.csv": "x,y,no\nz,w,yes\n"}, ["column 'a' is missing", "x, y, no"]),
     "a column twice": ({}, {"t.csv": "a,b,a,label\nx,y,z,no\n"}, ["cannot be read as CSV", "multiple columns named a"]),
     "a label that is none": ({}, {"t.csv": "a,b,label\nx,y,no\nz,w,maybe\n"}, ["row 1", "label 'maybe'", "none of the task's (no, yes)"]),

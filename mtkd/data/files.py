@@ -56,8 +56,9 @@ def read(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
     scratch.mkdir(parents=True, exist_ok=True)
     for split, source in own.splits.items():
         where = f"{name}, split '{split}' ({own.hub or source})"
-        raw = _hub(own, study, source, where) if own.hub else rows(_file(study, name, source), where, own)
-        found[split] = _written(_examples(raw, own, name, where, split == "test"), scratch / f"{split}.arrow")
+        free = split == "test"  # of labels
+        raw = _hub(own, study, source, where, free) if own.hub else rows(_file(study, name, source), where, own, free)
+        found[split] = _written(_examples(raw, own, name, where, free), scratch / f"{split}.arrow")
     if isinstance(own.dev, float):
         found |= _held_out(found["train"], own.dev, study.data.seed, name, scratch)
     return {split: found[split] for split in ("train", "validation", "test") if split in found}
@@ -81,8 +82,9 @@ def checked(path: Path, where: str) -> Path:
     return path
 
 
-def rows(path: Path, where: str, own: OwnTask | None = None, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The columns of a file as they stand there: those of a task (its label may be missing), these, or all."""
+def rows(path: Path, where: str, own: OwnTask | None = None, unlabelled: bool = False, columns: list[str] | None = None,
+         ) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """The columns of a file as they stand there: those of a task (without its label where that may be missing), these, or all."""
     kind = KINDS[path.suffix.lower()]
     quotes = kind == "CSV" if own is None or own.quotes is None else own.quotes
     as_text = dict.fromkeys([*own.columns, own.label] if own else columns or [], pa.string())
@@ -92,14 +94,14 @@ def rows(path: Path, where: str, own: OwnTask | None = None, columns: list[str] 
         convert_options=csv.ConvertOptions(column_types=as_text)))  # fmt: skip
     try:
         found = arrow.dataset(path, format=form())
-        yield from found.to_batches(columns=_wanted(found.schema.names, own, where) if own else columns, batch_size=ROWS)
+        yield from found.to_batches(columns=_wanted(found.schema.names, own, where, unlabelled) if own else columns, batch_size=ROWS)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         told = " ".join(str(error).split()).rpartition("Invalid: ")[2].removesuffix(".")
         hint = "" if kind == "Parquet" else " (it must be UTF-8 text)"
         raise UserError(f"{where}: the file cannot be read as {kind} ({told[:160]}): correct or convert it{hint}.") from None
 
 
-def _hub(own: OwnTask, study: Study, split: str, where: str) -> Iterator[pa.RecordBatch]:
+def _hub(own: OwnTask, study: Study, split: str, where: str, unlabelled: bool) -> Iterator[pa.RecordBatch]:
     place = study.place(own.hub)
     try:
         found = datasets.load_dataset(str(place) if place.is_dir() else own.hub, own.config, split=split)
@@ -108,7 +110,7 @@ def _hub(own: OwnTask, study: Study, split: str, where: str) -> Iterator[pa.Reco
         raise UserError(f"{where}: the hub's data set cannot be had ({type(error).__name__}: {told}): connect to the network, or correct "
                         "hub, config or the split's name.") from None
     names = getattr(found.features.get(own.label), "names", None)
-    found = found.select_columns(_wanted(found.column_names, own, where)).with_format("arrow")
+    found = found.select_columns(_wanted(found.column_names, own, where, unlabelled)).with_format("arrow")
     for table in found.iter(batch_size=ROWS):
         for batch in table.to_batches():
             if names:
@@ -118,10 +120,12 @@ def _hub(own: OwnTask, study: Study, split: str, where: str) -> Iterator[pa.Reco
             yield batch
 
 
-def _wanted(names: list[str], own: OwnTask, where: str) -> list[str]:
+def _wanted(names: list[str], own: OwnTask, where: str, unlabelled: bool) -> list[str]:
     there = ", ".join(dict.fromkeys(names))
     if missing := [column for column in own.columns if column not in names]:
         raise UserError(f"{where}: column '{missing[0]}' is missing (there are {there}): correct the names in columns.")
+    if own.label not in names and not unlabelled:
+        raise UserError(f"{where}: the label's column '{own.label}' is missing (there are {there}): correct the name in label.")
     if twice := [column for column in (*own.columns, own.label) if names.count(column) > 1]:
         raise UserError(f"{where}: column '{twice[0]}' stands twice (there are {there}): give each a name of its own.")
     return [*own.columns, *([own.label] if own.label in names else [])]
@@ -131,9 +135,6 @@ def _examples(batches: Iterator[pa.RecordBatch], own: OwnTask, name: str, where:
     """Batches of text columns, label and idx."""
     first, filled = 0, set()
     for batch in batches:
-        if own.label not in batch.schema.names and not unlabelled:
-            raise UserError(f"{where}: the label's column '{own.label}' is missing (there are {', '.join(batch.schema.names)}): correct "
-                            "the name in label.")
         texts = []
         for column in own.columns:
             values = _decoded(batch.column(column))
