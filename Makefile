@@ -7,7 +7,7 @@ MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup study test bench chaos lab clean
+.PHONY: setup study test bench growth chaos lab clean
 
 # Two at once: the second waits for the first's .venv.
 LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.lock", "w"); \
@@ -34,6 +34,9 @@ bench: setup
 
 chaos: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --kills $(KILLS) --folder $(CHAOS)
+
+growth: setup
+	$(BIN)/python benchmarks/growth.py run
 
 lab: setup
 	$(BIN)/jupyter lab notebooks

@@ -50,7 +50,7 @@ before = {
 
 
 wildcard_constraints:
-    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9]+", system="[a-z-]+", student="[a-z0-9_]+"
+    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9_]+", system="[a-z-]+", student="[a-z0-9_]+"
 
 
 # The pages are seconds of work: they are made where the study was started.

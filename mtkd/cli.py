@@ -34,6 +34,31 @@ def run(study: StudyName,
 
 
 @app.command()
+def new(study: Annotated[Path, typer.Argument(help="The study to write, such as mine.yaml.")],
+        train: Annotated[list[Path], typer.Option(help="A file of train examples; once for each task.")],
+        name: Annotated[list[str], typer.Option(help="The task's name; the first is that of the first --train, and so on.")] = [],  # noqa: B006
+        type: Annotated[list[str], typer.Option(help="single, pair or similarity.")] = [],  # noqa: B006
+        columns: Annotated[list[str], typer.Option(help="The text column, or two parted by a comma.")] = [],  # noqa: B006
+        label: Annotated[list[str], typer.Option(help="The column of the class or score.")] = [],  # noqa: B006
+        labels: Annotated[list[str], typer.Option(help="The classes in order, parted by commas.")] = [],  # noqa: B006
+        metrics: Annotated[list[str], typer.Option(help="Metrics, parted by commas.")] = [],  # noqa: B006
+        dev: Annotated[list[str], typer.Option(help="A dev file, or the share of train to hold out.")] = [],  # noqa: B006
+        test: Annotated[list[str], typer.Option(help="A test file.")] = [],  # noqa: B006
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what the files propose.")] = False) -> None:  # fmt: skip
+    """Writes a commented study of your own tasks after a look at their files; what no option answers is asked."""
+    from mtkd import starter
+
+    options = dict(name=name, type=type, columns=columns, label=label, labels=labels, metrics=metrics, dev=dev, test=test)
+    tasks = {}
+    for place, path in enumerate(train):
+        given = {key: values[place] if place < len(values) else None for key, values in options.items()}
+        called, task = starter.interview(study, path, given, lambda text, proposal: proposal if yes else typer.prompt(text, proposal))
+        tasks[called] = task
+    starter.write(study, tasks)
+    typer.echo(f"{study} is written: read it, then mtkd run {study} --dry-run, and mtkd run {study}")
+
+
+@app.command()
 def notebook(name: Annotated[str, typer.Argument(help="A notebook of notebooks/, such as 02_mtdnn.")],
              output: Annotated[Path, typer.Argument(help="Where the executed notebook goes.")],
              log: Annotated[Path, typer.Option(help="Where progress goes.")] = Path("notebook.log"),

@@ -1,6 +1,8 @@
 """Teachers: which candidates they are made of, what they say (Eq. 3), and how it is kept."""
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pyarrow.parquet as pq
 from mtkd.data.batches import Examples
 from mtkd.errors import UserError
 from mtkd.tasks import Task
+
+SLAB = 2**18  # examples
 
 
 def ensemble(members: list[np.ndarray]) -> np.ndarray:
@@ -50,11 +54,14 @@ class SoftTargets:
     fingerprint: str
 
     def write(self, path: Path) -> None:
-        """One Parquet file: idx, soft, logits and a column a member; task, labels and fingerprint in its metadata."""
+        write_soft_targets(path, [self])
+
+    def table(self) -> pa.Table:
+        """idx, soft, logits and a column a member; task, labels and fingerprint in the metadata."""
         columns = {"idx": pa.array(self.idx), "soft": _lists(self.soft), "logits": _lists(self.logits)}
         columns |= {f"member:{name}": _lists(values) for name, values in zip(self.names, self.members, strict=True)}
         about = {"task": self.task.name, "labels": self.task.labels, "fingerprint": self.fingerprint}
-        pq.write_table(pa.table(columns).replace_schema_metadata({"mtkd": json.dumps(about)}), path)
+        return pa.table(columns).replace_schema_metadata({"mtkd": json.dumps(about)})
 
     def for_examples(self, examples: Examples) -> np.ndarray:
         """`soft` in the order of these examples; `UserError` where they are not the ones the teacher saw."""
@@ -67,14 +74,17 @@ class SoftTargets:
                             "student is distilled on its teacher's tasks.")
         return self.logits[self._order(examples)]
 
-    def _order(self, examples: Examples) -> np.ndarray:
+    def _order(self, examples: Examples) -> np.ndarray | slice:
         if examples.fingerprint != self.fingerprint or len(examples) != len(self.idx):
             raise UserError(f"{self.task.title}: the soft targets belong to other examples (fingerprint {self.fingerprint}, "
                             f"{len(self.idx)} examples) than these ({examples.fingerprint}, {len(examples)}): make them again by the "
                             "teachers stage of this study.")
-        order = pd.Index(self.idx).get_indexer(examples.idx)
+        wanted = examples.idx
+        if np.array_equal(wanted, self.idx):
+            return slice(None)
+        order = pd.Index(self.idx).get_indexer(wanted)
         if (order < 0).any():
-            raise UserError(f"{self.task.title}: there is no soft target for the example with idx {examples.idx[order < 0][0]}: make "
+            raise UserError(f"{self.task.title}: there is no soft target for the example with idx {wanted[order < 0][0]}: make "
                             "them again by the teachers stage of this study.")
         return order
 
@@ -88,11 +98,31 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     return values.flatten().to_numpy().reshape(len(values), -1)
 
 
-def read_soft_targets(path: Path, task: Task) -> SoftTargets:
-    """What `write` wrote; `UserError` for another task, another label order, or a damaged file."""
+def write_soft_targets(path: Path, parts: Iterable[SoftTargets]) -> None:
+    """One Parquet file of the parts of a task's soft targets, each written as it comes."""
+    with ExitStack() as opened:
+        file = None
+        for part in parts:
+            table = part.table()
+            file = file or opened.enter_context(pq.ParquetWriter(path, table.schema))
+            file.write_table(table)
+
+
+def slabs(examples: int) -> list[range]:
+    """The parts in which a task's soft targets are made: a large train set's would not fit into memory, a column a member."""
+    return [range(first, min(first + SLAB, examples)) for first in range(0, examples, SLAB)]
+
+
+def read_soft_targets(path: Path, task: Task, members: bool = False) -> SoftTargets:
+    """What `write` wrote, the members' own words only where they are asked for (without them k is 0).
+
+    Raises `UserError` for another task, another label order, or a damaged file.
+    """
     try:
-        table = pq.read_table(path)
-        about = json.loads(table.schema.metadata[b"mtkd"])
+        schema = pq.read_schema(path)
+        about = json.loads(schema.metadata[b"mtkd"])
+        names = [name.removeprefix("member:") for name in schema.names if name.startswith("member:")]
+        table = pq.read_table(path, columns=None if members else [name for name in schema.names if not name.startswith("member:")])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a readable file of soft targets ({str(error).splitlines()[0][:100]}): run the teachers stage "
                         "again.") from None
@@ -101,15 +131,14 @@ def read_soft_targets(path: Path, task: Task) -> SoftTargets:
     if tuple(about["labels"]) != task.labels:
         raise UserError(f"{path}: the teacher's labels are {about['labels']}, this task's are {list(task.labels)}: the order must be the "
                         "same; train the teacher on these labels.")
-    names = [name.removeprefix("member:") for name in table.column_names if name.startswith("member:")]
-    if not names or not {"idx", "soft", "logits"} <= set(table.column_names):
-        raise UserError(f"{path} lacks columns of soft targets (it has {', '.join(table.column_names)}): run the teachers stage again.")
-    members = np.stack([_matrix(table[f"member:{name}"]) for name in names])
+    if not names or not {"idx", "soft", "logits"} <= set(schema.names):
+        raise UserError(f"{path} lacks columns of soft targets (it has {', '.join(schema.names)}): run the teachers stage again.")
     soft = _matrix(table["soft"])
+    each = np.stack([_matrix(table[f"member:{name}"]) for name in names]) if members else np.empty((0, *soft.shape), dtype=np.float32)
     spread = not task.regression and ((soft < 0).any() or np.abs(soft.sum(axis=1) - 1).max() > 1e-3)
     if not np.isfinite(soft).all() or spread:
         raise UserError(f"{path}: a row of the soft targets is no probability distribution: run the teachers stage again.")
-    return SoftTargets(task, table["idx"].to_numpy(), soft, members, _matrix(table["logits"]), names, about["fingerprint"])
+    return SoftTargets(task, table["idx"].to_numpy(), soft, each, _matrix(table["logits"]), names, about["fingerprint"])
 
 
 CERTAINTY = ["task", "split", "source", "entropy", "confidence", "correct"]

@@ -8,7 +8,6 @@ import datasets
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact, file_hash, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples, tokenise
@@ -84,11 +83,18 @@ def _pretrained(study: Study, name: str) -> Artifact:
     else:
         parent, start_key = None, recipe.start_from
     text = os.environ.get("MTKD_TEXT")
-    if study.data.source == "glue" and not text:
+    wanting = study.data.source == "glue" and not text
+    own = [study.task(name) for name in study.trainable if wanting and name in study.own_tasks]
+    if wanting and not own:
         raise UserError(f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT "
                         "to a text file (.txt, .txt.xz, .txt.gz; a paragraph a line), or "
                         f"MTKD_ENCODER_{name.upper()} to a directory with a BERT.")
-    origin = {"text": file_hash(Path(text))} if study.data.source == "glue" and Path(text).is_file() else data_files.origin(study.data)
+    if own:
+        origin = {"own": data_files.stage(study).fingerprint}
+    elif study.data.source == "glue" and Path(text).is_file():
+        origin = {"text": file_hash(Path(text))}
+    else:
+        origin = data_files.origin(study.data)
     inputs = {"stage": "encoder", "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}), "start": start_key,
               "text": origin, "seed": study.data.seed}  # fmt: skip
     place = folder(study, "encoder", name)
@@ -102,6 +108,9 @@ def _pretrained(study: Study, name: str) -> Artifact:
 
             def texts():
                 return embedded.text(seed=study.data.seed, sentences=recipe.sentences)
+        elif own:
+            def texts():
+                return data_files.texts(data_files.stage(study), own)
         else:
             def texts():
                 return read_text(Path(text))
@@ -122,9 +131,10 @@ def tokens(study: Study, name: str) -> Artifact:
 
     def build(out: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
-        for task in map(tasks.get, study.tasks):
+        for task in map(study.task, study.tasks):
             for split, found in data_files.splits(raw, task):
-                data_files.write(tokenise(found, task, tokenizer, study.data.max_length), out / task.name / f"{split}.arrow")
+                (out / task.name).mkdir(exist_ok=True)
+                tokenise(found, task, tokenizer, study.data.max_length, out / task.name / f"{split}.arrow")
         write_json(out / "pad.json", tokenizer.pad_token_id)
 
     return make(folder(study, "tokens", name), inputs, build)

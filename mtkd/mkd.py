@@ -17,15 +17,13 @@ this project's choices: MKD's full text was not at hand.
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact, file_hash, make
 from mtkd.data.batches import Examples
-from mtkd.distillation import SoftTargets, read_soft_targets
+from mtkd.distillation import SoftTargets, read_soft_targets, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
@@ -33,8 +31,7 @@ from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vec
 from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
 from mtkd.objectives import MatchLogits
 from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
-from mtkd.prediction import predict, probabilities
-from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, new_model, teacher
+from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, soft_targets, teacher
 from mtkd.study import LstmStudent, Study, Train
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
@@ -56,29 +53,20 @@ def teacher_logits(study: Study, name: str) -> Artifact:
     An ensemble's lie with its soft targets already where the task has a teacher in MT-DNN_KD; all others are stored
     beside them, in the same format. No teacher runs while a student trains.
     """
-    task, ensemble = tasks.get(name), study.mkd.teacher == "ensemble"
+    task, ensemble = study.task(name), study.mkd.teacher == "ensemble"
     if ensemble and name in study.distil.teachers:
         return teacher(study, name)
     if ensemble:
         voices = [(row.encoder, row.dropout, start, found, row.candidate, [task]) for row, start, found in members_of(study, name)]
     else:
         own = teacher_encoder(study)
-        voices = [(own, study.model.encoder_dropout, encoder(study, own), refined(study), "mt-dnn", list(map(tasks.get, study.multitask)))]
+        voices = [(own, study.model.encoder_dropout, encoder(study, own), refined(study), "mt-dnn", list(map(study.task, study.multitask)))]
     inputs = {"stage": "teacher-logits", "task": name, "data": data(study).fingerprint, "max_length": study.data.max_length,
               "precision": study.train.precision, "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
-        logits = []
-        for encoder_name, dropout, start, found, _, heads in voices:
-            model = new_model(study, start, heads, dropout)
-            model.load(found.file("model.safetensors"))
-            examples = examples_of(study, encoder_name, task, task.train)
-            logits.append(predict(model, examples, study.train.precision))
-        each = np.stack([probabilities(task, values) for values in logits])
-        targets = SoftTargets(task, examples.idx, each.mean(axis=0), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
-                              examples.fingerprint)  # fmt: skip
-        targets.write(out / "soft_targets.parquet")
+        write_soft_targets(out / "soft_targets.parquet", (targets for targets, *_ in soft_targets(study, task, voices)))
 
     return make(folder(study, "teachers", f"logits-{study.mkd.teacher}", name), inputs, build)
 
@@ -148,14 +136,14 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
         train_sets, dev_sets, read = {}, [], teacher_encoder(study)
-        for task in map(tasks.get, names):
+        for task in map(study.task, names):
             train_sets[task.name] = examples_of(study, read, task, task.train)
             dev_sets += dev_splits(study, read, task)
         if inputs["teacher"] is not None:
-            with_logits(train_sets, {task: read_soft_targets(teacher_logits(study, task).file("soft_targets.parquet"), tasks.get(task))
+            with_logits(train_sets, {task: read_soft_targets(teacher_logits(study, task).file("soft_targets.parquet"), study.task(task))
                                      for task in names})  # fmt: skip
         seed_everything(seed)
-        model = new_student(study, name, list(map(tasks.get, names)))
+        model = new_student(study, name, list(map(study.task, names)))
         if parent is not None:
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
             seed_everything(seed)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data.batches import Batch, Examples
 from mtkd.encoders import encoder
@@ -55,7 +54,7 @@ def serving(study: Study) -> Artifact:
 def _shapes(study: Study, kept: list) -> list[Served]:
     """Every shape that the study serves. A fine-tuned system has a model a task; its cost an example is that of one of them."""
     names, own = mkd_tasks(study), study.student_encoder
-    every, many = list(map(tasks.get, names)), len(names)
+    every, many = list(map(study.task, names)), len(names)
     sizes = study.mkd.serving.batch_sizes
 
     @lru_cache

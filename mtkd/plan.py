@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mtkd import notebooks, tasks
 from mtkd.artifacts import file_hash, fingerprint
+from mtkd.data import files
 from mtkd.errors import UserError
 from mtkd.study import Mkd, Study, Train
 
@@ -123,8 +124,11 @@ def _mkd_jobs(study: Study) -> list[Job]:
 
 
 def _examples(study: Study, name: str) -> int:
-    full = tasks.get(name).examples
-    if study.data.source == "embedded":
+    if name in study.own_tasks:
+        full = files.count(study, name)
+    elif study.data.source == "glue":
+        full = tasks.get(name).examples
+    else:
         from mtkd.data.embedded import LAYOUT
 
         full = round(LAYOUT[name][2]["train"] * study.data.scale)
@@ -158,11 +162,12 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     before_student = {"distil": True, "candidates": True}
     without = {"00_data": pretrain | {"encoders": True}, "01_pretrain": pretrain, "02_mtdnn": mtdnn, "03_teacher": teacher,
                "04_student": student, "05_finetune": finetune | (before_student if system in ("bert", "mt-dnn") else {})}  # fmt: skip
-    never = {"about": True, "threads": True, "resources": True}
+    never = {"about": True, "threads": True, "resources": True, "own_tasks": True}
     own = [study.seeds[0] if notebook == "05_finetune" else None,  # its test sets are predicted
            study.threads if notebook == "06_serving" else None]  # fmt: skip
+    sources = [files.origin(study, name) for name in study.tasks if name in study.own_tasks]
     source = notebooks.folder() / f"{notebook}.ipynb"
-    return fingerprint([study.model_dump(exclude=never | without.get(notebook, {})), own, _places(study),
+    return fingerprint([study.model_dump(exclude=never | without.get(notebook, {})), own, sources, _places(study),
                         file_hash(source) if source.is_file() else None])  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from mtkd.tasks import Task
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, examples: Examples, precision: str = "fp32") -> np.ndarray:
-    """Logits (n, classes) of a split's examples, or scores (n, 1), in the split's order, fp32."""
-    device = next(model.parameters()).device
+def predict(model: nn.Module, examples: Examples, precision: str = "fp32", part: range | None = None) -> np.ndarray:
+    """Logits (n, classes) of a split's examples (or of a part of them), or scores (n, 1), in the split's order, fp32."""
+    device, part = next(model.parameters()).device, part or range(len(examples))
     model.eval()
-    outputs = np.empty((len(examples), examples.task.outputs), dtype=np.float32)
-    for rows in by_length(examples.lengths):
+    outputs = np.empty((len(part), examples.task.outputs), dtype=np.float32)
+    for rows in by_length(examples.lengths[part.start : part.stop]):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs[rows] = model(examples.batch(rows).to(device)).cpu().numpy()
+            outputs[rows] = model(examples.batch(rows + part.start).to(device)).cpu().numpy()
     return outputs
 
 

@@ -4,7 +4,7 @@ A stage asks for its parents by calling their functions, and each output is kept
 and parents that matter to it. So a stage that is done is not done again, and a notebook run alone makes what it needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
-from mtkd import parallel, tasks
+from mtkd import parallel
 from mtkd.artifacts import Artifact, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
-from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select
+from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select, slabs, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
@@ -66,14 +66,14 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
         train_sets, dev_sets = {}, []
-        for task in map(tasks.get, study.multitask):
+        for task in map(study.task, study.multitask):
             train_sets[task.name] = examples_of(study, encoder_name, task, task.train)
             dev_sets += dev_splits(study, encoder_name, task)
         for name, teacher_found in teachers.items():
-            targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), tasks.get(name))
+            targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), study.task(name))
             train_sets[name].soft = targets.for_examples(train_sets[name])
         seed_everything(seed)
-        model = new_model(study, start, list(map(tasks.get, study.multitask)), dropout)
+        model = new_model(study, start, list(map(study.task, study.multitask)), dropout)
         fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
 
     return make(place, inputs, build)
@@ -162,7 +162,7 @@ def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: A
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
         tests = []
         if test:
-            others = [other for other in map(tasks.get, study.tasks) if other.scored_by == task.name]
+            others = [other for other in map(study.task, study.tasks) if other.scored_by == task.name]
             wanted = [(other, split) for other in (task, *others) for split in other.test]
             found = [(split, examples_of(study, encoder_name, other, split, as_task=task)) for other, split in wanted]
             tests = [(split, examples) for split, examples in found if examples is not None]
@@ -194,7 +194,7 @@ def members_of(study: Study, name: str) -> list[tuple]:
         parent = mtdnn(study, row.encoder, row.dropout, study.candidates.seed)
         place = folder(study, "members", row.candidate, name)
         members.append((row, start, _finetuned(
-            study, place, tasks.get(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
+            study, place, study.task(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
             system="member", fresh_head=True, test=False, keep_model=True)))  # fmt: skip
     return members
 
@@ -205,7 +205,7 @@ def teacher(study: Study, name: str) -> Artifact:
     Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
     certainty.parquet, and for a task of `distil.teachers` soft_targets.parquet with a row a train example.
     """
-    task, chosen, members = tasks.get(name), selection(study), members_of(study, name)
+    task, chosen, members = study.task(name), selection(study), members_of(study, name)
     inputs = {"stage": "teacher", "task": name, "soft": name in study.distil.teachers,
               "members": [[row.candidate, member.fingerprint] for row, _, member in members]}  # fmt: skip
 
@@ -224,11 +224,8 @@ def teacher(study: Study, name: str) -> Artifact:
         scores = pd.DataFrame(rows).assign(system="mt-dnn-ensemble", seed=np.nan, params=sum(found.params.iloc[0] for found in own),
                                            seconds=sum(found.seconds.iloc[0] for found in own))  # fmt: skip
         if name in study.distil.teachers:
-            targets, labels = _soft_targets(study, task, members)
-            targets.write(out / "soft_targets.parquet")
-            if not task.regression:
-                sure.append(certainty(task, "train", "teacher", targets.soft, labels))
-                sure += [certainty(task, "train", "member", values, labels) for values in targets.members]
+            voices = [(row.encoder, row.dropout, start, member, row.candidate, [task]) for row, start, member in members]
+            write_soft_targets(out / "soft_targets.parquet", _told(soft_targets(study, task, voices), sure))
         scores.to_csv(out / "scores.csv", index=False)
         pd.concat(own).to_csv(out / "members.csv", index=False)
         chosen.to_csv(out / "selection.csv", index=False)
@@ -244,18 +241,37 @@ def _averaged(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return parts[0].assign(outputs=list(outputs))
 
 
-def _soft_targets(study: Study, task: Task, members: list) -> tuple[SoftTargets, np.ndarray]:
-    """Eq. 3 on every train example; also their labels."""
-    logits = []
-    for row, start, member in members:
-        model = new_model(study, start, [task], row.dropout)
-        model.load(member.file("model.safetensors"))
-        examples = examples_of(study, row.encoder, task, task.train)
-        logits.append(predict(model, examples, study.train.precision))
-    each = np.stack([probabilities(task, found) for found in logits])
-    targets = SoftTargets(task, examples.idx, ensemble(list(each)), each, np.mean(logits, axis=0), [row.candidate for row, _, _ in members],
-                          examples.fingerprint)  # fmt: skip
-    return targets, examples.labels
+def soft_targets(study: Study, task: Task, voices: list[tuple]) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:
+    """Eq. 3 on every train example, a part at a time: targets, labels, and how many examples there are in all.
+
+    A voice is (encoder, dropout, its artifact, the model's artifact, name, heads).
+    """
+    sets = {voice[0]: examples_of(study, voice[0], task, task.train) for voice in voices}
+    examples = sets[voices[-1][0]]
+    idx, labels = examples.idx, examples.labels
+    for part in slabs(len(examples)):
+        logits = []
+        for encoder_name, dropout, start, found, _, heads in voices:
+            model = new_model(study, start, heads, dropout)
+            model.load(found.file("model.safetensors"))
+            logits.append(predict(model, sets[encoder_name], study.train.precision, part))
+        each = np.stack([probabilities(task, values) for values in logits])
+        rows = slice(part.start, part.stop)
+        yield SoftTargets(task, idx[rows], ensemble(list(each)), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
+                          examples.fingerprint), labels[rows], len(examples)  # fmt: skip
+
+
+def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.DataFrame], most: int = 100_000) -> Iterator[SoftTargets]:
+    """Passes the targets on, and adds to `sure` how certain they are of at most so many examples, evenly spread."""
+    seen = 0
+    for targets, labels, count in parts:
+        step = -(-count // most)
+        rows = slice(-seen % step, None, step)
+        if not targets.task.regression:
+            sure.append(certainty(targets.task, "train", "teacher", targets.soft[rows], labels[rows]))
+            sure += [certainty(targets.task, "train", "member", values[rows], labels[rows]) for values in targets.members]
+        seen += len(labels)
+        yield targets
 
 
 def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
@@ -272,7 +288,7 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
     if system not in parents:
         raise UserError(f"There is no system '{system}' to fine-tune: the systems are {', '.join(parents)}.")
     shared, start, done = parents[system](), encoder(study, name), []
-    for task in map(tasks.get, study.trainable):
+    for task in map(study.task, study.trainable):
         new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
         test = seed == study.seeds[0] and system in study.test_predictions
         done.append(_finetuned(

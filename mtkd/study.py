@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from mtkd import tasks
+from mtkd import own, tasks
 from mtkd.errors import UserError
+from mtkd.tasks import Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-TaskName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax"]
+TaskName = str  # of GLUE, or of own_tasks: Study knows both
 
 
 class Settings(BaseModel):
@@ -219,6 +220,7 @@ class Study(Settings):
     about: str = ""
     tasks: list[TaskName] = Field(list(tasks.GLUE), min_length=1, description="what is scored")
     single_only: list[TaskName] = Field(["wnli"], description="scored, but kept out of multi-task training")
+    own_tasks: dict[own.Name, own.OwnTask] = Field({}, description="tasks beside GLUE's; alone, all of them are trained and have teachers")
     data: Data = Data()
     encoders: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Encoder] = Field(min_length=1)
     student_encoder: str = Field("uncased", description="encoder of bert, mt-dnn and mt-dnn-kd")
@@ -233,9 +235,16 @@ class Study(Settings):
     threads: int = Field(1, ge=1, description="processor threads a run")
     resources: Resources = Resources()
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
+    _folder: Path = PrivateAttr(default_factory=Path)  # of the study's file, from which its own tasks' files are seen
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_tasks_first(cls, given: Any) -> Any:
+        return own.with_defaults(given)
 
     @model_validator(mode="after")
     def _consistent(self):
+        own.check_names(self)
         trained = set(self.multitask)
         if not trained:
             raise ValueError("tasks: no task is left for multi-task training")
@@ -266,15 +275,23 @@ class Study(Settings):
         if taken := {"bert", "mt-dnn", "mt-dnn-kd"} & set(self.mkd.students):
             raise ValueError(f"mkd.students: {', '.join(taken)} is another system's name")
 
+    def task(self, name: str) -> Task:
+        """The task of that name: one of the study's own, or of GLUE."""
+        return self.own_tasks[name].task(name) if name in self.own_tasks else tasks.get(name)
+
+    def place(self, path: str) -> Path:
+        """A file of an own task, seen from the study's folder."""
+        return self._folder / path
+
     @property
     def multitask(self) -> list[str]:
         """Tasks of Algorithm 1: those with a train set that are not kept out."""
-        return [name for name in self.tasks if tasks.get(name).train and name not in self.single_only]
+        return [name for name in self.trainable if name not in self.single_only]
 
     @property
     def trainable(self) -> list[str]:
         """Tasks that have a train set."""
-        return [name for name in self.tasks if tasks.get(name).train]
+        return [name for name in self.tasks if self.task(name).train]
 
     @property
     def finetuning(self) -> Train:
@@ -337,7 +354,9 @@ def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
             raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
         _with(settings, key, value)
     settings.setdefault("name", path.stem)
-    return check(settings, path)
+    found = check(settings, path)
+    found._folder = path.parent
+    return found
 
 
 def check(settings: dict[str, Any], where: Any = "the study") -> Study:
@@ -367,6 +386,8 @@ def _fields_at(path: tuple) -> list[str]:
     fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving}
     if path in fields:
         return list(fields[path].model_fields)
+    if path[:1] == ("own_tasks",):
+        return list(own.OwnTask.model_fields)
     if path[:1] == ("mkd",):
         kind = LstmStudent if "lstm" in path[-1:] else TransformerStudent
         return list((Train if path[-1] == "train" else kind).model_fields)

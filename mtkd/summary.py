@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtkd import mkd, mkd_serving, stages, tasks, work
+from mtkd import mkd, mkd_serving, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
 from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
@@ -84,10 +84,10 @@ def sizes(study: Study) -> pd.DataFrame:
     table = stages.data(study).frame("sizes.csv")
 
     def pieces(row) -> float:
-        found = None if row.missing else examples_of(study, study.student_encoder, tasks.get(row.task), row.split)
+        found = None if row.missing else examples_of(study, study.student_encoder, study.task(row.task), row.split)
         return np.nan if found is None else round(float(found.lengths.mean()), 1)
 
-    return table.assign(pieces=[pieces(row) for row in table.itertuples()])
+    return table.assign(pieces=[pieces(row) for row in table.itertuples()], metrics=[study.task(name).metrics for name in table.task])
 
 
 def _run(study: Study, artifacts: list[Artifact]) -> dict:

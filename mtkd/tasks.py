@@ -29,6 +29,7 @@ class Task:
     published: tuple[str, str, str] = ("", "", "")
     examples: int = 0  # train examples of the full data set, for estimates before any data are at hand
     scored_by: str | None = None  # a task without a train set is predicted by this task's head
+    range: tuple[float, float] = (0, 5)  # of a regression's scores
 
     @property
     def regression(self) -> bool:

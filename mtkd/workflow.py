@@ -39,6 +39,7 @@ def run(name: str, study: Study, cores: int | None, overrides: list[str], profil
     if not SNAKEFILE.is_file():
         raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
     local = cluster.executor(profile) == "local"
+    plan.jobs(study)  # what own tasks lack is told here, before anything is written
     reports = work.reports(study)
     logs = reports / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -187,6 +187,16 @@ def test_the_longer_text_loses_its_end(tokenizer, longer):
     assert ids == [tokenizer.cls_token_id, *kept["sentence1"], sep, *kept["sentence2"], sep]
 
 
+def test_word_pieces_written_as_they_are_made_are_the_same(tokenizer, tmp_path):
+    task = tasks.get("rte")
+    split = rows(task, 30)
+    kept = tokenise(split, task, tokenizer, 64)
+    for name in ("once", "again"):
+        written = tokenise(split, task, tokenizer, 64, tmp_path / f"{name}.arrow")
+        assert written.cache_files and written.to_dict() == kept.to_dict()
+    assert (tmp_path / "once.arrow").read_bytes() == (tmp_path / "again.arrow").read_bytes()
+
+
 def test_examples_of_a_memory_mapped_file_in_several_pieces(tokenizer, tmp_path):
     task = tasks.get("cola")
     parts = [tokenise(rows(task, size, seed=size, idx=list(range(100 * size, 101 * size))), task, tokenizer, 64) for size in (5, 9)]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import examples
 
-from mtkd import tasks
+from mtkd import distillation, stages, tasks
 from mtkd.distillation import SoftTargets, certainty, ensemble, read_soft_targets, select
 from mtkd.errors import UserError
 from mtkd.prediction import probabilities
@@ -87,11 +87,33 @@ def targets(task=RTE, count: int = 4, fingerprint: str = "made", idx=None, seed:
 def test_written_and_read_is_the_same(task, tmp_path):
     written = targets(task, count=7, idx=[9, 4, 5, 1, 0, 30, 2])
     written.write(tmp_path / "soft.parquet")
-    found = read_soft_targets(tmp_path / "soft.parquet", task)
+    found = read_soft_targets(tmp_path / "soft.parquet", task, members=True)
     for name in ("idx", "soft", "members", "logits"):
         assert np.array_equal(getattr(found, name), getattr(written, name)), name
         assert getattr(found, name).shape == getattr(written, name).shape
     assert (found.names, found.fingerprint, found.task) == (written.names, "made", task)
+
+
+def test_parts_written_one_after_another_are_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "SLAB", 3)
+    whole, parts = targets(count=7), distillation.slabs(7)
+    assert [list(part) for part in parts] == [[0, 1, 2], [3, 4, 5], [6]] and distillation.slabs(3) == [range(3)]
+    cut = (dataclasses.replace(whole, idx=whole.idx[part], soft=whole.soft[part], members=whole.members[:, part], logits=whole.logits[part])
+           for part in map(list, parts))  # fmt: skip
+    distillation.write_soft_targets(tmp_path / "soft.parquet", iter(cut))
+    found = read_soft_targets(tmp_path / "soft.parquet", RTE, members=True)
+    for name in ("idx", "soft", "members", "logits"):
+        assert np.array_equal(getattr(found, name), getattr(whole, name)), name
+    assert read_soft_targets(tmp_path / "soft.parquet", RTE).members.shape == (0, 7, 2), "not read unless asked for"
+
+
+def test_certainty_is_told_of_examples_spread_evenly_over_the_parts():
+    whole, sure = targets(count=7), []
+    rows = [slice(0, 3), slice(3, 6), slice(6, 7)]
+    parts = [(dataclasses.replace(whole, soft=whole.soft[part], members=whole.members[:, part]), np.zeros(7)[part], 7) for part in rows]
+    assert len(list(stages._told(iter(parts), sure, most=4))) == 3
+    teacher = pd.concat([part for part in sure if part.source.iloc[:1].eq("teacher").all() and len(part)])
+    assert np.allclose(teacher.confidence, whole.soft[[0, 2, 4, 6]].max(axis=1))
 
 
 def test_a_file_of_soft_targets_has_a_row_an_example_that_others_can_read(tmp_path):

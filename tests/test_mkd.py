@@ -70,7 +70,7 @@ def test_the_stored_logits_are_the_teachers(work):
     examples = examples_of(study, "uncased", task, task.train)
     assert targets.fingerprint == examples.fingerprint
     own = encoder(study, "uncased")
-    teacher = mkd.new_model(study, own, list(map(tasks.get, study.multitask)), 0.1)
+    teacher = stages.new_model(study, own, list(map(tasks.get, study.multitask)), 0.1)
     teacher.load(mkd.refined(study).file("model.safetensors"))
     expected = predict(teacher, examples, study.train.precision)
     np.testing.assert_allclose(targets.logits_for(examples), expected, atol=1e-6)
@@ -84,7 +84,7 @@ def test_an_ensemble_as_teacher(work):
     targets = read_soft_targets(mkd.teacher_logits(study, "sst2").file("soft_targets.parquet"), tasks.get("sst2"))
     expected = []
     for row, start, found in stages.members_of(study, "sst2"):
-        model = mkd.new_model(study, start, [tasks.get("sst2")], row.dropout)
+        model = stages.new_model(study, start, [tasks.get("sst2")], row.dropout)
         model.load(found.file("model.safetensors"))
         examples = examples_of(study, row.encoder, tasks.get("sst2"), "train")
         expected.append(predict(model, examples, study.train.precision))
@@ -168,7 +168,7 @@ def test_the_small_transformer(work):
                  "mkd.students.transformer.keep=[1]")  # fmt: skip
     of = [tasks.get("rte")]
     model = mkd.new_student(study, "transformer", of)
-    teacher = mkd.new_model(study, encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
+    teacher = stages.new_model(study, encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
     teacher.load(mkd.refined(study).file("model.safetensors"))
     assert len(model.encoder.model.encoder.layer) == 1
     kept, source = model.encoder.model.encoder.layer[0], teacher.encoder.model.encoder.layer[1]
@@ -236,7 +236,7 @@ def test_the_ensemble_pays_for_all_its_members(work, tmp_path):
     every = list(map(tasks.get, ("rte", "sst2")))
     sets = [examples_of(study, "uncased", task, "validation") for task in every]
     batches = {1: [split.batch(np.array([row])) for split in sets for row in range(3)]}
-    bert = mkd.new_model(study, encoder(study, "uncased"), every, 0.1)
+    bert = stages.new_model(study, encoder(study, "uncased"), every, 0.1)
     shapes = [Served([bert], {1: [batches[1]]}, {"bert": 2, "mt-dnn:mtl": 1}),
               Served([bert, bert], {1: [batches[1]] * 2}, {"mt-dnn-ensemble": 2})]  # fmt: skip
     found = costs(shapes, 2, tmp_path, [torch.device("cpu")]).set_index("system")

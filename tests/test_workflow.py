@@ -99,7 +99,7 @@ def test_soft_targets_cover_every_train_example_and_are_the_members_average(tiny
 
     for name in tiny.distil.teachers:
         task = tasks.get(name)
-        targets = read_soft_targets(stages.teacher(tiny, name).file("soft_targets.parquet"), task)
+        targets = read_soft_targets(stages.teacher(tiny, name).file("soft_targets.parquet"), task, members=True)
         examples = examples_of(tiny, "uncased", task, "train")
         assert targets.for_examples(examples).shape == (len(examples), task.outputs)
         assert targets.members.shape[0] == tiny.candidates.keep

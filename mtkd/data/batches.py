@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -10,11 +11,11 @@ import torch
 from mtkd.tasks import Task
 
 
-def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int) -> datasets.Dataset:
+def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, path: Path | None = None) -> datasets.Dataset:
     """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1).
 
     Columns: idx, label, input_ids, second (where the second segment begins; the length where there is none). Examples
-    over `max_length` lose the end of their longer text.
+    over `max_length` lose the end of their longer text. Written to `path` as they are made, or else kept in memory.
     """
 
     def encode(batch: dict) -> dict:
@@ -27,7 +28,8 @@ def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int) ->
         "label": split.features["label"], "idx": datasets.Value("int64"),
         "input_ids": datasets.List(datasets.Value("int32")), "second": datasets.Value("int32"),
     })  # fmt: skip
-    return split.map(encode, batched=True, remove_columns=list(task.columns), features=features, keep_in_memory=True)
+    place = {"cache_file_name": str(path), "load_from_cache_file": False, "writer_batch_size": 10_000} if path else {"keep_in_memory": True}
+    return split.map(encode, batched=True, remove_columns=list(task.columns), features=features, **place)
 
 
 @dataclass
@@ -54,8 +56,15 @@ class Examples:
         self._split = split.with_format("numpy")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
-        self.labels = np.asarray(split.with_format("numpy")["label"][:])
-        self.idx = np.asarray(split.with_format("numpy")["idx"][:])
+
+    # Read where they are wanted: training has its batches' labels alone.
+    @property
+    def labels(self) -> np.ndarray:
+        return np.asarray(self._split["label"][:])
+
+    @property
+    def idx(self) -> np.ndarray:
+        return np.asarray(self._split["idx"][:])
 
     def __len__(self) -> int:
         return len(self.lengths)

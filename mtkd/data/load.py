@@ -1,16 +1,19 @@
-"""GLUE's tasks as data sets: from the hub, from a directory in the hub's layout, or generated."""
+"""The tasks as data sets: GLUE's from the hub, from a directory in the hub's layout, or generated; and a study's own."""
 
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from mtkd import tasks as glue
 from mtkd.artifacts import Artifact, file_hash, fingerprint, make, write_json
+from mtkd.data import files
 from mtkd.errors import UserError
 from mtkd.study import Data, Study
 from mtkd.tasks import Task
@@ -38,21 +41,21 @@ def origin(data: Data) -> dict:
     return {"directory": fingerprint([[path.parent.name, path.name, file_hash(path)] for path in files])}
 
 
-def load(data: Data, names: list[Task]) -> dict[str, datasets.DatasetDict]:
-    """The tasks' splits under the study's limits, checked.
+def load(data: Data, names: list[Task], own: dict[str, dict[str, datasets.Dataset]] | None = None) -> dict[str, datasets.DatasetDict]:
+    """The tasks' splits under the study's limits, checked; `own` holds those of tasks that are not GLUE's, as they were read.
 
     A split that the data lack is left out (the stage's table names it). Raises `UserError` for what cannot be used:
     no such directory, an unreachable hub, a missing column, labels out of range or in another order, an empty split,
     a train set with one class.
     """
-    generated = None
-    if data.source == "embedded":
+    given = dict(own or {})
+    if data.source == "embedded" and any(task.name not in given for task in names):
         from mtkd.data import embedded
 
-        generated = embedded.generate(seed=data.seed, scale=data.scale)
+        given = embedded.generate(seed=data.seed, scale=data.scale) | given
     found = {}
     for task in names:
-        splits = generated[task.name] if generated else _read(data, task)
+        splits = given[task.name] if task.name in given else _read(data, task)
         wanted = [*([task.train] if task.train else []), *task.dev, *task.test]
         splits = {name: check(task, name, splits[name], task.test) for name in wanted if name in splits}
         if task.train and task.train not in splits:
@@ -100,33 +103,44 @@ def check(task: Task, name: str, split: datasets.Dataset, unlabelled: tuple[str,
     if "idx" not in split.column_names:
         split = split.add_column("idx", np.arange(len(split)))
     split = split.select_columns([*task.columns, "label", "idx"])
+    split = split if split._indices is None else split.flatten_indices()
     names = getattr(split.features["label"], "names", None)
     if names and task.labels and tuple(names) != task.labels:
         raise UserError(f"{where}: its labels are {names}, this task's are {list(task.labels)} in that order; reorder them.")
     for column, dtype in (("label", "float32" if task.regression else "int64"), ("idx", "int64")):
+        if split.features[column] == datasets.Value(dtype):
+            continue
         try:
             split = split.cast_column(column, datasets.Value(dtype))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
             raise UserError(f"{where}: column '{column}' holds something else than {'numbers' if dtype == 'float32' else 'whole numbers'} "
                             f"({_first_line(error)}); give each row a number.") from None
-    frame = split.with_format("pandas")[:]
-    for column in task.columns:
-        if not frame[column].map(lambda text: isinstance(text, str)).all():
-            row = int(np.argmin(frame[column].map(lambda text: isinstance(text, str))))
-            raise UserError(f"{where}, row {row}: column '{column}' holds no text; fill it in or remove the row.")
-    if frame["idx"].isna().any():
-        raise UserError(f"{where}, row {int(frame['idx'].isna().argmax())}: idx is empty; number the rows.")
-    if frame["idx"].duplicated().any():
-        raise UserError(f"{where}: two rows have idx {frame['idx'][frame['idx'].duplicated()].iloc[0]}; number the rows anew.")
+    idx, labels = (split.data.column(column).to_numpy() for column in ("idx", "label"))
+    _check_texts(task, where, split)
+    if np.isnan(idx).any():
+        raise UserError(f"{where}, row {int(np.isnan(idx).argmax())}: idx is empty; number the rows.")
+    if (np.diff(idx) <= 0).any() and (twice := pd.Series(idx).duplicated()).any():
+        raise UserError(f"{where}: two rows have idx {int(idx[twice.argmax()])}; number the rows anew.")
     if name not in unlabelled:
-        _check_labels(task, where, frame["label"].to_numpy(), train=name == task.train)
+        _check_labels(task, where, labels, train=name == task.train)
     return split
+
+
+def _check_texts(task: Task, where: str, split: datasets.Dataset) -> None:
+    for column in task.columns:
+        first = 0
+        for chunk in split.data.column(column).chunks:
+            text = pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)
+            if not text or chunk.null_count:
+                row = first + (pc.index(pc.is_null(chunk), True).as_py() if text else 0)
+                raise UserError(f"{where}, row {row}: column '{column}' holds no text; fill it in or remove the row.")
+            first += len(chunk)
 
 
 def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> None:
     if task.regression:
-        bad = ~np.isfinite(labels) | (labels < 0) | (labels > 5)
-        allowed = "a number from 0 to 5"
+        bad = ~np.isfinite(labels) | (labels < task.range[0]) | (labels > task.range[1])
+        allowed = f"a number from {task.range[0]:g} to {task.range[1]:g}"
     else:
         bad = ~((labels >= 0) & (labels < task.outputs))
         allowed = ", ".join(f"{number} ({label})" for number, label in enumerate(task.labels))
@@ -163,18 +177,16 @@ def sizes(tasks: list[Task], found: dict[str, datasets.DatasetDict]) -> pd.DataF
         splits = found[task.name]
         roles = [*((task.train, "train") for _ in range(bool(task.train))),
                  *((name, "dev") for name in task.dev), *((name, "test") for name in task.test)]  # fmt: skip
-        seen = set(_texts(splits[task.train], task)) if task.train else set()
+        seen = _marks(splits[task.train], task) if task.train else None
         for name, role in roles:
             row = dict(task=task.name, title=task.title, kind=task.kind, split=name, role=role, missing=name not in splits,
                        labels=task.outputs)  # fmt: skip
             if name in splits:
-                texts = _texts(splits[name], task)
-                labels = pd.Series(splits[name]["label"])
-                row |= dict(examples=len(texts), words=np.mean([sum(len(text.split()) for text in pair) for pair in texts]))
+                row |= dict(examples=len(splits[name]), words=_words(splits[name], task) / len(splits[name]))
                 if role != "test" and not task.regression:
-                    row["majority"] = 100 * labels.value_counts(normalize=True).iloc[0]
+                    row["majority"] = 100 * np.bincount(splits[name].data.column("label").to_numpy()).max() / len(splits[name])
                 if role == "dev":
-                    row["overlap"] = 100 * np.mean([pair in seen for pair in texts])
+                    row["overlap"] = 100 * np.isin(_marks(splits[name], task), seen).mean()
             rows.append(row)
     columns = ["task", "title", "kind", "split", "role", "examples", "labels", "majority", "words", "overlap", "missing"]
     return pd.DataFrame(rows, columns=columns).round({"majority": 1, "words": 1, "overlap": 2})
@@ -190,20 +202,30 @@ def write(split: datasets.Dataset, path: Path) -> None:
 
 def stage(study: Study) -> Artifact:
     """The study's examples: `<task>/<split>.arrow`, `sizes.csv` (Table 1), `fingerprints.json` (task -> split)."""
-    names = [glue.get(name) for name in study.tasks]
+    names = [study.task(name) for name in study.tasks]
+    own = [name for name in study.tasks if name in study.own_tasks]
     inputs = {"stage": "data", "data": study.data.model_dump(exclude={"hub", "max_length"}), "tasks": study.tasks,
-              "origin": origin(study.data)}  # fmt: skip
+              "origin": origin(study.data) if len(own) < len(names) else None}  # fmt: skip
+    inputs |= {"own": {name: files.origin(study, name) for name in own}} if own else {}
 
     def build(out: Path) -> None:
-        found = load(study.data, names)
+        found = load(study.data, names, {name: files.read(study, name, out / ".read" / name) for name in own})
         for task in names:
             for name, split in found[task.name].items():
                 write(split, out / task.name / f"{name}.arrow")
         marks = {task.name: {name: examples_fingerprint(split, task) for name, split in found[task.name].items()} for task in names}
         write_json(out / "fingerprints.json", marks)
         sizes(names, found).to_csv(out / "sizes.csv", index=False)
+        shutil.rmtree(out / ".read", ignore_errors=True)
 
     return make(folder(study, "data"), inputs, build)
+
+
+def texts(data: Artifact, tasks: list[Task]) -> Iterator[str]:
+    """Every text of the tasks' train sets."""
+    for task in tasks:
+        split = datasets.Dataset.from_file(str(data.file(f"{task.name}/{task.train}.arrow")))
+        yield from (text for batch in _texts(split, task) for column in task.columns for text in batch[column])
 
 
 def splits(data: Artifact, task: Task) -> list[tuple[str, datasets.Dataset]]:
@@ -212,5 +234,16 @@ def splits(data: Artifact, task: Task) -> list[tuple[str, datasets.Dataset]]:
     return [(name, datasets.Dataset.from_file(str(data.file(f"{task.name}/{name}.arrow")))) for name in names]
 
 
-def _texts(split: datasets.Dataset, task: Task) -> list[tuple[str, ...]]:
-    return list(zip(*(split[column] for column in task.columns), strict=True))
+def _texts(split: datasets.Dataset, task: Task) -> Iterator[pd.DataFrame]:
+    """The texts, some thousand examples at a time."""
+    for batch in split.data.table.select(list(task.columns)).to_batches(max_chunksize=files.ROWS):
+        yield batch.to_pandas()
+
+
+def _words(split: datasets.Dataset, task: Task) -> int:
+    return sum(len(text.split()) for texts in _texts(split, task) for column in task.columns for text in texts[column])
+
+
+def _marks(split: datasets.Dataset, task: Task) -> np.ndarray:
+    """64 bits an example that are the same for the same texts: a large split's texts would not fit into memory."""
+    return np.concatenate([pd.util.hash_pandas_object(texts, index=False).to_numpy() for texts in _texts(split, task)])

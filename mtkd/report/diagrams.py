@@ -3,7 +3,6 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from mtkd import tasks
 from mtkd.report.scores import title
 from mtkd.report.style import COLOURS, MUTED, blank, styled
 from mtkd.study import Study
@@ -56,7 +55,7 @@ def model(study: Study) -> Figure:
         width = 96 / max(len(row), 3)
         left = (100 - width * len(row)) / 2
         for column, name in enumerate(row):
-            _box(axes, left + column * width + 0.7, 30.5 + 9.5 * place, width - 1.4, 8.5, _head(name), HEAD, size=9)
+            _box(axes, left + column * width + 0.7, 30.5 + 9.5 * place, width - 1.4, 8.5, _head(study, name), HEAD, size=9)
     axes.add_patch(
         FancyBboxPatch(
             (1, 29.6),
@@ -68,7 +67,7 @@ def model(study: Study) -> Figure:
             linestyle="--",
         )
     )
-    described = ", ".join(_head(name).replace("\n", ": ", 1).replace("\n", ", ") for name in heads)
+    described = ", ".join(_head(study, name).replace("\n", ": ", 1).replace("\n", ", ") for name in heads)
     figure.set_label(
         f"The model, from below: the input X, the lexicon encoder, the Transformer encoder, shared by all tasks; "
         f"above them a head a task: {described}."
@@ -76,8 +75,8 @@ def model(study: Study) -> Figure:
     return figure
 
 
-def _head(name: str) -> str:
-    task = tasks.get(name)
+def _head(study: Study, name: str) -> str:
+    task = study.task(name)
     output = "score  w · x" if task.regression else f"{task.outputs} classes  softmax(W x)"
     return f"{task.title}\n{_KINDS[task.kind]}\n{output}"
 

@@ -38,7 +38,7 @@ def finding(
             _with_teacher(by_task, teachers),
         ]
         sentences += [_by_size(by_task, figures.train_sizes(sizes)), _kept(overall), _apart(frame)]
-    sentences += [_selected(selection), _paper()]
+    sentences += [_selected(selection), _paper() if figures.beside_the_paper(results) else ""]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -54,7 +54,7 @@ def _points(value: float) -> str:
 def _averages(results: pd.DataFrame) -> str:
     counted = figures.averaged(results)
     if not counted:
-        return "No task of the published Table 3 has dev scores, so there is no average."
+        return "No task that is averaged has dev scores, so there is no average."
     means = figures.averages(results).groupby("system")["average"]
     present = [system for system in SYSTEMS if system in means.groups]
     if not present:
@@ -68,7 +68,7 @@ def _averages(results: pd.DataFrame) -> str:
 def _nothing(results: pd.DataFrame) -> str:
     absent = [name(system) for system in (BASE, STUDENT) if system not in set(figures.dev(results)["system"])]
     verb = "has" if len(absent) == 1 else "have"
-    why = f"{_listed(absent)} {verb} no dev scores" if absent else "the two share no dev scores on a task of Table 3"
+    why = f"{_listed(absent)} {verb} no dev scores" if absent else "the two share no dev scores on a task that is averaged"
     return f"Whether distillation helps cannot be told: {why}."
 
 
@@ -161,8 +161,7 @@ def _kept(row: pd.Series) -> str:
 
 
 def _apart(frame: pd.DataFrame) -> str:
-    rest = [task for task in frame.index if task not in published.TASKS and task != "average"]
-    changes = frame.loc[rest, "gain"].dropna()
+    changes = frame.loc[frame.index.isin(figures.ASIDE), "gain"].dropna()
     texts = [f"{title(task)} {_points(change)}" for task, change in changes.items()]
     return f"Outside the average: {_listed(texts)}." if texts else ""
 

@@ -372,7 +372,12 @@ def write_tables(found: Found | None) -> list[Table]:
     """Tables of the report's folder; none where the study has no students."""
     if found is None:
         return []
-    return [table(found), gains_table(found), costs_table(found.costs, found.machine), neighbours()]
+    return [table(found), gains_table(found), costs_table(found.costs, found.machine), *_beside(found)]
+
+
+def _beside(found: Found) -> list[Table]:
+    """The published neighbours, where the study has tasks of theirs."""
+    return [neighbours()] if figures.beside_the_paper(found.results) else []
 
 
 def write_figures(found: Found | None) -> dict[str, Figure]:
@@ -384,7 +389,7 @@ class part:
 
     def __init__(self, found: Found | None):
         self.pieces = [] if found is None else [table(found), Shown(pareto(found)), Shown(over_task_specific(found)), gains_table(found),
-                                                neighbours()]  # fmt: skip
+                                                *_beside(found)]  # fmt: skip
 
     def _repr_html_(self) -> str:
         return "\n".join(piece._repr_html_() for piece in self.pieces)

@@ -80,7 +80,7 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
 
     Filled points are tasks with a teacher; with `paper`, hollow diamonds are the published gains at Table 1's sizes.
     """
-    train = figures.train_sizes(sizes)
+    train, paper = figures.train_sizes(sizes), paper and figures.beside_the_paper(results)
     frame = gains(results).drop(index="average", errors="ignore").dropna(subset=["gain"])
     frame = frame[[task in train for task in frame.index]]
     if not len(frame):

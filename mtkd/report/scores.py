@@ -1,7 +1,7 @@
 """From the tidy results to scores and gains: the numbers behind the tables, the plots and the finding.
 
-A task's score is the mean of its metrics over its dev splits, in percent, as GLUE does. Averages are over the eight
-tasks of the paper's Table 3 (those that the study has): WNLI is shown, not averaged, as the paper's table lacks it.
+A task's score is the mean of its metrics over its dev splits, in percent, as GLUE does. Averages are over the study's
+tasks but WNLI: it is shown, not averaged, as the paper's Table 3 lacks it.
 """
 
 import math
@@ -14,6 +14,7 @@ from mtkd import tasks
 from mtkd.report import published
 
 BASE, STUDENT, ENSEMBLE = "mt-dnn", "mt-dnn-kd", "mt-dnn-ensemble"
+ASIDE = ("wnli", "ax")
 SYSTEMS = ("bert", BASE, STUDENT, ENSEMBLE)
 NAMES = {"bert": "BERT", BASE: "MT-DNN", STUDENT: "MT-DNN_KD", ENSEMBLE: "MT-DNN-ensemble", "candidate": "candidates"}
 
@@ -30,9 +31,14 @@ def title(task: str) -> str:
 
 def in_order(names) -> list[str]:
     """Tasks in the order of Table 3, then WNLI and AX, then any others."""
-    known = [*published.TASKS, "wnli", "ax"]
+    known = [*published.TASKS, *ASIDE]
     present = list(dict.fromkeys(names))
     return [task for task in known if task in present] + [task for task in present if task not in known]
+
+
+def beside_the_paper(results: pd.DataFrame) -> bool:
+    """Whether published figures have a place beside these results: not where all tasks are a study's own."""
+    return not len(results) or bool(set(results["task"]) & set(tasks.GLUE))
 
 
 def systems(results: pd.DataFrame) -> list[str]:
@@ -87,9 +93,8 @@ def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFr
 
 
 def averaged(results: pd.DataFrame) -> list[str]:
-    """Tasks of Table 3 that these results have on a dev split: those that an average is taken over."""
-    present = set(dev(results)["task"])
-    return [task for task in published.TASKS if task in present]
+    """Tasks that an average is taken over: all that these results have on a dev split but WNLI and AX."""
+    return [task for task in in_order(dev(results)["task"]) if task not in ASIDE]
 
 
 def gains(results: pd.DataFrame, student: str = STUDENT, base: str = BASE, ensemble: str = ENSEMBLE) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from mtkd.report import scores as figures
 from mtkd.report.scores import ENSEMBLE, gains, name, title
 from mtkd.report.table import NONE, Table, count, number, percent
 
+PUBLISHED = "Published train/dev/test"
 _METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
 
 
@@ -27,9 +28,12 @@ def table1(sizes: pd.DataFrame) -> Table:
         "Sizes of several splits are joined by +. Majority: share of the most frequent class. Dev in train: share of "
         "the dev examples that also stand in the train set. Words and word pieces: means an example."
     )
-    if absent := [known.loc[task, "corpus"] for task in known.index if task not in names]:
+    frame = pd.DataFrame(rows)
+    if not figures.beside_the_paper(sizes):
+        frame = frame.drop(columns=PUBLISHED)
+    elif absent := [known.loc[task, "corpus"] for task in known.index if task not in names]:
         notes.append(f"Not in this study: {', '.join(absent)}.")
-    return Table("table1", "Table 1: the tasks, from the data themselves", pd.DataFrame(rows), notes)
+    return Table("table1", "Table 1: the tasks, from the data themselves", frame, notes)
 
 
 def _size_row(task: str, part: pd.DataFrame, known: pd.DataFrame) -> dict:
@@ -46,7 +50,8 @@ def _size_row(task: str, part: pd.DataFrame, known: pd.DataFrame) -> dict:
         return NONE
 
     official = known.loc[task] if task in known.index else None
-    metrics = "/".join(_METRICS[metric] for metric in tasks.GLUE[task].metrics) if task in tasks.GLUE else NONE
+    measured = tasks.GLUE[task].metrics if task in tasks.GLUE else part["metrics"].iloc[0] if "metrics" in part else ()
+    metrics = "/".join(_METRICS[metric] for metric in measured) or NONE
     labels = part["labels"].dropna()
     return {
         "Corpus": str(part["title"].iloc[0]),
@@ -54,7 +59,7 @@ def _size_row(task: str, part: pd.DataFrame, known: pd.DataFrame) -> dict:
         "Train": joined("train"),
         "Dev": joined("dev"),
         "Test": joined("test"),
-        "Published train/dev/test": NONE if official is None else "/".join(official[["train", "dev", "test"]]),
+        PUBLISHED: NONE if official is None else "/".join(official[["train", "dev", "test"]]),
         "Labels": NONE
         if not len(labels)
         else str(labels.iloc[0])
@@ -70,6 +75,9 @@ def _size_row(task: str, part: pd.DataFrame, known: pd.DataFrame) -> dict:
 
 def table2(results: pd.DataFrame) -> Table:
     """Table 2: published test scores; below them ours on test splits whose labels are to be had."""
+    if not figures.beside_the_paper(results):
+        note = "The published test scores are of GLUE's tasks: this study has none of them."
+        return Table("table2", "Table 2: test scores, percent", pd.DataFrame(), [note])
     shown = published.table2()
     columns = {task: f"{title(task)}{'-m/mm' if task == 'mnli' else ''}" for task in shown.columns if task != "score"}
     rows = []
@@ -142,7 +150,8 @@ def table3(results: pd.DataFrame) -> Table:
     Bold is the best single model of this study, by the mean as shown; an ensemble is not a single model.
     """
     rows = figures.dev(results)
-    names = figures.in_order([*published.TASKS, *rows["task"]])
+    paper = figures.beside_the_paper(results)
+    names = figures.in_order([*(published.TASKS if paper else ()), *rows["task"]])
     scored = {task: dict.fromkeys(rows[rows["task"] == task]["metric"]) for task in names}
     orders = {task: _order(task) or [(None, metric) for metric in scored[task]] for task in names}
     columns = {task: _column(task, orders[task]) for task in names}
@@ -166,7 +175,7 @@ def table3(results: pd.DataFrame) -> Table:
                 "Average": f"**{text}**" if top else text,
             }
         )
-    beneath = published.table3(accuracy_first=True)
+    beneath = published.table3(accuracy_first=True).head(None if paper else 0)
     overall = published.scores().mean(axis=1)
     for system, row in beneath.iterrows():
         cells = {columns[task]: row[task].replace("/", " / ") if task in row.index else NONE for task in names}
@@ -187,12 +196,15 @@ def _notes3(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     counted = figures.averaged(results)
     notes = [
         "Mean ± standard deviation over seeds. Bold: the best single model of this study; an ensemble is not one.",
-        f"Average: over {', '.join(map(title, counted)) or 'no task'}; a task's score is the mean of its numbers. "
-        "WNLI is not averaged: the published table lacks it.",
-        f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE. MRPC is printed there as F1/accuracy and "
-        "turned round here; the averages are worked out from the cells.",
+        f"Average: over {', '.join(map(title, counted)) or 'no task'}; a task's score is the mean of its numbers.",
     ]
-    if absent := [title(task) for task in published.TASKS if task not in set(rows["task"])]:
+    if paper := figures.beside_the_paper(results):
+        notes[-1] += " WNLI is not averaged: the published table lacks it."
+        notes.append(
+            f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE. MRPC is printed there as F1/accuracy "
+            "and turned round here; the averages are worked out from the cells."
+        )
+    if absent := [title(task) for task in published.TASKS if paper and task not in set(rows["task"])]:
         notes.append(f"{NONE}: not in this study: {', '.join(absent)}.")
     mnli = rows[rows["task"] == "mnli"]
     gone = [half for half in ("matched", "mismatched") if not mnli["split"].str.endswith(f"_{half}").any()]
@@ -237,7 +249,10 @@ def gains_table(results: pd.DataFrame) -> Table:
         "has no interval. Share kept: the student's gain over the ensemble's, given only where the ensemble gains.",
         f"Published: worked out from Table 3 of {published.SOURCE}.",
     ]
-    return Table("gains", "What distillation gains", pd.DataFrame(rows), notes)
+    found = pd.DataFrame(rows)
+    if not figures.beside_the_paper(results):
+        notes, found = notes[:1], found.iloc[:, :-2]
+    return Table("gains", "What distillation gains", found, notes)
 
 
 def provenance(run: dict) -> Table:

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mtkd import tasks
 from mtkd.artifacts import Artifact
 from mtkd.report import tables
 from mtkd.report.plots import show
@@ -22,13 +21,17 @@ __all__ = ["curve_of", "examples", "learning_curves", "origin", "pretraining", "
 def examples(study: Study, data: Artifact) -> Table:
     """The first example of each task's train set (of AX's test set) with its label's name, where the data are generated.
 
-    Real GLUE's texts belong to their owners and are not put on a page that may be published.
+    Real GLUE's texts and a study's own belong to their owners and are not put on a page that may be published.
     """
+    shown = [study.task(name) for name in study.tasks if name not in study.own_tasks]
+    if not shown:
+        return Table("examples", "Examples", pd.DataFrame(), ["The tasks are the study's own: no row of them is shown on this page, which "
+                                                              "may be published."])  # fmt: skip
     if study.data.source != "embedded":
         return Table("examples", "Examples", pd.DataFrame(), ["GLUE's texts belong to their owners under each corpus's own terms: no "
                                                               "row of them is shown on this page."])  # fmt: skip
     rows = []
-    for task in map(tasks.get, study.tasks):
+    for task in shown:
         split = task.train or task.test[0]
         first = datasets.Dataset.from_file(str(data.file(f"{task.name}/{split}.arrow")))[0]
         label = number(first["label"]) if task.regression else task.labels[first["label"]] if first["label"] >= 0 else NONE
@@ -37,9 +40,10 @@ def examples(study: Study, data: Artifact) -> Table:
     return Table("examples", "An example of each task (‖ parts the two texts)", pd.DataFrame(rows), words=True)
 
 
-def sizes(data: Artifact) -> Table:
+def sizes(study: Study, data: Artifact) -> Table:
     """Table 1 before anything is tokenised: without the word pieces an example."""
-    return tables.table1(data.frame("sizes.csv").assign(pieces=np.nan))
+    table = data.frame("sizes.csv")
+    return tables.table1(table.assign(pieces=np.nan, metrics=[study.task(name).metrics for name in table.task]))
 
 
 def origin(found: dict) -> Table:
