@@ -1,4 +1,4 @@
-"""The command line: `mtkd run STUDY`."""
+"""The command line: `mtkd run STUDY`, and what one does with its models."""
 
 import json
 import sys
@@ -14,6 +14,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
                   help="Multi-task knowledge distillation that anyone can rerun.")  # fmt: skip
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
+ModelName = Annotated[str, typer.Argument(help="STUDY:SYSTEM, such as quick:mt-dnn-kd, or a model's folder.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="One of the model's tasks (not needed where it has one).")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Another value for a field, such as train.epochs=2.")]
 
 
@@ -63,6 +65,21 @@ def pages(study: StudyName) -> None:
     from mtkd.report import pages as html
 
     html.all_pages(work.reports(studies.load(study)))
+
+
+@app.command()
+def predict(model: ModelName,
+            texts: Annotated[list[str], typer.Argument(help="A text, or two for a pair; or a file; or - for the standard input.")] = [],  # noqa: B006
+            task: TaskName = None,
+            columns: Annotated[str | None, typer.Option(help="The file's names for the task's texts, parted by a comma.")] = None,
+            kind: Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet or text, where the name does not tell.")] = None,
+            out: Annotated[Path | None, typer.Option(help="A file for the answers, in place of the standard output.")] = None) -> None:  # fmt: skip
+    """Labels and probabilities of texts, a line of JSON each."""
+    from mtkd import answers, texts as reading
+    from mtkd.trained import open_model
+
+    trained = open_model(model, task)
+    answers.write(trained, reading.source(texts, trained.task, columns, kind), out)
 
 
 def main() -> None:
