@@ -32,13 +32,18 @@ def answers(trained: Trained, rows: list[Row]) -> list[dict]:
 
 
 def logits(trained: Trained, rows: list[Row]) -> np.ndarray:
-    """Logits (n, classes), or scores (n, 1), of rows of texts, tokenised as in training."""
+    """Logits (n, classes), or scores (n, 1), of rows of texts."""
+    return predict(trained.model, examples(trained, rows))
+
+
+def examples(trained: Trained, rows: list[Row]) -> Examples:
+    """Rows of texts, tokenised as in training."""
     pieces = encode([list(texts) for texts in zip(*rows, strict=True)], trained.tokenizer, trained.max_length)
     split = datasets.Dataset.from_dict(
         {**pieces, "label": [0] * len(rows), "idx": range(len(rows))},
         features=datasets.Features({"input_ids": datasets.List(datasets.Value("int32")), "second": datasets.Value("int32"),
                                     "label": datasets.Value("int64"), "idx": datasets.Value("int64")}))  # fmt: skip
-    return predict(trained.model, Examples(trained.task, split, "", trained.tokenizer.pad_token_id))
+    return Examples(trained.task, split, "", trained.tokenizer.pad_token_id)
 
 
 def write(trained: Trained, source: Source, out: Path | None) -> int:

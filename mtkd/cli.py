@@ -82,6 +82,18 @@ def predict(model: ModelName,
     answers.write(trained, reading.source(texts, trained.task, columns, kind), out)
 
 
+@app.command()
+def export(model: ModelName, out: Annotated[Path, typer.Argument(help="A new folder.")], task: TaskName = None,
+           form: Annotated[str, typer.Option("--format", help="transformers or onnx.")] = "transformers") -> None:  # fmt: skip
+    """Writes a model for one task in transformers' format or as ONNX, with its model card."""
+    from mtkd import export as exports
+    from mtkd.trained import open_model
+
+    table = exports.export(open_model(model, task), out, form)
+    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    typer.echo(f"{out}: see {out / 'README.md'}")
+
+
 def main() -> None:
     """Runs the command line; what a user can mend ends with one line and status 2."""
     try:

@@ -54,6 +54,13 @@ class Trained:
     def max_length(self) -> int:
         return self.inputs["max_length"]
 
+    def data(self) -> Artifact:
+        """The study's examples that it was trained on; `UserError` where they are no longer there."""
+        found = read(self.start.path.parent.parent / "data")
+        if found.fingerprint != self.inputs["data"]:
+            raise UserError(f"{found.path} holds other examples than {self.artifact.path} was trained on: run the study again.")
+        return found
+
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """(split, examples) of the task's dev sets, as the study tokenised them; none where these are no longer there."""
         parents = {key: self.inputs[key] for key in ("data", "max_length")} | {"encoder": self.start.fingerprint}
