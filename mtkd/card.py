@@ -30,8 +30,8 @@ def card(trained: Trained, form: str, name: str, compared: pd.DataFrame) -> str:
         "## This export", _export(trained, form, compared),
         "## Limits", _limits(trained),
         "## Licence",
-        "The code that made it is MIT-licensed. The weights carry on from the encoder and the data named above: their licences hold for them. "
-        "US patents 11,620,515, 12,008,459 and 10,635,977 concern methods of this field.",
+        "The code that made it is MIT-licensed. The weights carry on from the encoder and the data named above: their licences hold for "
+        "them. US patents 11,620,515, 12,008,459 and 10,635,977 concern methods of this field.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -48,8 +48,8 @@ def _use(trained: Trained, form: str, name: str) -> str:
                  f'given = tokenizer({texts}, truncation=True, return_token_type_ids=True, return_tensors="np")',
                  "given = {entry.name: given[entry.name] for entry in session.get_inputs()}",
                  "(logits,) = session.run(None, given)"]  # fmt: skip
-    said = "The logit is the score itself." if trained.task.regression else (
-        f"The classes are {', '.join(f'{number} `{label}`' for number, label in enumerate(trained.task.labels))}; softmax gives probabilities.")
+    classes = ", ".join(f"{number} `{label}`" for number, label in enumerate(trained.task.labels))
+    said = "The logit is the score itself." if trained.task.regression else f"The classes are {classes}; softmax gives probabilities."
     return "\n".join(["```python", *lines, "```", "", f"{said} Texts over {trained.max_length} word pieces lose their end."])
 
 
@@ -95,8 +95,10 @@ def _results(trained: Trained) -> str:
         outputs, labels = np.stack(rows.outputs), rows.label.to_numpy()
         values, _ = metrics.score(task, outputs, labels)
         for metric, (low, high) in metrics.intervals(task, outputs, labels).items():
-            lines.append(f"| {split} | {metric} | {values[metric]:.1f} ({low:.1f} to {high:.1f}) | {seeds.get((split, metric), '–')} | {len(rows)} |")
-    return "\n".join([*lines, "", "Percent. The interval of one model is a bootstrap over dev examples, that of the mean a t-interval over seeds."])
+            own, mean = f"{values[metric]:.1f} ({low:.1f} to {high:.1f})", seeds.get((split, metric), "–")
+            lines.append(f"| {split} | {metric} | {own} | {mean} | {len(rows)} |")
+    said = "Percent. The interval of one model is a bootstrap over dev examples, that of the mean a t-interval over seeds."
+    return "\n".join([*lines, "", said])
 
 
 def _seeds(trained: Trained) -> dict[tuple[str, str], str]:
@@ -119,25 +121,26 @@ def _seeds(trained: Trained) -> dict[tuple[str, str], str]:
 
 
 def _export(trained: Trained, form: str, compared: pd.DataFrame) -> str:
-    shown = compared.rename(columns={"gap": "largest gap of a logit", "rate_1": "examples/s, one by one", "rate_32": "examples/s, batches of 32"})
+    names = {"gap": "largest gap of a logit", "rate_1": "examples/s, one by one", "rate_32": "examples/s, batches of 32"}
+    shown = compared.rename(columns=names)
     head = list(shown.columns)
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for row in shown.itertuples(index=False):
-        cells = [f"{value:.1e}" if "gap" in key else f"{value:.0f}" if "/s" in key else f"{value:.2f}" if isinstance(value, float) else value
-                 for key, value in zip(head, row, strict=True)]  # fmt: skip
+        shapes = [".1e" if "gap" in key else ".0f" if "/s" in key else ".2f" for key in head[1:]]
+        cells = [row[0], *(f"{value:{shape}}" for value, shape in zip(row[1:], shapes, strict=True))]
         lines.append("| " + " | ".join(cells) + " |")
-    said = "Measured as it was written, on one processor thread; the gap is against the study's model, relative to the largest logit above 1."
+    said = "Measured as it was written, on one processor thread; a gap is that to the study's model, of the largest logit (or of 1)."
     representation = trained.inputs["model"]["representation"]
     if form == "transformers" and representation != "pooled":
         seen = "the mean over the word pieces, so one layer more takes it" if representation == "mean" else "[CLS] without BERT's pooler"
-        said += (f" The head sees {seen}; this folder says the same in the terms of BertForSequenceClassification (mtkd/models/classifier.py). "
-                 "Use it as it is, in fp32 or bf16; it is not meant for further training.")  # fmt: skip
+        said += (f" The head sees {seen}; this folder says the same in the terms of BertForSequenceClassification "
+                 "(mtkd/models/classifier.py). Use it as it is, in fp32 or bf16; it is not meant for further training.")  # fmt: skip
     return "\n".join([*lines, "", said])
 
 
 def _limits(trained: Trained) -> str:
     system = trained.inputs["system"]
     before = " It was trained on several tasks at once and not fine-tuned on this one." if len(trained.model.tasks) > 1 else ""
-    return (f"The figures are of dev sets, which the study also chose models on where it has candidates.{before} `{system}` was trained for a "
-            "study of methods on little data: its probabilities are not calibrated, nothing is known of other domains and languages, and its "
-            "encoder's text and the task's labels carry their biases along. Do not decide about people with it.")  # fmt: skip
+    return (f"The figures are of dev sets, which the study also chose models on where it has candidates.{before} `{system}` was trained "
+            "for a study of methods on little data: its probabilities are not calibrated, nothing is known of other domains and "
+            "languages, and its encoder's text and the task's labels carry biases along. Do not decide about people with it.")  # fmt: skip

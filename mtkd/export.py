@@ -60,7 +60,7 @@ def export(trained: Trained, out: Path, form: str = "transformers") -> pd.DataFr
         for row in table[table.variant.isin(FORMATS)].itertuples():
             if not row.gap <= TOLERANCE:
                 raise UserError(f"The exported model's logits differ by {row.gap:.1e} of the largest from the study's ({row.variant}, "
-                                f"{trained.artifact.path}): this is a fault of mtkd with these versions of the packages; nothing was written.")
+                                f"{trained.artifact.path}): nothing was written; install the tested versions (constraints.txt).")
         (folder / "README.md").write_text(card.card(trained, form, out.name, table), encoding="utf-8")
     return table
 
@@ -68,7 +68,8 @@ def export(trained: Trained, out: Path, form: str = "transformers") -> pd.DataFr
 def compare(trained: Trained, runs: dict[str, Run]) -> pd.DataFrame:
     """The rows that `export` returns; without the study's dev sets, gaps and rates on made-up texts, and no metrics."""
     dev = trained.dev_sets()
-    some = dev[0][1] if dev else examples(trained, [tuple(f"{'a word and ' * n}another" for _ in trained.task.columns) for n in range(CHECKED)])
+    made_up = [("a word and " * n,) * len(trained.task.columns) for n in range(CHECKED)]
+    some = dev[0][1] if dev else examples(trained, made_up)
     rows = {name: {"variant": name} for name in runs}
     sample = _batches(some, 8, CHECKED)
     expected = np.concatenate([runs["study"](batch) for batch in sample])

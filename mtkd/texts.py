@@ -50,7 +50,7 @@ class Source:
                 except UnicodeDecodeError as error:
                     raise UserError(f"{self.name}, after line {number}: it is not UTF-8 text ({error.reason}); convert it.") from None
                 except csv.Error as error:
-                    raise UserError(f"{self.name}, after line {number}: it cannot be read as {self.kind.upper()} ({error}); correct it.") from None
+                    raise UserError(f"{self.name}, after line {number}: it cannot be read as CSV ({error}); correct it.") from None
                 if row is None:
                     return
                 self.done = number if self.total is None else raw.tell()
@@ -58,10 +58,11 @@ class Source:
 
     def _lines(self, file: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
         for number, line in enumerate(file, 1):
-            row = (text := line.removesuffix("\n"),) if len(self.columns) == 1 else tuple(line.removesuffix("\n").split("\t"))
+            text = line.removesuffix("\n")
+            row = tuple(text.split("\t")) if len(self.columns) == 2 else (text,)
             if len(row) != len(self.columns):
-                raise UserError(f"{self.name}, line {number}: the task needs a pair ({' and '.join(self.columns)}), with one tab between, this "
-                                f"line holds {len(row)} of them ({text[:40] if len(self.columns) == 1 else row[0][:40]!r}); correct it.")
+                raise UserError(f"{self.name}, line {number}: the task needs a pair ({' and '.join(self.columns)}) with one tab between, "
+                                f"this line holds {len(row)} of them ({text[:40]!r}); correct it.")
             yield number, row
 
     def _json(self, file: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
@@ -108,14 +109,14 @@ class Source:
 
     def _check(self, names: list[str], where: str) -> None:
         if missing := [column for column in self.columns if column not in names]:
-            raise UserError(f"{self.name}, {where}: there is no column '{missing[0]}' (there are {', '.join(map(str, names))[:200]}): name the "
-                            f"task's with --columns, in the order of {', '.join(self.columns)}.")
+            raise UserError(f"{self.name}, {where}: there is no column '{missing[0]}' (there are {', '.join(map(str, names))[:200]}): name "
+                            f"the task's with --columns, in the order of {', '.join(self.columns)}.")
 
     def _texts(self, values: list, where: str) -> Row:
         for column, value in zip(self.columns, values, strict=True):
             if not isinstance(value, str):
-                raise UserError(f"{self.name}, {where}: '{column}' holds {json.dumps(value, default=str)[:40]}, not text; put it in quotes or "
-                                "remove the row.")
+                raise UserError(f"{self.name}, {where}: '{column}' holds {json.dumps(value, default=str)[:40]}, not text; put it in quotes "
+                                "or remove the row.")
         return tuple(values)
 
 
@@ -144,7 +145,7 @@ def source(given: list[str], task: Task, columns: str | None = None, kind: str |
             raise UserError("--format parquet: Parquet cannot be read from the standard input; give the file's path.")
         return Source(named, "the standard input", kind or "text")
     path = Path(given[0])
-    if len(given) == 1 and (kind or path.suffix.lower() in FORMATS and " " not in given[0] or _is_file(path)):
+    if len(given) == 1 and (kind or (path.suffix.lower() in FORMATS and " " not in given[0]) or _is_file(path)):
         if not _is_file(path):
             raise UserError(f"There is no file {path}: correct the path.")
         kind = kind or FORMATS.get(path.suffix.lower())

@@ -108,8 +108,8 @@ def locate(name: str) -> Path:
     named = [known for known in found if known == system or known.rpartition("-s")[0] == system]
     if not named:
         together, members = ([run for run in found if ("/" in run) == alone] for alone in (False, True))
-        raise UserError(f"Study {study.name} keeps no weights of '{system}': it keeps those of {', '.join(together)}, and of teachers' members "
-                        f"such as {members[0]}; of other models fine-tuned on a task only scores and predictions are kept.")
+        raise UserError(f"Study {study.name} keeps no weights of '{system}': it keeps those of {', '.join(together)}, and of teachers' "
+                        f"members such as {members[0]}; of other models fine-tuned on a task only scores and predictions are kept.")
     if not found[named[0]].is_dir():
         raise UserError(f"{name} is not made yet ({found[named[0]]} is missing): run 'mtkd run {study_name}'.")
     return found[named[0]]

@@ -34,8 +34,9 @@ def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassific
     """
     inner = getattr(model.encoder, "model", None)
     if not isinstance(inner, BertModel):
-        raise UserError(f"This model's encoder ({type(model.encoder if inner is None else inner).__name__}) is no BERT, and transformers has "
-                        "no class that holds it: export it with --format onnx.")
+        kind = type(model.encoder if inner is None else inner).__name__
+        raise UserError(f"This model's encoder ({kind}) is no BERT, and transformers has no class that holds it: export it with --format "
+                        "onnx.")
     config, head, kind = inner.config, model.heads[task.name], model.encoder.representation
     if kind == "mean" and 2 * task.outputs + 2 > config.hidden_size:
         raise UserError(f"A mean over word pieces of width {config.hidden_size} has no room in transformers' format for the "
