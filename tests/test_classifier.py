@@ -63,7 +63,7 @@ def test_what_transformers_cannot_hold_is_said(tmp_path):
     lstm = MultiTaskModel(BiAttentiveEncoder(own_table(60, 8), hidden=8, output=8), [task], {"mnli": 0.0})
     with pytest.raises(UserError, match=r"encoder \(BiAttentiveEncoder\) is no BERT.*--format onnx"):
         as_classifier(lstm, task)
-    with pytest.raises(UserError, match="width 6 has no room .* the 3 classes of MNLI"):
+    with pytest.raises(UserError, match=r"width 6 has no room .* the 3 classes of MNLI"):
         as_classifier(model(task, "mean", hidden=6), task)
 
 
