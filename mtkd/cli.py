@@ -1,6 +1,7 @@
-"""The command line: `mtkd run STUDY`."""
+"""The command line: `mtkd run STUDY`, and what one does with its models."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
                   help="Multi-task knowledge distillation that anyone can rerun.")  # fmt: skip
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
+ModelName = Annotated[str, typer.Argument(help="STUDY:SYSTEM, such as quick:mt-dnn-kd, or a model's folder.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="One of the model's tasks (not needed where it has one).")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Another value for a field, such as train.epochs=2.")]
 
 
@@ -105,6 +108,55 @@ def pages(study: StudyName) -> None:
     from mtkd.report import pages as html
 
     html.all_pages(work.reports(studies.load(study)))
+
+
+@app.command()
+def predict(model: ModelName,
+            texts: Annotated[list[str], typer.Argument(help="A text, or two for a pair; or a file; or - for the standard input.")] = [],  # noqa: B006
+            task: TaskName = None,
+            columns: Annotated[str | None, typer.Option(help="The file's columns, parted by a comma.")] = None,
+            kind: Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet or text.")] = None,
+            out: Annotated[Path | None, typer.Option(help="A file for the answers.")] = None) -> None:  # fmt: skip
+    """Labels and probabilities of texts, a line of JSON each."""
+    from mtkd import answers
+    from mtkd import texts as reading
+    from mtkd.trained import open_model
+
+    trained = open_model(model, task)
+    answers.write(trained, reading.source(texts, trained.task, columns, kind), out)
+
+
+@app.command()
+def export(model: ModelName, out: Annotated[Path, typer.Argument(help="A new folder.")], task: TaskName = None,
+           form: Annotated[str, typer.Option("--format", help="transformers or onnx.")] = "transformers") -> None:  # fmt: skip
+    """Writes a model for one task in transformers' format or as ONNX, with its model card."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the tracer's notes are not for users
+    from mtkd import export as exports
+    from mtkd.trained import open_model
+
+    table = exports.export(open_model(model, task), out, form)
+    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    typer.echo(f"{out}: see {out / 'README.md'}")
+
+
+@app.command()
+def submit(study: StudyName, system: Annotated[str, typer.Argument(help="bert, mt-dnn or mt-dnn-kd.")],
+           out: Annotated[Path, typer.Argument(help="The zip to write.")], overrides: Overrides = []) -> None:  # noqa: B006  # fmt: skip
+    """Writes the GLUE server's zip of a system's test predictions."""
+    from mtkd import submission
+
+    for note in submission.submit(studies.load(study, overrides), system, out):
+        typer.echo(note)
+    typer.echo(f"{out}: eleven files, every row checked")
+
+
+@app.command()
+def doctor(study: Annotated[list[str], typer.Argument(help="Studies to look at (all of studies/ where none is named).")] = []) -> None:  # noqa: B006  # fmt: skip
+    """What is installed and at hand here, which studies can run, and for about how long."""
+    from mtkd import doctor as doctors
+
+    for line in doctors.lines(study):
+        typer.echo(line)
 
 
 def main() -> None:

@@ -146,5 +146,10 @@ def examples_of(study: Study, name: str, task: Task, split: str, as_task: Task |
     known = raw.json("fingerprints.json").get(task.name, {})
     if split not in known:
         return None
+    return tokenised(pieces, task, split, as_task, known[split])
+
+
+def tokenised(pieces: Artifact, task: Task, split: str, as_task: Task | None = None, fingerprint: str = "") -> Examples:
+    """A split of a `tokens` output."""
     found = datasets.Dataset.from_file(str(pieces.file(f"{task.name}/{split}.arrow")))
-    return Examples(as_task or task, found, known[split], pieces.json("pad.json"))
+    return Examples(as_task or task, found, fingerprint, pieces.json("pad.json"))

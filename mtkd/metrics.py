@@ -104,3 +104,16 @@ def score(task: Task, outputs: np.ndarray, labels: np.ndarray) -> tuple[dict[str
         if "note" in result:
             notes.append(f"{task.title}: {result['note']}")
     return values, notes
+
+
+def intervals(task: Task, outputs: np.ndarray, labels: np.ndarray, draws: int = 500) -> dict[str, tuple[float, float]]:
+    """The task's metrics' 95 % intervals in percent: a bootstrap over examples (percentiles of `draws` resamples, a fixed seed)."""
+    predictions = outputs[:, 0] if task.regression else outputs.argmax(axis=1)
+    random, found = np.random.default_rng(0), {name: [] for name in task.metrics}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a resample of one class, or of constant scores
+        for _ in range(draws):
+            rows = random.integers(len(labels), size=len(labels))
+            for name, values in found.items():
+                values.append(np.nan_to_num(100 * float(load(name)._value(predictions[rows], labels[rows]))))
+    return {name: tuple(np.percentile(values, [2.5, 97.5])) for name, values in found.items()}

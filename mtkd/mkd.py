@@ -15,10 +15,12 @@ teacher, so they differ in what the *student* shares. Settings, fine-tuning on h
 this project's choices: MKD's full text was not at hand.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoTokenizer
 
 from mtkd.artifacts import Artifact, file_hash, make
@@ -32,14 +34,14 @@ from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
 from mtkd.objectives import MatchLogits
 from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
 from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, soft_targets, teacher
-from mtkd.study import LstmStudent, Study, Train
+from mtkd.study import LstmStudent, Study, Train, TransformerStudent
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
 from mtkd.work import folder
 
 TABLE = "encoder.model.embeddings.word_embeddings.weight"
 
-__all__ = ["CONTROLS", "finetuned", "new_student", "refined", "runs", "student", "teacher_logits", "with_logits"]
+__all__ = ["CONTROLS", "finetuned", "new_student", "refined", "runs", "student", "student_encoder", "teacher_logits", "with_logits"]
 
 
 def refined(study: Study) -> Artifact:
@@ -84,21 +86,31 @@ def with_logits(examples: dict[str, Examples], targets: dict[str, SoftTargets]) 
 def new_student(study: Study, name: str, of: list[Task]) -> MultiTaskModel:
     """An untrained student with a head for each of these tasks, drawn from torch's state (seed first)."""
     settings, start = study.mkd.students[name], encoder(study, teacher_encoder(study))
-    place, shape = start.file("encoder"), dict(dropout=settings.dropout, representation=study.model.representation)
-    if isinstance(settings, LstmStudent):
-        shared = BiAttentiveEncoder(_table(study, settings, place), hidden=settings.hidden, layers=settings.layers,
-                                    output=settings.output, dropout=settings.dropout)  # fmt: skip
-    elif settings.start == "new":
-        shared = new_encoder(place, layers=settings.layers, hidden=settings.hidden, heads=settings.heads,
-                             intermediate=settings.intermediate, **shape)  # fmt: skip
-    elif settings.start == "checkpoint":
-        shared = from_checkpoint(settings.checkpoint, len(AutoTokenizer.from_pretrained(place, trust_remote_code=False)), **shape)
-    else:
-        shared = load_encoder(place, **shape)
-        if settings.start == "teacher":
-            MultiTaskModel(shared, [], {}).load(refined(study).file("model.safetensors"), heads=False)
-        keep_layers(shared, settings.keep)
+    place = start.file("encoder")
+    shared = student_encoder(settings, place, study.model.representation, table=lambda: _table(study, settings, place),
+                             teacher=lambda: refined(study).file("model.safetensors"))  # fmt: skip
     return MultiTaskModel(shared, of, {task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout) for task in of})
+
+
+def student_encoder(settings: LstmStudent | TransformerStudent, place: Path, representation: str, table: Callable[[], torch.Tensor],
+                    teacher: Callable[[], Path] | None = None) -> nn.Module:  # fmt: skip
+    """A student's encoder of these settings on the teacher's encoder in the folder `place`.
+
+    `table` gives an LSTM's embeddings, `teacher` the weights of a student that starts from them (None: its shape is all
+    that is wanted).
+    """
+    shape = dict(dropout=settings.dropout, representation=representation)
+    if isinstance(settings, LstmStudent):
+        return BiAttentiveEncoder(table(), hidden=settings.hidden, layers=settings.layers, output=settings.output, dropout=settings.dropout)
+    if settings.start == "new":
+        return new_encoder(place, layers=settings.layers, hidden=settings.hidden, heads=settings.heads, intermediate=settings.intermediate,
+                           **shape)  # fmt: skip
+    if settings.start == "checkpoint":
+        return from_checkpoint(settings.checkpoint, len(AutoTokenizer.from_pretrained(place, trust_remote_code=False)), **shape)
+    shared = load_encoder(place, **shape)
+    if settings.start == "teacher" and teacher is not None:
+        MultiTaskModel(shared, [], {}).load(teacher(), heads=False)
+    return keep_layers(shared, settings.keep)
 
 
 def _table(study: Study, settings: LstmStudent, place: Path) -> torch.Tensor:

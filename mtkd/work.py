@@ -11,5 +11,6 @@ def folder(study: Study, stage: str, *run: str) -> Path:
     return Path(os.environ.get("MTKD_WORK", home() / "artifacts"), study.name, stage, *run)
 
 
-def reports(study: Study) -> Path:
-    return Path(os.environ.get("MTKD_REPORTS", home() / "reports"), study.name)
+def reports(study: Study | str) -> Path:
+    """Folder of a study's report, by the study or its name."""
+    return Path(os.environ.get("MTKD_REPORTS", home() / "reports"), study if isinstance(study, str) else study.name)

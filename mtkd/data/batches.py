@@ -11,25 +11,29 @@ import torch
 from mtkd.tasks import Task
 
 
-def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, path: Path | None = None) -> datasets.Dataset:
-    """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1).
+def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list]:
+    """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1); `texts` holds a list a column.
 
-    Columns: idx, label, input_ids, second (where the second segment begins; the length where there is none). Examples
-    over `max_length` lose the end of their longer text. Written to `path` as they are made, or else kept in memory.
+    `input_ids`, and `second`: where the second segment begins (the length where there is none). Examples over
+    `max_length` lose the end of their longer text.
     """
+    pieces = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True, return_attention_mask=False)
+    second = [len(kinds) - sum(kinds) for kinds in pieces["token_type_ids"]]
+    return {"input_ids": pieces["input_ids"], "second": second}
 
-    def encode(batch: dict) -> dict:
-        pieces = tokenizer(*(batch[column] for column in task.columns), truncation="longest_first", max_length=max_length,
-                           return_token_type_ids=True, return_attention_mask=False)  # fmt: skip
-        second = [len(kinds) - sum(kinds) for kinds in pieces["token_type_ids"]]
-        return {"input_ids": pieces["input_ids"], "second": second}
+
+def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, path: Path | None = None) -> datasets.Dataset:
+    """A split as `encode` gives it, with columns idx and label beside. Written to `path` as it is made, or else kept in memory."""
+
+    def encoded(batch: dict) -> dict:
+        return encode([batch[column] for column in task.columns], tokenizer, max_length)
 
     features = datasets.Features({
         "label": split.features["label"], "idx": datasets.Value("int64"),
         "input_ids": datasets.List(datasets.Value("int32")), "second": datasets.Value("int32"),
     })  # fmt: skip
     place = {"cache_file_name": str(path), "load_from_cache_file": False, "writer_batch_size": 10_000} if path else {"keep_in_memory": True}
-    return split.map(encode, batched=True, remove_columns=list(task.columns), features=features, **place)
+    return split.map(encoded, batched=True, remove_columns=list(task.columns), features=features, **place)
 
 
 @dataclass

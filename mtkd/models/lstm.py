@@ -57,20 +57,21 @@ def bi_attention(x: torch.Tensor, y: torch.Tensor, mask_x: torch.Tensor, mask_y:
     return of_x, of_y
 
 
-def sentences(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def sentences(batch: Batch, pair: bool | None = None) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Word pieces (b, n) and lengths (b,) of the first sentence, and of the second where the batch has one.
 
     They are cut from `[CLS] A [SEP] B [SEP]` by the segments; an empty sentence keeps its [SEP], so that no length is zero.
+    Where `pair` says whether there is a second, n is the batch's width, and no shape depends on what the batch holds: for export.
     """
     second = batch.token_type_ids.bool() & batch.attention_mask.bool()
     first = batch.attention_mask.bool() & ~second
     ends, count = first.sum(1), second.sum(1)
     cut = [(torch.where(ends > 2, 1, ends - 1), (ends - 2).clamp_min(1))]
-    if bool(second.any()):
+    if bool(second.any()) if pair is None else pair:
         cut.append((ends, (count - 1).clamp_min(1)))
     found = []
     for start, lengths in cut:
-        place = torch.arange(int(lengths.max()), device=start.device)
+        place = torch.arange(int(lengths.max()) if pair is None else batch.input_ids.shape[1], device=start.device)
         where = (start[:, None] + place).clamp_max(batch.input_ids.shape[1] - 1)
         found.append((batch.input_ids.gather(1, where), lengths))
     return found
@@ -96,10 +97,10 @@ class BiAttentiveEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         with torch.autocast(batch.input_ids.device.type, enabled=False):  # a recurrence of hundreds of steps stays in fp32
-            return self._forward(batch)
+            return self.read(sentences(batch))
 
-    def _forward(self, batch: Batch) -> torch.Tensor:
-        parts = sentences(batch)
+    def read(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """One vector an example from its `sentences`, in fp32."""
         longest = max(pieces.shape[1] for pieces, _ in parts)
         pieces = torch.cat([F.pad(pieces, (0, longest - pieces.shape[1])) for pieces, _ in parts])  # (b or 2b, n)
         lengths = torch.cat([lengths for _, lengths in parts])
