@@ -1,6 +1,7 @@
-# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with.
+# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with, LAB further options of JupyterLab.
 STUDY ?= quick
 CORES ?= 2
+NOTEBOOKS ?= notebooks
 MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -22,7 +23,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(LAB) $(NOTEBOOKS)
 
 clean:
 	rm -rf .venv artifacts .snakemake
