@@ -1,8 +1,9 @@
-# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with.
+# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with, LAB further options of JupyterLab.
 STUDY ?= quick
 CORES ?= 2
 KILLS ?= 50
 CHAOS ?= /tmp/mtkd-chaos
+NOTEBOOKS ?= notebooks
 MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -39,7 +40,7 @@ growth: setup
 	$(BIN)/python benchmarks/growth.py run
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(LAB) $(NOTEBOOKS)
 
 clean:
 	rm -rf .venv artifacts .snakemake

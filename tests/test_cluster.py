@@ -126,7 +126,7 @@ def test_jobs_elsewhere_are_not_told_of_a_server_here():
 def here(tmp_path):
     """Variables of a SLURM of this one node, and the list of its finished jobs."""
     if lacking := missing():
-        assert "MTKD_TEST_SLURM" not in os.environ, f"MTKD_TEST_SLURM is set, but {', '.join(lacking)} are not installed"
+        assert "MTKD_CI" not in os.environ, f"MTKD_CI is set, but {', '.join(lacking)} are not installed"
         pytest.skip(f"{', '.join(lacking)} are not installed (Debian's packages slurm-wlm and munge)")
     with slurm(tmp_path / "slurm", cpus=2) as variables:
         yield variables, tmp_path / "slurm" / "jobs.txt"

@@ -252,7 +252,8 @@ def gains_table(results: pd.DataFrame) -> Table:
     found = pd.DataFrame(rows)
     if not figures.beside_the_paper(results):
         notes, found = notes[:1], found.iloc[:, :-2]
-    return Table("gains", "What distillation gains", found, notes)
+    overall = (len(rows) - 1,) if "average" in frame.index else ()
+    return Table("gains", "What distillation gains", found, notes, divide=overall)
 
 
 def provenance(run: dict) -> Table:
