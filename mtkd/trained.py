@@ -22,6 +22,7 @@ from mtkd.encoders import tokenised
 from mtkd.errors import UserError
 from mtkd.mkd import student_encoder
 from mtkd.models import MultiTaskModel, load_encoder
+from mtkd.own import OwnTask
 from mtkd.plan import TOGETHER, candidate_name, candidates, mkd_controls, mkd_seeds, mkd_system, mtdnn_runs
 from mtkd.study import LstmStudent, Study, TransformerStudent
 from mtkd.tasks import Task
@@ -127,7 +128,7 @@ def open_model(name: str, task: str | None = None) -> Trained:
                         "several tasks, such as quick:mt-dnn-kd, or a teacher's member, such as quick:cased-0.1/mnli.")
     try:
         inputs, start = artifact.record["inputs"], _encoder(artifact)
-        every = [_task(known) for known in inputs.get("tasks") or [inputs["task"]]]
+        every = [_task(known, start) for known in inputs.get("tasks") or [inputs["task"]]]
         wanted = _chosen(artifact, every, task)
         model = MultiTaskModel(_shape(artifact, start), every, {known.name: 0.0 for known in every})
     except (KeyError, TypeError, AttributeError, ValueError):
@@ -149,8 +150,12 @@ def _chosen(artifact: Artifact, every: list[Task], name: str | None) -> Task:
     return known[name]
 
 
-def _task(name: str) -> Task:
-    return tasks.get(name)
+def _task(name: str, start: Artifact) -> Task:
+    """A task of GLUE, or one of the study's own as the record of its data describes it."""
+    if name in tasks.GLUE:
+        return tasks.get(name)
+    described = read(start.path.parent.parent / "data").record["inputs"]["own"][name]["task"]
+    return OwnTask.model_validate(described).task(name)
 
 
 def _artifacts(place: Path) -> Iterator[Artifact]:
