@@ -6,7 +6,6 @@ import io
 import json
 import re
 import sys
-from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -14,74 +13,34 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
-from pygments.formatters import HtmlFormatter
 
 from mtkd.errors import UserError
 from mtkd.report import diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
 from mtkd.report.finding import finding
+from mtkd.report.page_style import SCRIPT, policy, stylesheet
 from mtkd.report.style import save
 from mtkd.report.table import Table
 from mtkd.study import Study
 
 INDEX = "07_report"  # the notebook whose page is index.html
-# No script runs and nothing is fetched, whatever an output holds.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-CSS = """
-body {
-  font: 16px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1c1c1c; background: #fff; margin: 0;
-}
-main, nav { max-width: 1160px; margin: 0 auto; padding: 0 16px; }
-nav { padding-top: 12px; padding-bottom: 8px; border-bottom: 1px solid #ddd; font-size: 14px; }
-nav a { margin-right: 12px; white-space: nowrap; }
-nav p { margin: 2px 0; }
-nav [aria-current] { font-weight: bold; color: inherit; }
-a { color: #00568a; }
-h1 { font-size: 1.7em; line-height: 1.25; }
-h2 { margin-top: 1.8em; }
-.anchor-link, .prompt { display: none; }
-figure { margin: 12px 0; overflow-x: auto; }
-figure img { height: auto; min-width: 640px; }
-.mtkd-table, .output_html { overflow-x: auto; }
-.output_html > div { max-width: 100%; }
-table, tr { border: 0; }
-table { border-collapse: collapse; font-size: 13px; margin: 10px 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: bold; padding: 4px 0; }
-th, td {
-  padding: 4px 5px; border: 0; border-bottom: 1px solid #e2e2e2;
-  text-align: right; white-space: nowrap; vertical-align: top;
-}
-thead th { border-bottom: 2px solid #888; white-space: normal; min-width: 3.2em; vertical-align: bottom; }
-th:first-child { text-align: left; white-space: normal; min-width: 6em; position: sticky; left: 0; background: #fff; }
-tbody th { font-weight: normal; }
-tr.part th, tr.part td { border-top: 2px solid #888; }
-.mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
-ul.notes { font-size: 13.5px; color: #444; padding-left: 20px; }
-.maths { height: auto; min-width: 0; vertical-align: middle; }
-.highlight, pre { font: 13px/1.45 "DejaVu Sans Mono", Consolas, monospace; }
-.highlight { background: #f6f6f6; border-left: 3px solid #ccc; padding: 4px 12px; margin: 10px 0; overflow-x: auto; }
-.output_text pre { overflow-x: auto; margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.highlight pre { margin: 0; }
-.output_stderr pre { color: #666; }
-code { background: #f3f3f3; overflow-wrap: anywhere; }
-@media (max-width: 600px) { body { font-size: 15px; }
-table { font-size: 13px; }
-th, td { padding: 3px 6px; } }
-"""
 
 
 def to_html(notebook: Path, page: Path, title: str | None = None, nav: str = "", inputs: bool = True) -> Path:
-    """Writes an executed notebook as one page: images embedded, no script, no request; `inputs` shows the code too."""
+    """Writes an executed notebook as one page: images embedded, no request; `inputs` shows the code too.
+
+    One script runs, the one that sorts tables; a browser refuses any other, and any address, whatever an output holds.
+    """
     content = _cleaned(_read(notebook))
     exporter = HTMLExporter(template_name="basic", exclude_input=not inputs)
     body, _ = exporter.from_notebook_node(content)
     name = html.escape(title or heading(notebook))
     text = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{name}</title>\n'
-        f"<style>{CSS}{_code_colours()}</style></head>\n<body>{nav}<main>\n{body}\n</main></body></html>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy()}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">\n'
+        f'<title>{name}</title><link rel="icon" href="data:,">\n<style>{stylesheet()}</style></head>\n'
+        f"<body>{nav}<main>\n{body}\n</main><script>{SCRIPT}</script></body></html>\n"
     )
     page.write_text(text, encoding="utf-8")
     return page
@@ -170,18 +129,13 @@ class links:
         lines = []
         for stage in dict.fromkeys(map(_stage, self.notebooks)):
             runs = [notebook for notebook in self.notebooks if _stage(notebook) == stage]
-            title = html.escape(heading(runs[0]).partition(" · ")[0])
+            title = html.escape(heading(runs[0]).removesuffix(f" · {_run(runs[0])}"))
             shown = ", ".join(_link(notebook, _run(notebook) or notebook.stem) for notebook in runs)
             lines.append(f"<li>{title}: {shown}</li>")
         return f"<ul>{''.join(lines)}</ul>" if lines else "<p>No executed notebooks stand beside this report.</p>"
 
     def __repr__(self) -> str:
         return "\n".join(page_name(notebook) for notebook in self.notebooks)
-
-
-@cache
-def _code_colours() -> str:
-    return HtmlFormatter(style="default").get_style_defs(".highlight")
 
 
 def _cleaned(notebook):

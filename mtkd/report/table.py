@@ -20,7 +20,7 @@ class Table:
     caption: str
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    divide: tuple[int, ...] = ()  # rows that begin a new part
+    divide: tuple[int, ...] = ()  # rows that begin a new part; a reader sorts each part by itself
     words: bool = False  # cells are prose, not figures
 
     def markdown(self) -> str:
@@ -36,16 +36,19 @@ class Table:
 
     def html(self) -> str:
         head = "".join(f'<th scope="col">{_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
-        body = []
+        parts = [[]]
         for place, row in enumerate(self.frame.astype(str).values.tolist()):
             cells = "".join(f"<td>{_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
-            mark = ' class="part"' if place in self.divide else ""
-            body.append(f'<tr{mark}><th scope="row">{_html(row[0])}</th>{cells}</tr>' if row else "")
+            if place in self.divide and place:
+                parts.append([])
+            parts[-1].append(f'<tr><th scope="row">{_html(row[0])}</th>{cells}</tr>' if row else "")
+        body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
         notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
+        caption = _html(self.caption)
         return (
-            f'<div class="mtkd-table{" words" if self.words else ""}" tabindex="0">'
-            f"<table><caption>{_html(self.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
+            f'<div class="mtkd-table{" words" if self.words else ""}" role="region" tabindex="0" aria-label="{_BOLD.sub("", caption)}">'
+            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
         )
 
     _repr_html_ = html
