@@ -1,8 +1,9 @@
-# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with.
+# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with, LAB further options of JupyterLab.
 STUDY ?= quick
 CORES ?= 2
 KILLS ?= 50
 CHAOS ?= /tmp/mtkd-chaos
+NOTEBOOKS ?= notebooks
 MTKD_PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -36,7 +37,7 @@ chaos: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --kills $(KILLS) --folder $(CHAOS)
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(LAB) $(NOTEBOOKS)
 
 clean:
 	rm -rf .venv artifacts .snakemake

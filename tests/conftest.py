@@ -19,8 +19,13 @@ def mtkd(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """(folder of the reports, environment, finished process) of a whole tiny study."""
-    folder = tmp_path_factory.mktemp("tiny")
+    """(folder of the reports, environment, finished process) of a whole tiny study.
+
+    Workers side by side share it: the second to ask waits for the first, as any second run of a study does.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "tiny"
+    folder.mkdir(exist_ok=True)
     environment = {"MTKD_WORK": str(folder / "artifacts"), "MTKD_REPORTS": str(folder / "reports")}
     done = mtkd("run", TINY, "-c", "2", **environment)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -15,7 +15,7 @@ from mtkd import study as studies
 from mtkd.artifacts import PACKAGES, read
 from mtkd.distillation import read_soft_targets
 from mtkd.errors import UserError
-from mtkd.report import pages
+from mtkd.report import ask, pages
 
 
 @pytest.fixture
@@ -105,6 +105,24 @@ def test_soft_targets_cover_every_train_example_and_are_the_members_average(tiny
         assert targets.members.shape[0] == tiny.candidates.keep
         assert abs(targets.members.mean(0) - targets.soft).max() < 1e-6
     assert "soft_targets.parquet" not in stages.teacher(tiny, "cola").record["files"]
+
+
+def test_the_student_and_its_teachers_answer_free_texts_as_they_answer_dev_examples(tiny):
+    frame = ask.ask(tiny, 0, *ask._example(tiny)).set_index(["task", "answer"])
+    assert list(dict.fromkeys(frame.index.get_level_values("task"))) == tiny.multitask
+    task = tasks.get("mnli")  # the example is MNLI's first of the dev set
+    for who, found in (("student", stages.student(tiny, 0)), ("teacher", stages.teacher(tiny, "mnli"))):
+        rows = found.frame("predictions.parquet").query("task == 'mnli' and split == 'validation_matched'")
+        assert abs(frame.loc["mnli", who].to_numpy() - rows.outputs.iloc[0]).max() < 1e-5, who
+    assert list(frame.loc["mnli"].index) == list(task.labels)
+    assert frame.teacher.notna().groupby("task").all().to_dict() == {name: name in tiny.distil.teachers for name in tiny.multitask}
+    assert ask.ask(tiny, 0, "", "\0 \U0001f426 日本語 " * 2000).student.notna().all()
+
+
+def test_a_batch_leaves_a_picture_of_the_answers_and_no_widget(tiny_run):
+    cell = json.loads((tiny_run[0] / "notebooks" / "04_student.s0.ipynb").read_text())["cells"][-1]
+    assert set(cell["outputs"][0]["data"]) == {"text/plain", "text/html"}
+    assert 'alt="Answers to the two texts. ' in (tiny_run[0] / "04_student.s0.html").read_text()
 
 
 def test_test_sets_and_ax_are_predicted_for_the_first_seed(tiny):

@@ -67,6 +67,7 @@ main { max-width: none; padding: 0; }
 .highlight pre { white-space: pre-wrap; }
 figure img { min-width: 0; }
 table { font-size: 6.5pt; width: 100%; }
+ul.notes { font-size: 8pt; }
 th, td { padding: 2px; white-space: normal; }
 thead th, th:first-child { min-width: 0; position: static; }
 tr, figure { break-inside: avoid; }

@@ -13,7 +13,8 @@ from mtkd.report.style import DEV, TRAIN, blank, colour, marker, nothing, styled
 from mtkd.report.table import number
 
 
-def _grid(count: int, across: int = 4, width: float = 10, height: float = 2.3, extra: float = 0.6):
+def grid(count: int, across: int = 4, width: float = 10, height: float = 2.3, extra: float = 0.6):
+    """A figure with `count` panels, `across` of them side by side, and the panels; sizes in inches, `height` a row."""
     rows = math.ceil(count / across)
     figure = blank(width if count >= across else max(width * count / across, 5), height * rows + extra)
     panels = figure.subplots(rows, min(across, count), squeeze=False).ravel()
@@ -32,7 +33,7 @@ def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
     lines = lines.dropna(subset=[column])
     names, systems = figures.in_order(lines["task"]), [s for s in ("candidate", *SYSTEMS) if s in set(lines["system"])]
     systems += [system for system in dict.fromkeys(lines["system"]) if system not in systems]
-    figure, panels = _grid(len(names))
+    figure, panels = grid(len(names))
     for panel, task in zip(panels, names, strict=False):
         for system in systems:
             part = lines[(lines["task"] == task) & (lines["system"] == system)]
@@ -62,7 +63,7 @@ def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
 
 @styled
 def soft_targets(soft: pd.DataFrame) -> Figure:
-    """A column a teacher: how the entropy (nats) of its targets is spread, and how often it is right at its confidence.
+    """Two panels a teacher: how the entropy (nats) of its targets is spread, and how often it is right at its confidence.
 
     Train against dev shows what a teacher is too sure of: it has seen the labels of the examples that it teaches.
     """
@@ -70,11 +71,14 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
     names = figures.in_order(rows["task"])
     if not names:
         return nothing("There are no class probabilities of teachers to show.")
-    figure = blank(max(2.5 * len(names), 5), 5.4)
-    panels = figure.subplots(2, len(names), squeeze=False)
+    across, bands = min(len(names), 4), math.ceil(len(names) / 4)
+    figure = blank(max(2.5 * across, 5), 0.6 + 4.8 * bands)
+    panels = figure.subplots(2 * bands, across, squeeze=False)
+    pairs = [(panels[2 * band, column], panels[2 * band + 1, column]) for band in range(bands) for column in range(across)]
+    for spare in (axes for pair in pairs[len(names) :] for axes in pair):
+        spare.set_axis_off()
     texts = []
-    for column, task in enumerate(names):
-        above, below = panels[:, column]
+    for place, (task, (above, below)) in enumerate(zip(names, pairs, strict=False)):
         part = rows[rows["task"] == task]
         bins = np.linspace(0, max(part["entropy"].max(), 1e-6), 26)
         for split, tint, words in (("train", TRAIN, "train (soft targets)"), ("dev", DEV, "dev")):
@@ -103,8 +107,9 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
         below.set(xlim=(low, 1.02), ylim=(0, 1.04), xlabel="confidence")
         for axis in (below.xaxis, below.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-    panels[0, 0].set_ylabel("share of examples, %")
-    panels[1, 0].set_ylabel("share that is right")
+        if place % across == 0:
+            above.set_ylabel("share of examples, %")
+            below.set_ylabel("share that is right")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.set_label("Entropy and calibration of the soft targets. " + "; ".join(texts) + ".")
     return figure

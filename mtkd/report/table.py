@@ -45,10 +45,10 @@ class Table:
         body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
         notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
-        caption = _html(self.caption)
+        label = html.escape(_BOLD.sub(r"\1", self.caption))
         return (
-            f'<div class="mtkd-table{" words" if self.words else ""}" role="region" tabindex="0" aria-label="{_BOLD.sub("", caption)}">'
-            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
+            f'<div class="mtkd-table{" words" if self.words else ""}" role="region" tabindex="0" aria-label="{label}">'
+            f"<table><caption>{_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
         )
 
     _repr_html_ = html

@@ -237,7 +237,8 @@ def gains_table(results: pd.DataFrame) -> Table:
         "has no interval. Share kept: the student's gain over the ensemble's, given only where the ensemble gains.",
         f"Published: worked out from Table 3 of {published.SOURCE}.",
     ]
-    return Table("gains", "What distillation gains", pd.DataFrame(rows), notes)
+    overall = (len(rows) - 1,) if "average" in frame.index else ()
+    return Table("gains", "What distillation gains", pd.DataFrame(rows), notes, divide=overall)
 
 
 def provenance(run: dict) -> Table:
