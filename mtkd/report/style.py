@@ -44,6 +44,7 @@ _STYLE = {
     "figure.facecolor": "white",
     "svg.hashsalt": "mtkd",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a dollar in a task's name or label is a dollar
 }
 
 
