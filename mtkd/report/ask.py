@@ -2,6 +2,7 @@
 
 import html
 import os
+import textwrap
 
 import datasets
 import numpy as np
@@ -84,7 +85,7 @@ def answers(frame: pd.DataFrame) -> Figure:
     for words, system in (("student", STUDENT), ("its teacher", ENSEMBLE)):
         panels[0].barh(np.nan, np.nan, color=colour(system), label=words)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.set_label("Answers to the two texts. " + "; ".join(told) + ".")
+    figure.set_label("; ".join(told) + ".")
     return figure
 
 
@@ -107,7 +108,9 @@ class Box:
         self.study, self.seed, self.texts = study, seed, _example(study)
 
     def _figure(self, *texts: str) -> str:
-        return Shown(answers(ask(self.study, self.seed, *texts)))._repr_html_()
+        figure = answers(ask(self.study, self.seed, *texts))
+        about = " and ".join(f"“{textwrap.shorten(text, 100, placeholder=' …')}”" for text in texts)
+        return Shown(figure, f"Answers to {about}. {figure.get_label()}")._repr_html_()
 
     def _repr_mimebundle_(self, **_) -> dict:
         figure = self._figure(*self.texts)
