@@ -191,7 +191,7 @@ def lab(tiny_run, tmp_path):
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | tiny_run[1], stdout=log, stderr=log, start_new_session=True)
         yield f"http://127.0.0.1:{port}/lab/tree/04_student.ipynb?token=look"
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(120)
 
 
 WATCH = """
