@@ -19,7 +19,6 @@ from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     BertModel,
-    BertTokenizerFast,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -96,10 +95,9 @@ def arguments(work: Work, tuned: bool, options, **more) -> TrainingArguments:
 
 def tokenised(work: Work, task, texts):
     """As the library's examples do it: a column for each of the tokenizer's outputs, padded by the collator."""
-    tokenizer = BertTokenizerFast.from_pretrained(work.encoder)
-    found = texts.map(lambda rows: tokenizer(*(rows[column] for column in task.columns), truncation=True, max_length=MAX_LENGTH),
+    found = texts.map(lambda rows: work.tokenizer(*(rows[column] for column in task.columns), truncation=True, max_length=MAX_LENGTH),
                       batched=True, remove_columns=[*task.columns, "idx"])  # fmt: skip
-    return found.rename_column("label", "labels"), tokenizer
+    return found.rename_column("label", "labels")
 
 
 def classifier(work: Work, task):
@@ -110,9 +108,9 @@ def trainer_of(work: Work, tuned: bool, options) -> Round:
     """transformers' Trainer, one task after another; optimizers with their state are kept from round to round."""
     clock, trainers = Clock(work), []
     for task in work.tasks:
-        split, tokenizer = tokenised(work, task, work.train_texts()[task.name])
-        trainers.append(Trainer(classifier(work, task), arguments(work, tuned, options), train_dataset=split, processing_class=tokenizer,
-                                callbacks=[clock]))  # fmt: skip
+        split = tokenised(work, task, work.train_texts()[task.name])
+        trainers.append(Trainer(classifier(work, task), arguments(work, tuned, options), train_dataset=split,
+                                processing_class=work.tokenizer, callbacks=[clock]))  # fmt: skip
 
     def once(turn: int) -> dict:
         clock.seconds = 0.0
@@ -125,8 +123,7 @@ def trainer_of(work: Work, tuned: bool, options) -> Round:
 def train_authors(work: Work, options) -> Round:
     """A plain PyTorch loop: batches in file order, merged and shuffled, padded to the longest, fp32."""
     random = np.random.default_rng(0)
-    tokenizer = BertTokenizerFast.from_pretrained(work.encoder)
-    splits = {task.name: tokenised(work, task, texts)[0] for task, texts in zip(work.tasks, work.train_texts().values(), strict=True)}
+    splits = {task.name: tokenised(work, task, texts) for task, texts in zip(work.tasks, work.train_texts().values(), strict=True)}
     encoder = BertModel.from_pretrained(work.encoder, dtype=torch.float32).to(work.device)
     heads = nn.ModuleDict({task.name: nn.Linear(encoder.config.hidden_size, task.outputs) for task in work.tasks}).to(work.device)
     parameters = [*encoder.parameters(), *heads.parameters()]
@@ -141,7 +138,7 @@ def train_authors(work: Work, options) -> Round:
             task, start = batches[place]
             rows = splits[task.name][start : start + BATCH]
             labels = torch.tensor(rows.pop("labels"), device=work.device)
-            padded = tokenizer.pad(rows, return_tensors="pt").to(work.device)
+            padded = work.tokenizer.pad(rows, return_tensors="pt").to(work.device)
             logits = heads[task.name](dropout(encoder(**padded).last_hidden_state[:, 0]))
             hard_loss(task, logits, labels).backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -173,12 +170,12 @@ def score_mtkd(work: Work, options) -> Round:
 def score_trainer(work: Work, options) -> Round:
     """Trainer.predict in bf16, from texts, three models."""
     task, texts = scored_texts(work)
-    given, tokenizer = arguments(work, True, options, per_device_eval_batch_size=64), BertTokenizerFast.from_pretrained(work.encoder)
-    trainers = [Trainer(classifier(work, task), given, processing_class=tokenizer) for _ in range(MEMBERS)]
+    given = arguments(work, True, options, per_device_eval_batch_size=64)
+    trainers = [Trainer(classifier(work, task), given, processing_class=work.tokenizer) for _ in range(MEMBERS)]
 
     def once(turn: int) -> dict:
         started = wait(work)
-        split = tokenised(work, task, texts)[0].remove_columns("labels")
+        split = tokenised(work, task, texts).remove_columns("labels")
         found = [trainer.predict(split).predictions for trainer in trainers]
         soft = ensemble([probabilities(task, logits) for logits in found])
         return {"examples": len(soft), "seconds": wait(work) - started}
@@ -191,8 +188,8 @@ def score_pipeline(work: Work, options) -> Round:
     task, texts = scored_texts(work)
     first, second = task.columns
     given = [{"text": row[first], "text_pair": row[second]} for row in texts]
-    tokenizer = BertTokenizerFast.from_pretrained(work.encoder)
-    pipes = [pipeline("text-classification", model=classifier(work, task), tokenizer=tokenizer, device=work.device) for _ in range(MEMBERS)]
+    pipes = [pipeline("text-classification", model=classifier(work, task), tokenizer=work.tokenizer, device=work.device)
+             for _ in range(MEMBERS)]  # fmt: skip
 
     def scored(pipe, rows: list, size: int) -> list:
         return list(pipe((row for row in rows), batch_size=size, top_k=None, truncation=True, max_length=MAX_LENGTH))
@@ -219,7 +216,6 @@ def score_pipeline(work: Work, options) -> Round:
 def predict_student(work: Work, options) -> Round:
     """A saved student (every other layer of the encoder) loaded back: from a text to its probabilities, one by one and by 32."""
     task, texts = scored_texts(work)
-    tokenizer = BertTokenizerFast.from_pretrained(work.encoder)
 
     def student() -> MultiTaskModel:
         encoder = load_encoder(work.encoder, dropout=0.0)
@@ -233,7 +229,7 @@ def predict_student(work: Work, options) -> Round:
     rows = list(zip(*(texts[column] for column in task.columns), strict=True))[: 4 * BATCH]
 
     def answer(some: list) -> None:
-        pieces = tokenizer(some, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt").to(work.device)
+        pieces = work.tokenizer(some, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt").to(work.device)
         probabilities(task, model(Batch(task.name, **pieces, labels=torch.zeros(len(some)))).cpu().numpy())
 
     @torch.inference_mode()

@@ -35,7 +35,7 @@ def speed(rounds: list[dict], names: dict[str, str]) -> Figure:
             texts.append(f"{shape}, {kind}, {names[name]}: {told}")
         axes.set_yticks(range(len(systems)), [names[name] for name in systems])
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.35 * max(max(found) for found in rates.values()))
+        axes.set_xlim(0, 1.6 * max(max(found) for found in rates.values()))
         axes.grid(False, axis="y")
         axes.set_title(f"BERT-{shape}, {TITLES[kind]}", loc="left")
     axes.set_xlabel("examples a second of the whole machine")

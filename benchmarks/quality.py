@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from contenders import arguments, classifier, tokenised
 from scipy import stats
-from transformers import BertConfig, BertModel, BertTokenizerFast, Trainer
+from transformers import BertConfig, BertModel, Trainer
 from work import MAX_LENGTH, Work
 
 from mtkd import tasks
 from mtkd.data import embedded
-from mtkd.data.batches import Examples, tokenise
+from mtkd.data.batches import Examples
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.prediction import predict, probabilities, score_rows
 from mtkd.pretraining import train_tokenizer
@@ -45,12 +45,12 @@ def by_mtkd(work: Work, task, sets: dict[str, Examples], seed: int, settings: Tr
     return predict(model, sets["validation"], settings.precision)
 
 
-def by_trainer(work: Work, task, sets: dict[str, Examples], splits: dict, tokenizer, seed: int, settings: Train) -> np.ndarray:
+def by_trainer(work: Work, task, splits: dict, seed: int, settings: Train) -> np.ndarray:
     seed_everything(seed)
     options = argparse.Namespace(workers=0, compile=False)
     given = arguments(work, True, options, seed=seed, num_train_epochs=settings.epochs,
                       learning_rate=settings.learning_rate, per_device_eval_batch_size=64)
-    trainer = Trainer(classifier(work, task), given, train_dataset=splits["train"], processing_class=tokenizer)
+    trainer = Trainer(classifier(work, task), given, train_dataset=splits["train"], processing_class=work.tokenizer)
     trainer.train()
     return trainer.predict(splits["validation"].remove_columns("labels")).predictions
 
@@ -71,10 +71,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = prepare(Path(folder))
         for task in map(tasks.get, options.tasks):
-            sets, splits, tokenizer = both_forms(work, task, generated[task.name])
+            sets, splits = both_forms(work, task, generated[task.name])
             for seed in range(options.seeds):
                 for system, outputs in (("mtkd", by_mtkd(work, task, sets, seed, settings)),
-                                        ("trainer-tuned", by_trainer(work, task, sets, splits, tokenizer, seed, settings))):  # fmt: skip
+                                        ("trainer-tuned", by_trainer(work, task, splits, seed, settings))):  # fmt: skip
                     found, _ = score_rows(task, "validation", probabilities(task, outputs), sets["validation"].labels)
                     rows += [{"system": system, "seed": seed, **row} for row in found]
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +83,10 @@ def main() -> None:
     print(table(rows))
 
 
-def both_forms(work: Work, task, splits) -> tuple[dict, dict, object]:
+def both_forms(work: Work, task, splits) -> tuple[dict, dict]:
     """The train and dev sets as mtkd's examples and as the Trainer's data sets."""
-    tokenizer = BertTokenizerFast.from_pretrained(work.encoder)
     names = "train", "validation"
-    own = {name: Examples(task, tokenise(splits[name], task, tokenizer, MAX_LENGTH), "bench", tokenizer.pad_token_id) for name in names}
-    return own, {name: tokenised(work, task, splits[name])[0] for name in names}, tokenizer
+    return {name: work.examples(task, splits[name]) for name in names}, {name: tokenised(work, task, splits[name]) for name in names}
 
 
 def table(rows: list[dict]) -> str:

@@ -6,6 +6,7 @@ different word pieces of 500,000 that GLUE has. Each word is one piece, so that 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import datasets
@@ -46,6 +47,10 @@ class Work:
     def encoder(self) -> Path:
         return self.folder / self.shape
 
+    @cached_property
+    def tokenizer(self) -> BertTokenizerFast:
+        return BertTokenizerFast.from_pretrained(self.encoder)
+
     def texts(self, task: Task, count: int, seed: int = 0) -> datasets.Dataset:
         """That many examples of a task: its columns, label and idx."""
         random = np.random.default_rng([seed, list(LENGTHS).index(task.name)])
@@ -65,8 +70,7 @@ class Work:
         return datasets.Dataset.from_dict({**rows, "label": labels, "idx": np.arange(count)})
 
     def examples(self, task: Task, texts: datasets.Dataset) -> Examples:
-        tokenizer = BertTokenizerFast.from_pretrained(self.encoder)
-        return Examples(task, tokenise(texts, task, tokenizer, MAX_LENGTH), "bench", tokenizer.pad_token_id)
+        return Examples(task, tokenise(texts, task, self.tokenizer, MAX_LENGTH), "bench", self.tokenizer.pad_token_id)
 
     def train_texts(self) -> dict[str, datasets.Dataset]:
         """The tasks' train examples, as many of each: together `updates` batches."""
