@@ -64,11 +64,11 @@ class Examples:
     # Read where they are wanted: training has its batches' labels alone.
     @property
     def labels(self) -> np.ndarray:
-        return np.asarray(self._split["label"][:])
+        return self._split.data.column("label").to_numpy()
 
     @property
     def idx(self) -> np.ndarray:
-        return np.asarray(self._split["idx"][:])
+        return self._split.data.column("idx").to_numpy()
 
     def __len__(self) -> int:
         return len(self.lengths)
