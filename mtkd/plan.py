@@ -167,16 +167,20 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
            study.threads if notebook == "06_serving" else None]  # fmt: skip
     sources = [files.origin(study, name) for name in study.tasks if name in study.own_tasks]
     source = notebooks.folder() / f"{notebook}.ipynb"
-    return fingerprint([study.model_dump(exclude=never | without.get(notebook, {})), own, sources, _places(study),
+    return fingerprint([study.model_dump(exclude=never | without.get(notebook, {})), own, sources, _places(study, notebook),
                         file_hash(source) if source.is_file() else None])  # fmt: skip
 
 
-def _places(study: Study) -> dict:
+def _places(study: Study, notebook: str) -> dict:
     """Where data, text and encoders come from; of folders and files here, also every file's size and time of change."""
-    found = {key: value for key, value in os.environ.items() if key in ("MTKD_GLUE", "MTKD_TEXT") or key.startswith("MTKD_ENCODER_")}
-    given = {"hub": study.data.hub} | {name: encoder.checkpoint for name, encoder in study.encoders.items() if encoder.checkpoint}
+    places = {"hub": study.data.hub, "MTKD_GLUE": os.environ.get("MTKD_GLUE")}
+    if notebook != "00_data":
+        places |= {name: encoder.checkpoint for name, encoder in study.encoders.items()}
+        places |= {key: value for key, value in os.environ.items() if key == "MTKD_TEXT" or key.startswith("MTKD_ENCODER_")}
     state = {}
-    for name, value in (given | found).items():
+    for name, value in places.items():
+        if value is None:
+            continue
         path = Path(value)
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         state[name] = [value, [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]]
