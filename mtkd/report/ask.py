@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from transformers import AutoTokenizer
 
-from mtkd import stages, tasks
+from mtkd import stages
 from mtkd.artifacts import Artifact
 from mtkd.data.batches import Examples, tokenise
 from mtkd.distillation import ensemble
 from mtkd.encoders import encoder
 from mtkd.prediction import predict, probabilities
 from mtkd.report.run_plots import grid
-from mtkd.report.scores import ENSEMBLE, STUDENT
+from mtkd.report.scores import ENSEMBLE, STUDENT, title
 from mtkd.report.style import Shown, colour, styled
 from mtkd.report.table import number
 from mtkd.study import Study
@@ -34,7 +34,7 @@ def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     the task has no teacher). A teacher is its ensemble (Eq. 3): its members are loaded one after the other.
     """
     rows, texts = [], (first, second)
-    start, of = encoder(study, study.student_encoder), list(map(tasks.get, study.multitask))
+    start, of = encoder(study, study.student_encoder), list(map(study.task, study.multitask))
     student = _answers(study, start, of, stages.student(study, seed), texts)
     for task in of:
         taught = np.full(task.outputs, np.nan)
@@ -66,22 +66,22 @@ def answers(frame: pd.DataFrame) -> Figure:
     figure, panels = grid(frame["task"].nunique(), height=1.9)
     told = []
     for panel, (name, rows) in zip(panels, frame.groupby("task", sort=False), strict=False):
-        task, said = tasks.get(name), []
+        regression, said = list(rows["answer"]) == ["score"], []
         for who, system, shift in (("student", STUDENT, 0.2), ("teacher", ENSEMBLE, -0.2)):
             for place, (answer, value) in enumerate(zip(rows["answer"], rows[who], strict=True)):
                 if np.isnan(value):
                     continue
                 panel.barh(shift - place, value, height=0.36, color=colour(system))
-                text = number(value, 1) if task.regression else f"{100 * value:.0f} %"
+                text = number(value, 1) if regression else f"{100 * value:.0f} %"
                 panel.annotate(text, (max(value, 0), shift - place), (3, 0), textcoords="offset points", va="center", fontsize=8.5)
                 said.append(f"{who} {answer} {text}")
         panel.set_yticks([-place for place in range(len(rows))], rows["answer"], fontsize=8.5)
         panel.set_ylim(0.6 - len(rows), 0.6)
-        panel.set_xlim(0, 6.5 if task.regression else 1.3)
+        panel.set_xlim(0, 1.3 * max(5.0, rows[["student", "teacher"]].max(axis=None)) if regression else 1.3)
         panel.xaxis.set_major_locator(NullLocator())
         panel.grid(visible=False)
-        panel.set_title(task.title, loc="left")
-        told.append(f"{task.title}: {', '.join(said)}")
+        panel.set_title(title(name), loc="left")
+        told.append(f"{title(name)}: {', '.join(said)}")
     for words, system in (("student", STUDENT), ("its teacher", ENSEMBLE)):
         panels[0].barh(np.nan, np.nan, color=colour(system), label=words)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -91,7 +91,7 @@ def answers(frame: pd.DataFrame) -> Figure:
 
 def _example(study: Study) -> tuple[str, str]:
     """A pair to begin with: of the dev sets where they are generated (real GLUE's texts are put on no page)."""
-    pairs = [task for task in map(tasks.get, study.multitask) if len(task.columns) == 2]
+    pairs = [task for task in map(study.task, study.multitask) if len(task.columns) == 2]
     if study.data.source != "embedded" or not pairs:
         return OWN
     row = datasets.Dataset.from_file(str(stages.data(study).file(f"{pairs[0].name}/{pairs[0].dev[0]}.arrow")))[0]
