@@ -288,6 +288,10 @@ def test_the_finding_is_computed(gain, seeds, spread, words):
         assert word in text, word
 
 
+def test_one_seed_has_no_interval_and_still_a_figure():
+    assert "one seed" in report.over_task_specific(made(2.0, seeds=1)).legends[0].get_title().get_text()
+
+
 def test_a_student_above_its_teacher_is_told():
     found = made(2.0)
     assert "above its teacher" not in report.finding(found)

@@ -31,10 +31,15 @@ def test_pictures_and_files_it_links_to_exist():
     assert links and all((ROOT / link).exists() for link in links)
 
 
-@pytest.mark.parametrize("study", ["quick", "laptop"])
-def test_its_tables_are_the_reports_own(study):
-    table = (ROOT / "reports" / study / "tables" / "table3.md").read_text(encoding="utf-8")
-    rows = [line for line in table.splitlines() if line.startswith("| MT-DNN")]
-    marked = README.split(f"<!-- table3 {study} -->")[1].split("<!-- end -->")[0]
-    own = [line for line in marked.splitlines() if line.startswith("| MT-DNN")]
-    assert own and all(line in rows for line in own)
+MARKED = re.findall(r"<!-- (\w+) (\w+) -->(.*?)<!-- end -->", README, re.S)
+
+
+@pytest.mark.parametrize(("name", "study", "marked"), MARKED, ids=[f"{name} {study}" for name, study, _ in MARKED])
+def test_its_tables_are_the_reports_own(name, study, marked):
+    rows = (ROOT / "reports" / study / "tables" / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    own = [line for line in marked.splitlines() if line.startswith("| ")]
+    assert len(own) > 3 and all(line in rows for line in own)
+
+
+def test_it_has_the_tables_of_both_reference_studies():
+    assert {(name, study) for name, study, _ in MARKED} >= {("table3", "quick"), ("table3", "laptop"), ("mkd", "laptop")}
