@@ -229,10 +229,10 @@ def _finding_of(found: Found, student: str) -> str:
 
 
 def _above_its_teacher(found: Found, student: str) -> str:
-    """Says so where the student does better on hard targets alone than the teacher does: then distillation holds it back."""
+    """Says so where the student on hard targets alone is a point or more above the teacher: then distillation holds it back."""
     means = figures.averages(found.results, found.averaged).groupby("system")["average"].mean()
     alone = means.reindex([student, f"mt-{student}:mtl"]).max()
-    if not alone > means.get(found.teacher, math.inf):
+    if not alone >= means.get(found.teacher, math.inf) + 1:
         return ""
     return (f"On hard targets alone the student reaches {number(alone)}, {number(alone - means[found.teacher])} points above its teacher "
             f"({number(means[found.teacher])}): the teacher's logits hold less than the labels do.")
