@@ -13,10 +13,15 @@ class UserError(Exception):
     """
 
 
-def no_space(error: Exception) -> bool:
-    """Whether the disk was full. The libraries written in Rust tell the system's error number in words alone."""
+def no_space(error: BaseException) -> bool:
+    """Whether the disk was full, or another error came of handling that one.
+
+    The libraries written in Rust tell the system's error number in words alone.
+    """
     full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
+    if getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full):
+        return True
+    return error.__context__ is not None and no_space(error.__context__)
 
 
 @contextmanager

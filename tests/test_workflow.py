@@ -113,7 +113,7 @@ def test_the_student_and_its_teachers_answer_free_texts_as_they_answer_dev_examp
     task = tasks.get("mnli")  # the example is MNLI's first of the dev set
     for who, found in (("student", stages.student(tiny, 0)), ("teacher", stages.teacher(tiny, "mnli"))):
         rows = found.frame("predictions.parquet").query("task == 'mnli' and split == 'validation_matched'")
-        assert abs(frame.loc["mnli", who].to_numpy() - rows.outputs.iloc[0]).max() < 1e-5, who
+        assert abs(frame.loc["mnli", who].to_numpy() - rows.outputs.iloc[0]).max() < 1e-3, who  # bf16, in batches of other lengths
     assert list(frame.loc["mnli"].index) == list(task.labels)
     assert frame.teacher.notna().groupby("task").all().to_dict() == {name: name in tiny.distil.teachers for name in tiny.multitask}
     assert ask.ask(tiny, 0, "", "\0 \U0001f426 日本語 " * 2000).student.notna().all()
