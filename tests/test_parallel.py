@@ -44,7 +44,7 @@ def curve(folder: Path) -> None:
 def long(folder: Path, seconds: float) -> None:
     """Trains with dropout, a checkpoint every so many seconds."""
     settings = SETTINGS.model_copy(update={"checkpoint_seconds": seconds})
-    write(folder, *trained(folder, settings=settings, soft=("mnli",), count=100))
+    write(folder, *trained(folder, settings=settings, soft=("mnli",), count=400))  # long enough to be killed before its end
 
 
 def write(folder: Path, model: torch.nn.Module, log: list[dict]) -> None:
