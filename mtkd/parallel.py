@@ -10,8 +10,10 @@ import os
 import pickle
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from torch import distributed
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
 from mtkd.errors import UserError
-from mtkd.lifeline import end_with
 
 _line: distributed.ProcessGroup | None = None  # under `lead`: over which the first process tells the others what to take part in
 
@@ -84,11 +85,13 @@ def _start(function: Callable, arguments: tuple, processes: int) -> None:
                         "many at most, or start the stage on several machines (torchrun --no-python mtkd stage).")
     # A fork server imports once for all of them; but where there is a GPU, an import may touch it and spoil the forks.
     method = "spawn" if torch.cuda.is_available() else "forkserver"
-    torch.multiprocessing.get_context("forkserver").set_forkserver_preload([function.__module__])
+    context = torch.multiprocessing.get_context(method)
+    context.set_forkserver_preload([function.__module__])
     # As bytes, so that each process has weights of its own: torch would hand all of them the same memory.
     call = pickle.dumps((function, arguments))
     with tempfile.TemporaryDirectory() as folder:
-        given = (processes, folder, dict(os.environ), torch.get_num_threads(), call)
+        lifeline, kept = context.Pipe(duplex=False)  # it breaks when this process ends; a fork server may outlive it
+        given = (processes, folder, dict(os.environ), torch.get_num_threads(), call, lifeline)
         group = start_processes(_take_part, given, nprocs=processes, join=False, start_method=method)
         try:
             while not group.join(grace_period=10):
@@ -104,10 +107,12 @@ def _start(function: Callable, arguments: tuple, processes: int) -> None:
             for process in group.processes:
                 process.kill()
                 process.join()
+            kept.close()
 
 
-def _take_part(rank: int, processes: int, folder: str, environment: dict[str, str], threads: int, call: bytes) -> None:
-    end_with(os.getppid())  # that started the training, or a fork server that ends with it
+def _take_part(rank: int, processes: int, folder: str, environment: dict[str, str], threads: int, call: bytes,
+               lifeline: Connection) -> None:  # fmt: skip
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
                                      "LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)})  # fmt: skip
     if sys.platform == "linux":
@@ -123,3 +128,10 @@ def _take_part(rank: int, processes: int, folder: str, environment: dict[str, st
         Path(folder, f"told.{rank}").replace(Path(folder, "told"))
         raise
     distributed.destroy_process_group()
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Ends this process when the one that started the training ends, whatever ended it."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
