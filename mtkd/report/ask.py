@@ -3,26 +3,26 @@
 import html
 import os
 import textwrap
+from dataclasses import replace
 
 import datasets
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from transformers import AutoTokenizer
 
+from mtkd import answers as answering
 from mtkd import stages
 from mtkd.artifacts import Artifact
-from mtkd.data.batches import Examples, tokenise
 from mtkd.distillation import ensemble
-from mtkd.encoders import encoder
-from mtkd.prediction import predict, probabilities
+from mtkd.prediction import probabilities
 from mtkd.report.run_plots import grid
 from mtkd.report.scores import ENSEMBLE, STUDENT, title
 from mtkd.report.style import Shown, colour, styled
 from mtkd.report.table import number
 from mtkd.study import Study
 from mtkd.tasks import Task
+from mtkd.trained import open_model
 
 OWN = ("The children played in the garden all afternoon.", "Some children were outside.")  # written for this page
 
@@ -34,30 +34,21 @@ def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     the task has no teacher). A teacher is its ensemble (Eq. 3): its members are loaded one after the other.
     """
     rows, texts = [], (first, second)
-    start, of = encoder(study, study.student_encoder), list(map(study.task, study.multitask))
-    student = _answers(study, start, of, stages.student(study, seed), texts)
+    of = list(map(study.task, study.multitask))
+    student = _answers(of, stages.student(study, seed), texts)
     for task in of:
         taught = np.full(task.outputs, np.nan)
         if task.name in study.distil.teachers:
-            members = stages.members_of(study, task.name)
-            taught = ensemble([_answers(study, begun, [task], found, texts)[task.name] for _, begun, found in members])
+            taught = ensemble([_answers([task], found, texts)[task.name] for _, _, found in stages.members_of(study, task.name)])
         for answer, own, theirs in zip(task.labels or ("score",), student[task.name], taught, strict=True):
             rows.append({"task": task.name, "answer": answer, "student": own, "teacher": theirs})
     return pd.DataFrame(rows)
 
 
-def _answers(study: Study, start: Artifact, of: list[Task], found: Artifact, texts: tuple[str, str]) -> dict[str, np.ndarray]:
+def _answers(of: list[Task], found: Artifact, texts: tuple[str, str]) -> dict[str, np.ndarray]:
     """Probabilities (classes,) or score (1,) of one model on the texts, a task of `of` each."""
-    model = stages.new_model(study, start, of, dropout=0.0)
-    model.load(found.file("model.safetensors"))
-    tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
-    answers = {}
-    for task in of:
-        columns = {column: [text] for column, text in zip(task.columns, texts, strict=False)}
-        row = datasets.Dataset.from_dict({**columns, "label": [0], "idx": [0]})
-        examples = Examples(task, tokenise(row, task, tokenizer, study.data.max_length), "", tokenizer.pad_token_id)
-        answers[task.name] = probabilities(task, predict(model, examples))[0]
-    return answers
+    trained = open_model(str(found.path), of[0].name)
+    return {task.name: probabilities(task, answering.logits(replace(trained, task=task), [texts[: len(task.columns)]]))[0] for task in of}
 
 
 @styled
