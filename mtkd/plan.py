@@ -182,6 +182,6 @@ def _places(study: Study, notebook: str) -> dict:
         if value is None:
             continue
         path = Path(value)
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        state[name] = [value, [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]]
+        parts = sorted(path.rglob("*")) if path.is_dir() else [path]
+        state[name] = [value, [[str(part), part.stat().st_size, part.stat().st_mtime_ns] for part in parts if part.is_file()]]
     return state
