@@ -1,5 +1,7 @@
 """The order of the stages: one rule a notebook. Run it by `mtkd run STUDY`, or by snakemake --config study=quick -c 2."""
 
+import shlex
+
 from mtkd import plan, study as studies, work
 
 OVERRIDES = config.get("overrides", "")
@@ -18,11 +20,19 @@ def done(notebook, runs=None):
 EXECUTED = [path for notebook in NAMES for path in done(notebook)]
 
 
+def literal(text):
+    """A text as one word of a shell command that Snakemake formats."""
+    return shlex.quote(text).replace("{", "{{").replace("}", "}}")
+
+
+INDEX = literal(f"{REPORTS}/index.html")
+
+
 def command(notebook, *parameters):
     """A notebook's run with the study and the rule's wildcards as parameters."""
     chosen = " ".join(f"-p {key}={{wildcards.{key}}}" for key in parameters)
-    return (f"mtkd notebook {notebook} {{output}} --log {{log}} -p study='{config['study']}' "
-            f"-p overrides='{OVERRIDES}' {chosen} 2> {{log}}.err")
+    return (f"mtkd notebook {notebook} {{output:q}} --log {{log:q}} -p {literal('study=' + str(config['study']))} "
+            f"-p {literal('overrides=' + OVERRIDES)} {chosen} 2> {{log:q}}.err")
 
 
 def key(notebook, system=""):
@@ -152,4 +162,4 @@ rule pages:
     output: f"{REPORTS}/index.html"
     log: f"{REPORTS}/logs/pages.log"
     # Where storage stands between a job and the file system (Kubernetes), the output is a copy of the page.
-    shell: f"mtkd pages {config['study']} 2> {{log}}.err && ([ {{output}} -ef {REPORTS}/index.html ] || cp {REPORTS}/index.html {{output}})"
+    shell: f"mtkd pages {literal(str(config['study']))} 2> {{log:q}}.err && ([ {{output:q}} -ef {INDEX} ] || cp {INDEX} {{output:q}})"

@@ -118,7 +118,7 @@ def test_the_base_study_asks_slurm_for_a_gpu_where_it_trains(tmp_path):
 
 
 def test_jobs_elsewhere_are_not_told_of_a_server_here():
-    with warm.server({"MTKD_WARM": "socket", "MTKD_WORK": "folder"}, local=False) as environment:
+    with warm.server({"MTKD_WARM": "socket", "MTKD_WORK": "folder"}, lock=-1, local=False) as environment:
         assert environment == {"MTKD_WORK": "folder"}
 
 

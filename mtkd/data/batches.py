@@ -33,7 +33,8 @@ def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, pa
         "input_ids": datasets.List(datasets.Value("int32")), "second": datasets.Value("int32"),
     })  # fmt: skip
     place = {"cache_file_name": str(path), "load_from_cache_file": False, "writer_batch_size": 10_000} if path else {"keep_in_memory": True}
-    return split.map(encoded, batched=True, remove_columns=list(task.columns), features=features, **place)
+    # datasets would draw a fingerprint at random into the file: the same examples give the same bytes.
+    return split.map(encoded, batched=True, remove_columns=list(task.columns), features=features, new_fingerprint="tokenised", **place)
 
 
 @dataclass

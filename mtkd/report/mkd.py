@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -285,8 +286,6 @@ def pareto(found: Found | None) -> Figure:
         points = pd.DataFrame({"x": [found.cost(system, size).latency / size for system in systems],
                                "y": [means[system] for system in systems]}, index=systems)  # fmt: skip
         best = front(points)
-        axes.step(points.loc[best, "x"], points.loc[best, "y"], where="post", color="#999999", linewidth=1.2, linestyle="--", zorder=1,
-                  label="nothing else is both faster and better")  # fmt: skip
         for system, row in points.iterrows():
             hollow = system.endswith(":mtl") and f"{system.partition(':')[0]}" in systems
             face = "white" if hollow or ":hard-" in system else colour(system)
@@ -298,6 +297,7 @@ def pareto(found: Found | None) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.15, y=0.08)
+        _front_line(axes, points.loc[best])
         axes.set_xlabel("ms an example")
         axes.set_title(f"Batch {size}", loc="left")
         words = [f"{found.label(system)} ({points.x[system]:.2g} ms, {number(points.y[system])})" for system in best]
@@ -306,6 +306,14 @@ def pareto(found: Found | None) -> Figure:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
     figure.set_label("Average dev score against time an example on the processor. What nothing else beats at " + "; ".join(told) + ".")
     return figure
+
+
+def _front_line(axes: Axes, best: pd.DataFrame) -> None:
+    """Joins the points that nothing beats, from the lower edge to the right one: a single point has a line too."""
+    (_, right), (low, _) = axes.get_xlim(), axes.get_ylim()
+    axes.step([best["x"].iloc[0], *best["x"], right], [low, *best["y"], best["y"].iloc[-1]], where="post", color="#777777", linewidth=1.2,
+              linestyle="--", zorder=1, label="nothing else is both faster and better")  # fmt: skip
+    axes.set(xlim=axes.get_xlim()[:1] + (right,), ylim=(low, axes.get_ylim()[1]))
 
 
 def _marker(found: Found, system: str) -> str:
