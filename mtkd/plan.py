@@ -126,12 +126,14 @@ def _mkd_jobs(study: Study) -> list[Job]:
 def _examples(study: Study, name: str) -> int:
     if name in study.own_tasks:
         full = files.count(study, name)
-    elif study.data.source == "glue":
-        full = tasks.get(name).examples
     else:
-        from mtkd.data.embedded import LAYOUT
+        if study.data.source == "glue":
+            full = tasks.get(name).examples
+        else:
+            from mtkd.data.embedded import LAYOUT
 
-        full = round(LAYOUT[name][2]["train"] * study.data.scale)
+            full = round(LAYOUT[name][2]["train"] * study.data.scale)
+        full -= round((study.data.held_back or 0) * full)
     return min(full, study.data.max_train or full)
 
 

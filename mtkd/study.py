@@ -31,6 +31,8 @@ class Data(Settings):
     scale: float = Field(1.0, gt=0, description="size of the generated suite")
     max_train: int | None = Field(None, ge=16, description="at most so many train examples a task (None: all)")
     max_dev: int | None = Field(None, ge=16, description="at most so many dev examples a split (None: all)")
+    held_back: float | None = Field(None, gt=0, lt=1, exclude_if=lambda share: share is None,
+                                    description="share of each GLUE train set that takes the dev sets' place: to choose settings by")
     max_length: int = Field(512, ge=8, description="word pieces of an example; longer ones lose their end (4.1)")
 
 

@@ -190,6 +190,17 @@ def test_limits_take_that_many_examples_chosen_by_the_seed(tmp_path):
     assert taken(max_train=60)["train"]["idx"][:] == taken(max_train=500)["train"]["idx"][:] == list(range(60))
 
 
+def test_settings_are_chosen_by_train_examples_held_back_from_training(tmp_path):
+    folder = full_mirror(tmp_path, RTE, train=60, dev=40, test=30)
+    found = data.load(Data(hub=str(folder), held_back=0.25), [RTE])["rte"]
+    assert {name: len(split) for name, split in found.items()} == {"train": 45, "validation": 15}
+    assert sorted(found["train"]["idx"][:] + found["validation"]["idx"][:]) == list(range(60))
+    whole = rows(RTE, 60)
+    assert all(row["sentence1"] == whole[row["idx"]]["sentence1"] for row in found["validation"])
+    with pytest.raises(UserError, match=r"data\.held_back: 0\.001 of RTE's 60 train examples leaves none"):
+        data.load(Data(hub=str(folder), held_back=0.001), [RTE])
+
+
 def test_a_missing_split_is_shown_as_missing(tmp_path):
     folder = mirror(tmp_path, MNLI, {"train": rows(MNLI, 12), "validation_matched": rows(MNLI, 6, seed=1)})
     found = data.load(Data(hub=str(folder)), [MNLI])

@@ -34,6 +34,7 @@ TABLE = [
     ("data.scale", 0.06, ALL - {PRETRAIN}),
     ("data.max_train", 20, ALL - {PRETRAIN}),
     ("data.max_dev", 20, ALL - {PRETRAIN}),
+    ("data.held_back", 0.2, ALL - {PRETRAIN}),
     ("data.max_length", 40, ALL - {DATA, PRETRAIN}),
     ("encoders.uncased.pretrain.checkpoint_seconds", 7, set()),
     ("model.representation", "mean", FROM[MTDNN]),

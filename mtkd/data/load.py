@@ -61,6 +61,8 @@ def load(data: Data, names: list[Task], own: dict[str, dict[str, datasets.Datase
         if task.train and task.train not in splits:
             raise UserError(f"{task.title}: the data at {location(data)} have no '{task.train}' split; add it, or take "
                             f"'{task.name}' out of the study's tasks.")
+        if data.held_back and task.name not in (own or {}):
+            splits = _held_back(splits, task, data)
         found[task.name] = datasets.DatasetDict({name: _limit(split, task, name, data) for name, split in splits.items()})
     return found
 
@@ -149,6 +151,18 @@ def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> No
         raise UserError(f"{where}, row {row}: label {labels[row]} is out of range; allowed: {allowed}.")
     if train and len(np.unique(labels)) < 2:
         raise UserError(f"{where}: all {len(labels)} examples have the label {labels[0]}; a task needs at least two to learn from.")
+
+
+def _held_back(splits: dict[str, datasets.Dataset], task: Task, data: Data) -> dict[str, datasets.Dataset]:
+    """Train without the share held back, and that share under the name of the task's first dev split: no other split is seen."""
+    if not task.train:
+        return {}
+    size = round(data.held_back * len(splits[task.train]))
+    if not 0 < size < len(splits[task.train]):
+        raise UserError(f"data.held_back: {data.held_back:g} of {task.title}'s {len(splits[task.train])} train examples leaves none on one "
+                        "side: give another share.")
+    parts = splits[task.train].train_test_split(size, seed=data.seed)
+    return {task.train: parts["train"].flatten_indices(), task.dev[0]: parts["test"].flatten_indices()}
 
 
 def _limit(split: datasets.Dataset, task: Task, name: str, data: Data) -> datasets.Dataset:
