@@ -202,7 +202,7 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
     pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
     finetune = {"mkd": True, "adaptation": True, "seeds": True}
-    adapted = {"mkd": True, "adaptation": {"seeds"}, "seeds": True, "test_predictions": True}
+    adapted = finetune | {"adaptation": {"seeds"}, "test_predictions": True, "finetune": {"fresh_head"}}
     before_student = {"distil": True, "candidates": True} if system in ("bert", "mt-dnn") else {}
     without = {"00_data": pretrain | {"encoders": True}, "01_pretrain": pretrain, "02_mtdnn": mtdnn, "03_teacher": teacher,
                "04_student": student, "05_finetune": finetune | before_student, "06_adaptation": adapted | before_student,

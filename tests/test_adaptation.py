@@ -1,6 +1,7 @@
 """Adaptation with few labels: the shares of SNLI, the same start and examples for all systems, the stage and the report."""
 
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 import torch
 from helpers import mirror, rows
 
-from mtkd import adaptation, plan, stages
+from mtkd import adaptation, notebooks, plan, stages, summary
 from mtkd import study as studies
 from mtkd.data import transfer
 from mtkd.encoders import encoder
 from mtkd.errors import UserError
+from mtkd.report import adaptation as report
+from mtkd.report import pages
 from mtkd.tasks import SNLI
 
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
@@ -136,3 +139,73 @@ def test_the_stage_scores_every_share_and_is_not_done_again(work, monkeypatch):
     assert [run.fingerprint for run in adaptation.adaptation(study, "mt-dnn", 0)] == [run.fingerprint for run in done]
     with pytest.raises(UserError, match="no system 'mkd' to fine-tune: the systems are bert, mt-dnn, mt-dnn-kd"):
         adaptation.adaptation(study, "mkd", 0)
+
+
+def made(gain: float, seeds: int = 3, spread: float = 0.0) -> pd.DataFrame:
+    """Scores in which MT-DNN is `gain` above BERT on the shares below the whole, `spread` by seed, and MT-DNN_KD as good as BERT."""
+    found = []
+    for seed in range(seeds):
+        for share, size in ((0.01, 10), (0.1, 100), (1.0, 1000)):
+            for system in plan.SYSTEMS:
+                value = 40 + 10 * share + seed + ((gain + spread * (seed - 1)) if system == "mt-dnn" and share < 1 else 0)
+                found.append(["t", system, "snli", share, size, 50, "validation", "accuracy", value, seed, 200, 4e6, 9.0])
+    return pd.DataFrame(found, columns=adaptation.COLUMNS)
+
+
+@pytest.mark.parametrize(("gain", "seeds", "spread", "words"), [
+    (2.0, 3, 0.1, "**With few labels MT-DNN adapts better than BERT: +2.0 (+1.8 to +2.2) points on average over the shares"),
+    (1.0, 3, 2.0, "**With few labels MT-DNN does not measurably adapt better than BERT: +1.0 (−4.0 to +6.0) points"),
+    (-2.0, 3, 0.1, "**With few labels MT-DNN does not adapt better than BERT: −2.0 (−2.2 to −1.8) points"),
+    (2.0, 1, 0.0, "**With few labels MT-DNN adapts better than BERT in this run (one seed: chance is not ruled out): +2.0 points"),
+])  # fmt: skip
+def test_the_finding_is_computed(gain, seeds, spread, words):
+    text = report.finding(made(gain, seeds, spread))
+    assert words in text and "with 10, " in text and "0.0" in text.partition("with 100, ")[2].partition("with 1,000")[0]
+    assert "**With few labels MT-DNN_KD does not adapt better than BERT: 0.0" in text
+
+
+def test_gains_are_paired_by_seed():
+    found = made(2.0, spread=1.0)
+    gains = report.gains(found, "mt-dnn")
+    assert list(gains.index) == [10, 100, 1000, 0] and gains.gain.tolist() == pytest.approx([2, 2, 0, 2])
+    reach = 4.302653 / 3**0.5  # of the t distribution with two degrees of freedom, deviation 1
+    assert gains.loc[10, ["low", "high"]].tolist() == pytest.approx([2 - reach, 2 + reach], abs=1e-5)
+    one_more = pd.concat([found, found[(found.seed == 0) & (found.system == "mt-dnn")].assign(seed=9, value=99)])
+    assert report.gains(one_more, "mt-dnn").loc[10, "gain"] == pytest.approx(2)
+    assert not len(report.gains(found[found.system != "bert"], "mt-dnn"))
+
+
+def test_the_reports_part():
+    table = report.table(made(2.0, spread=0.1))
+    assert list(table.frame.columns) == ["System", "1 % (10)", "10 % (100)", "100 % (1,000)"]
+    assert list(table.frame["System"]) == ["BERT", "MT-DNN", "MT-DNN_KD", "MT-DNN − BERT", "MT-DNN_KD − BERT"] and table.divide == (3,)
+    assert table.frame["1 % (10)"].tolist()[:2] == ["41.1 ± 1.0", "43.1 ± 1.1"] and "1,000 of SNLI's 549,367" in table.notes[-1]
+    label = report.curve(made(2.0)).get_label()
+    assert "BERT 41.1 with 10, 42.0 with 100, 51.0 with 1,000; MT-DNN 43.1 with 10" in label
+    assert "Nothing was adapted" in report.curve(None).get_label() and report.part(None)._repr_html_() == ""
+    shown = report.part(made(2.0))._repr_html_()
+    assert "<h2>Adaptation with few labels</h2>" in shown and "<strong>With few labels MT-DNN adapts better" in shown and "**" not in shown
+    assert report.write_tables(None) == [] and report.write_figures(None) == {}
+
+
+def test_the_notebook_runs_in_a_tiny_study_and_its_page_shows_the_loss(work, tmp_path):
+    overrides = ["train.epochs=1", "tasks=[rte, mrpc]", "single_only=[]", "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}",
+                 "distil.teachers=[rte]", "mkd=null", SECTION]  # fmt: skip
+    given = {"study": str(TINY), "overrides": "; ".join(overrides), "system": "mt-dnn", "seed": 0}
+    (tmp_path / "notebooks").mkdir()
+    notebooks.run("06_adaptation", tmp_path / "notebooks" / "06_adaptation.mt-dnn-s0.ipynb", given, tmp_path / "log")
+    cells = json.loads((tmp_path / "notebooks" / "06_adaptation.mt-dnn-s0.ipynb").read_text())["cells"]
+    assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
+    (page,) = pages.all_pages(tmp_path)
+    assert 'alt="Train loss by epoch' in page.read_text() and "Adaptation with few labels · mt-dnn-s0" in page.read_text()
+
+
+def test_the_report_has_adaptation_beside_the_results_and_not_among_them(work):
+    study = tiny("seeds=[0]")
+    found = summary.report(study)
+    assert "snli" not in set(found.results["task"]) and len(found.adaptation) == 9
+    written = pd.read_csv(found.folder / "adaptation.csv")
+    assert list(written.columns) == adaptation.COLUMNS and set(written.system) == set(plan.SYSTEMS)
+    assert (found.folder / "figures" / "adaptation.png").stat().st_size
+    assert "| MT-DNN_KD |" in (found.folder / "tables" / "adaptation.md").read_text()
+    assert "With few labels" in (found.folder / "finding.md").read_text() and found.run["seconds"]["adaptation"] > 0

@@ -10,47 +10,56 @@ import pydantic
 import pytest
 from conftest import ROOT, TINY
 
-from mtkd import encoders, mkd, mkd_serving, plan, stages
+from mtkd import adaptation, encoders, mkd, mkd_serving, plan, stages
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint
 from mtkd.data import load as data_files
 
 DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED = "00_data", "01_pretrain", "02_mtdnn", "03_teacher", "04_student", "05_finetune"
-ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, "06_mkd", "06_serving"}
+ADAPTED = "06_adaptation"
+ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, ADAPTED, "06_mkd", "06_serving"}
 FROM = {stage: {later for later in ALL if later >= stage} for stage in ALL}
-KD = "05_finetune.mt-dnn-kd"  # of the fine-tuned systems, only that one
+# Of the fine-tuned systems, and of the adapted ones: only that one.
+KD, KD_ADAPTED, MT_ADAPTED = "05_finetune.mt-dnn-kd", "06_adaptation.mt-dnn-kd", "06_adaptation.mt-dnn"
 MKD = {"06_mkd", "06_serving"}
+GLUES = ALL - {PRETRAIN, ADAPTED} | {MT_ADAPTED, KD_ADAPTED}  # what GLUE's examples are seen by
 
 # field, another value, stages whose artifacts are made anew (all of them, or by name)
 TABLE = [
     ("about", "other", set()),
     ("threads", 2, {"06_serving"}),
     *((f"resources.{name}", 9, set()) for name in ("memory_mb", "minutes", "steps_per_minute", "gpus", "gpu_slots")),
-    ("tasks", ["cola", "sst2", "mnli", "rte", "wnli", "qqp", "mrpc", "stsb", "qnli"], ALL - {PRETRAIN}),
-    ("single_only", ["wnli", "cola"], ALL - {DATA, PRETRAIN, TUNED} | {"05_finetune.mt-dnn", KD}),
+    ("tasks", ["cola", "sst2", "mnli", "rte", "wnli", "qqp", "mrpc", "stsb", "qnli"], GLUES),
+    ("single_only", ["wnli", "cola"], GLUES - {DATA, TUNED} | {"05_finetune.mt-dnn", KD}),
     ("data.source", "glue", ALL),
     ("data.hub", "another/glue", set()),
     ("data.seed", 1, ALL),
-    ("data.scale", 0.06, ALL - {PRETRAIN}),
-    ("data.max_train", 20, ALL - {PRETRAIN}),
-    ("data.max_dev", 20, ALL - {PRETRAIN}),
-    ("data.held_back", 0.2, ALL - {PRETRAIN}),
+    ("data.scale", 0.06, GLUES),
+    ("data.max_train", 20, GLUES),
+    ("data.max_dev", 20, GLUES),
+    ("data.held_back", 0.2, GLUES),
     ("data.max_length", 40, ALL - {DATA, PRETRAIN}),
     ("encoders.uncased.pretrain.checkpoint_seconds", 7, set()),
     ("model.representation", "mean", FROM[MTDNN]),
     ("model.head_dropout", 0.2, FROM[MTDNN]),
     ("model.head_dropout_of", {"rte": 0.2}, FROM[MTDNN]),
     ("train.checkpoint_seconds", 7, set()),
-    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, "05_finetune.mt-dnn", KD, "06_mkd"}),  # the tiny study fine-tunes for its own epochs
-    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED}),
-    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED}),
+    # The tiny study fine-tunes for its own epochs.
+    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, "05_finetune.mt-dnn", KD, MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
+    # Adaptation never does.
+    ("train.score_every_epoch", False, FROM[MTDNN] - MKD - {ADAPTED} | {MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
+    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED, ADAPTED}),
+    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED, ADAPTED}),
     ("finetune.fresh_head", True, {"05_finetune.mt-dnn", KD}),
-    ("candidates.keep", 1, {TEACHER, STUDENT, KD, "06_serving"}),
-    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, "06_serving"}),
-    ("distil.teachers", ["mnli"], {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD}),
-    ("distil.hard_weight", 0.2, {STUDENT, KD}),
-    ("distil.temperature", 2.0, {STUDENT, KD}),
+    ("candidates.keep", 1, {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"}),
+    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"}),
+    ("distil.teachers", ["mnli"], {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD, KD_ADAPTED}),
+    ("distil.hard_weight", 0.2, {STUDENT, KD, KD_ADAPTED}),
+    ("distil.temperature", 2.0, {STUDENT, KD, KD_ADAPTED}),
     ("test_predictions", ["bert"], {"05_finetune.mt-dnn-s0", "05_finetune.mt-dnn-kd-s0"}),
+    *((f"adaptation.{name}", value, {ADAPTED}) for name, value in {
+        "hub": "another/snli", "shares": [0.5], "max_train": 50, "max_dev": 50, "least_updates": 9, "train.learning_rate": 2e-4,
+        "train.batch_size": 8, "train.epochs": 7}.items()),
     ("mkd.teacher_encoder", "cased", MKD),
     ("mkd.tasks", ["rte"], MKD),
     ("mkd.hard_weight", 0.2, {"06_mkd"}),
@@ -67,11 +76,11 @@ TABLE = [
         "precision": "fp32"}.items()),
     *((f"train.{name}", value, FROM[MTDNN] - MKD | {"06_mkd"}) for name, value in {
         "optimizer": "adamw", "learning_rate": 2e-3, "batch_size": 8, "warmup": 0.2, "weight_decay": 0.2, "clip": 2.0,
-        "sampling": "sqrt", "temperature": 3.0, "bucket": 4, "precision": "fp32", "score_every_epoch": False, "processes": 2}.items()),
+        "sampling": "sqrt", "temperature": 3.0, "bucket": 4, "precision": "fp32", "processes": 2}.items()),
 ]  # fmt: skip
 # They change which runs there are, or name another parent for one: told below.
 ELSEWHERE = {"name", "student_encoder", "seeds", "model.encoder_dropout", "candidates.dropouts", "candidates.seed", "mkd.seeds",
-             "mkd.teacher"}  # fmt: skip
+             "adaptation.seeds", "mkd.teacher"}  # fmt: skip
 
 
 def fields(kind, path: str = "") -> set[str]:
@@ -82,6 +91,11 @@ def fields(kind, path: str = "") -> set[str]:
         models = [part for part in inner if not isinstance(part, types.GenericAlias) and issubclass(part, pydantic.BaseModel)]
         found |= fields(models[0], f"{path}{name}.") if models else {f"{path}{name}"}
     return found
+
+
+def tiny(*overrides: str) -> studies.Study:
+    """The tiny study with every section; a default 60 is written as 60.0, like those compared with it."""
+    return studies.check(studies.load(TINY, ["adaptation={}", *overrides]).model_dump())
 
 
 class Fake:
@@ -124,7 +138,7 @@ def marks():
             make_of = {DATA: stages.data, PRETRAIN: lambda study, encoder: stages.pretrain(study, encoder),
                        MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
                        TEACHER: lambda study, task: stages.teacher(study, task),
-                       STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune,
+                       STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune, ADAPTED: adaptation.adaptation,
                        "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
                        "06_serving": mkd_serving.serving}[job.notebook]  # fmt: skip
             outputs = make_of(study, **job.parameters)
@@ -134,7 +148,7 @@ def marks():
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (data_files, encoders, stages, mkd, mkd_serving):
+        for module in (data_files, encoders, stages, adaptation, mkd, mkd_serving):
             patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
         for name in ("selection", "mtdnn", "teacher", "student"):
             patch.setattr(stages, name, once(getattr(stages, name)))
@@ -145,7 +159,7 @@ def marks():
 
 @pytest.fixture(scope="module")
 def before(marks):
-    return marks(studies.check(studies.load(TINY).model_dump()))  # a default 60 is written as 60.0, like those compared with it
+    return marks(tiny())
 
 
 def changed(before: dict, after: dict, which: int) -> set[str]:
@@ -162,7 +176,7 @@ def test_the_table_has_every_field_of_a_study():
 
 @pytest.mark.parametrize(("field", "value", "stages_anew"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, stages_anew, marks, before):
-    settings = studies.load(TINY).model_dump()
+    settings = tiny().model_dump()
     *path, last = field.split(".")
     place = settings
     for part in path:
@@ -183,17 +197,17 @@ def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, s
 def test_the_workflow_shows_no_stage_again_that_comes_before_the_first_that_changes(marks, before):
     """Its keys are a stage's, not a run's, and a stage follows those before it: no stage before the first is run."""
     for field, value in [("distil.temperature", "2"), ("finetune.epochs", "3"), ("train.epochs", "3"), ("candidates.keep", "1")]:
-        after = marks(studies.check(studies.load(TINY, [f"{field}={value}"]).model_dump()))
+        after = marks(tiny(f"{field}={value}"))
         again, keyed = changed(before, after, 0), changed(before, after, 1)
         assert min(again)[:2] == min(keyed)[:2], (field, min(keyed))
 
 
 def test_runs_that_are_added_leave_those_there_as_they_are(marks, before):
     for change in ("seeds=[0,1,2]", "candidates.dropouts=[0.1,0.2,0.3]", "student_encoder=cased", "model.encoder_dropout=0.15"):
-        after = marks(studies.load(TINY, [change]))
+        after = marks(tiny(change))
         mtdnn = {name for name in before if name.startswith(MTDNN)}
         assert not changed(before, after, 0) & mtdnn, change
-    more = marks(studies.check(studies.load(TINY, ["seeds=[0,1,2]"]).model_dump()))
+    more = marks(tiny("seeds=[0,1,2]"))
     early = {name for name in before if name[:2] in ("00", "01", "02", "03", "04", "05")}
     assert not changed(before, more, 0) & early and not changed(before, more, 1) & early
     assert {name for name in more if name not in before} >= {"04_student.s2", "05_finetune.bert-s2"}

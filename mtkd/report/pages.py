@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 
 from mtkd.errors import UserError
+from mtkd.report import adaptation as adaptation_report
 from mtkd.report import diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
 from mtkd.report.finding import finding
@@ -197,8 +198,11 @@ def write_report(
     sizes: pd.DataFrame,
     run: dict,
     mkd: mkd_report.Found | None = None,
+    adaptation: pd.DataFrame | None = None,
 ) -> None:
     """Writes results.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
+
+    Scores of adaptation go to adaptation.csv: they are of another task, have a share beside a seed, and count in no average.
 
     The same frames give the same files, byte for byte; the frames are those of `stages.report`.
     """
@@ -206,16 +210,21 @@ def write_report(
     for part in (folder / "tables", folder / "figures"):
         part.mkdir(parents=True, exist_ok=True)
     (results if mkd is None else mkd.results).to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    if adaptation is not None:
+        adaptation.to_csv(folder / "adaptation.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     text = finding(results, selection, sizes, study.distil.teachers)
     text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
+    text += "" if adaptation is None else f"\n\n{adaptation_report.finding(adaptation)}"
     (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
-    for table in [*all_tables(results, sizes), *mkd_report.write_tables(mkd)]:
+    extra = [*mkd_report.write_tables(mkd), *adaptation_report.write_tables(adaptation)]
+    for table in [*all_tables(results, sizes), *extra]:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
-    for name, figure in {**all_figures(study, results, curves, soft, sizes), **mkd_report.write_figures(mkd)}.items():
+    figures = {**mkd_report.write_figures(mkd), **adaptation_report.write_figures(adaptation)}
+    for name, figure in {**all_figures(study, results, curves, soft, sizes), **figures}.items():
         save(figure, folder / "figures" / name)
 
 
