@@ -136,6 +136,16 @@ if STUDY.adaptation:
         resources: **asks("06_adaptation", "{system}-s{seed}")
         shell: command("06_adaptation", "system", "seed")
 
+if STUDY.ranking:
+    rule ranking:
+        input: lambda wildcards: before[wildcards.system](wildcards.seed)
+        output: REPORTS + "/notebooks/06_ranking.{system}-s{seed}.ipynb"
+        log: REPORTS + "/logs/06_ranking.{system}-s{seed}.log"
+        params: settings=lambda wildcards: key("06_ranking", wildcards.system)
+        threads: STUDY.threads
+        resources: **asks("06_ranking", "{system}-s{seed}")
+        shell: command("06_ranking", "system", "seed")
+
 if STUDY.mkd:
     refined = f"{plan.candidate_name(plan.teacher_encoder(STUDY), STUDY.model.encoder_dropout)}-s{STUDY.candidates.seed}"
 
@@ -150,7 +160,7 @@ if STUDY.mkd:
 
     rule serving:
         # Its measurements of time are undisturbed: every other job comes before it or after it.
-        input: done("03_teacher"), done("04_student"), done("05_finetune"), done("06_adaptation"), done("06_mkd")
+        input: done("03_teacher"), done("04_student"), done("05_finetune"), done("06_adaptation"), done("06_ranking"), done("06_mkd")
         output: f"{REPORTS}/notebooks/06_serving.ipynb"
         log: f"{REPORTS}/logs/06_serving.log"
         params: settings=key("06_serving")
@@ -161,7 +171,7 @@ if STUDY.mkd:
 rule report:
     input:
         done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune"), done("06_adaptation"), done("06_mkd"),
-        done("06_serving")
+        done("06_ranking"), done("06_serving")
     output: f"{REPORTS}/notebooks/07_report.ipynb"
     log: f"{REPORTS}/logs/07_report.log"
     params: settings=key("07_report")

@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from mtkd.tasks import GLUE, Metric, Task
 
-METRICS: dict[str, tuple[Metric, ...]] = {"single": ("accuracy",), "pair": ("accuracy",), "similarity": ("pearson", "spearman")}
+METRICS: dict[str, tuple[Metric, ...]] = {"single": ("accuracy",), "pair": ("accuracy",), "ranking": ("accuracy",),
+                                          "similarity": ("pearson", "spearman")}  # fmt: skip
 TAKEN = ("label", "idx")  # columns of every task
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -15,7 +16,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 class OwnTask(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Examples in files, or in a data set of the hub; `train`, `dev` and `test` are then names of its splits."""
 
-    type: Literal["single", "pair", "similarity"] = Field(description="one text and a class, two texts and a class, two texts and a score")
+    type: Literal["single", "pair", "similarity", "ranking"] = Field(
+        description="one text and a class, two texts and a class, two texts and a score, a query and a candidate that answers it or not")
     train: str = Field(description="a .csv, .tsv, .jsonl or .parquet file, seen from the study's folder")
     dev: str | float | None = Field(None, description="a file, or the share of train that is held out (drawn by data.seed), such as 0.1")
     test: str | None = Field(None, description="a file; its labels may be missing")
@@ -23,7 +25,8 @@ class OwnTask(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     config: str | None = Field(None, description="of the hub's data set, where it has several")
     columns: list[str] = Field(min_length=1, max_length=2, description="the text column, or the two")
     label: str = Field("label", description="the column of the label, or of the score")
-    labels: list[str] = Field([], description="the classes; a label column of whole numbers from 0 counts in this order")
+    labels: list[str] = Field([], description="the classes; a label column of whole numbers from 0 counts in this order; of a ranking: a "
+                                              "wrong candidate's and the right one's (none given: 0 and 1)")
     range: tuple[float, float] = Field((0, 5), description="least and greatest score of a similarity; numbers around 1 train best")
     metrics: list[Metric] = Field([], description="none given: accuracy; pearson and spearman of a similarity")
     quotes: bool | None = Field(None, description='whether " encloses a field; None: in .csv it does, in .tsv it is a character')
@@ -34,6 +37,11 @@ class OwnTask(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         if isinstance(labels, list) and any(isinstance(label, bool) for label in labels):
             raise ValueError("YAML takes yes, no, true and false for truth values: put such labels in quotes")
         return [str(label) if isinstance(label, int) else label for label in labels] if isinstance(labels, list) else labels
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_of_a_ranking(cls, given: Any) -> Any:
+        return {"labels": ["0", "1"], **given} if isinstance(given, dict) and given.get("type") == "ranking" else given
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -61,6 +69,8 @@ class OwnTask(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
                 raise ValueError(f"range: the least score must be below the greatest (they are {self.range[0]:g} and {self.range[1]:g})")
         elif len(set(self.labels)) < max(2, len(self.labels)):
             raise ValueError(f"labels: name every class once, at least two (they are {self.labels})")
+        elif self.type == "ranking" and len(self.labels) > 2:
+            raise ValueError(f"labels: a ranking has two, a wrong candidate's and the right one's (they are {self.labels})")
         known = ("pearson", "spearman") if self.type == "similarity" else ("accuracy", "f1", "matthews")
         if wrong := [metric for metric in self.metrics if metric not in known]:
             raise ValueError(f"metrics: {wrong[0]} does not measure type {self.type}: take {', '.join(known)}")
@@ -98,10 +108,16 @@ def check_names(study: Any) -> None:
     """`ValueError` for an own task with a name of GLUE's, and wherever a study names a task that there is not."""
     if twice := [name for name in study.own_tasks if name in GLUE]:
         raise ValueError(f"own_tasks: '{twice[0]}' is a task of GLUE: give yours another name")
-    fields = {"tasks": study.tasks, "single_only": study.single_only, "candidates.select_on": study.candidates.select_on,
-              "distil.teachers": study.distil.teachers, "mkd.tasks": study.mkd.tasks or [] if study.mkd else []}  # fmt: skip
+    fields = {"tasks": study.tasks, "ranking": study.ranking, "single_only": study.single_only,
+              "candidates.select_on": study.candidates.select_on, "distil.teachers": study.distil.teachers,
+              "mkd.tasks": study.mkd.tasks or [] if study.mkd else []}  # fmt: skip
     named = [(f"{field}.{place}", name) for field, names in fields.items() for place, name in enumerate(names)]
     known = [*GLUE, *study.own_tasks]
     for where, name in [*named, *(("model.head_dropout_of", name) for name in study.model.head_dropout_of)]:
         if name not in known:
             raise ValueError(f'{where}: unknown task (it is "{name}"); the tasks are {", ".join(map(repr, known))}')
+    for place, name in enumerate(study.ranking):
+        task = study.task(name)
+        if task.kind != "ranking" or name not in study.trainable:
+            raise ValueError(f"ranking.{place}: {task.title} has no candidates to rank or no train set in this study: name QNLI, or an own "
+                             "task of type ranking")

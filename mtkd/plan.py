@@ -124,6 +124,7 @@ def jobs(study: Study) -> list[Job]:
           for system in SYSTEMS for seed in study.seeds),
         *_adaptation_jobs(study),
         *_mkd_jobs(study),
+        *_ranking_jobs(study),
         Job("07_report", "", {}, 0),
     ]  # fmt: skip
 
@@ -148,6 +149,13 @@ def _adaptation_jobs(study: Study) -> list[Job]:
     steps = sum(settings.epochs * math.ceil(size / settings.batch_size) for size, settings in trainings)
     return [Job("06_adaptation", f"{system}-s{seed}", {"system": system, "seed": seed}, steps)
             for system in SYSTEMS for seed in adaptation_seeds(study)]  # fmt: skip
+
+
+def _ranking_jobs(study: Study) -> list[Job]:
+    # Besides classification, a batch of candidates for as many as there are at most.
+    steps = 2 * _steps(study, study.ranking, study.finetuning)
+    return [Job("06_ranking", f"{system}-s{seed}", {"system": system, "seed": seed}, steps)
+            for system in SYSTEMS for seed in study.seeds if study.ranking]  # fmt: skip
 
 
 def _mkd_jobs(study: Study) -> list[Job]:
@@ -194,21 +202,23 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then.
 
     So it does when the notebook changes, or the data, the text or a checkpoint that lie in a folder here. `system` is
-    that of 05_finetune or 06_adaptation.
+    that of 05_finetune, 06_adaptation or 06_ranking.
     """
     # Each stage without what no run of it depends on; a run's name tells its seed, and its encoder and dropout before the student.
-    student = {"mkd": True, "adaptation": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
+    student = {"mkd": True, "adaptation": True, "ranking": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
     teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": {"hard_weight", "temperature"}}
     mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
     pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
-    finetune = {"mkd": True, "adaptation": True, "seeds": True}
+    ranked = {"mkd": True, "adaptation": True, "seeds": True}
+    finetune = ranked | {"ranking": True}
     adapted = finetune | {"adaptation": {"seeds"}, "test_predictions": True, "finetune": {"fresh_head"}}
     before_student = {"distil": True, "candidates": True} if system in ("bert", "mt-dnn") else {}
     without = {"00_data": pretrain | {"encoders": True}, "01_pretrain": pretrain, "02_mtdnn": mtdnn, "03_teacher": teacher,
                "04_student": student, "05_finetune": finetune | before_student, "06_adaptation": adapted | before_student,
-               "06_mkd": {"adaptation": True}, "06_serving": {"adaptation": True}}  # fmt: skip
+               "06_ranking": ranked | before_student,
+               "06_mkd": {"adaptation": True, "ranking": True}, "06_serving": {"adaptation": True, "ranking": True}}  # fmt: skip
     never = {"about": True, "threads": True, "resources": True, "own_tasks": True}
-    own = [study.seeds[0] if notebook == "05_finetune" else None,  # its test sets are predicted
+    own = [study.seeds[0] if notebook in ("05_finetune", "06_ranking") else None,  # its test sets are predicted
            study.threads if notebook == "06_serving" else None]  # fmt: skip
     sources = [files.origin(study, name) for name in study.tasks if name in study.own_tasks]
     source = notebooks.folder() / f"{notebook}.ipynb"

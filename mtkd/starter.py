@@ -94,7 +94,7 @@ def interview(study: Path, train: Path, given: dict[str, str | None], ask: Calla
     if label != seen.label:
         seen = look(train, label)
     columns = listed(answer("columns", "Its text column, or two (parted by a comma)", ", ".join(seen.columns)))
-    kind = answer("type", "Its type: single, pair or similarity", seen.type if len(columns) > 1 else "single")
+    kind = answer("type", "Its type: single, pair, similarity or ranking", seen.type if len(columns) > 1 else "single")
     dev = answer("dev", "Its dev file, or the share of train to hold out", "0.1")
     task = {"type": kind, "train": place(str(train)), "dev": float(dev) if dev.replace(".", "", 1).isdigit() else place(dev)}
     task |= {"test": place(given["test"])} if given.get("test") else {}
@@ -138,7 +138,7 @@ seeds: [0, 1, 2]       # three or more, for an interval
 """
 
 NOTES = {
-    "type": "single: a text and a class; pair: two texts and a class; similarity: two texts and a score",
+    "type": "single: a text and a class; pair: two texts and a class; similarity: two texts and a score; ranking: a query and a candidate",
     "dev": "a file, or the share of train that is held out", "label": "the column of the class or score",
     "labels": "numbers in the file count in this order", "range": "least and greatest score",
 }  # fmt: skip

@@ -211,6 +211,8 @@ class Study(Settings):
         ["bert", "mt-dnn", "mt-dnn-kd"], description="systems whose fine-tuned models (first seed) predict the test sets")
     threads: int = Field(1, ge=1, description="processor threads a run")
     resources: Resources = Resources()
+    ranking: list[TaskName] = Field([], exclude_if=lambda names: not names,
+                                    description="tasks of questions and candidates that a ranking head learns too (`mtkd.ranking`)")
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
     adaptation: Adaptation | None = Field(None, exclude_if=lambda section: section is None,
                                           description="fine-tuning on shares of SNLI; None: not in this study")
@@ -237,7 +239,7 @@ class Study(Settings):
                              f"({len(self.encoders) * len(self.candidates.dropouts)})")
         once = {"tasks": self.tasks, "seeds": self.seeds, "candidates.dropouts": self.candidates.dropouts,
                 "candidates.select_on": self.candidates.select_on, "distil.teachers": self.distil.teachers,
-                "single_only": self.single_only}  # fmt: skip
+                "single_only": self.single_only, "ranking": self.ranking}  # fmt: skip
         for field, values in once.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{field}: a value stands twice")

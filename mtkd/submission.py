@@ -41,9 +41,9 @@ FILES = (
 def submit(study: Study, system: str, out: Path) -> list[str]:
     """Writes the zip of a system's test predictions (the study's first seed) and says what the server's readers should know.
 
-    A test set that the study has no predictions of gets the official number of rows of one label, and a line that names
-    the file. Raises `UserError` where the system does not predict test sets, a stage is not done, or rows are missing or
-    doubled.
+    Of a task that the study ranks they are classification's and ranking's merged. A test set that the study has no
+    predictions of gets the official number of rows of one label, and a line that names the file. Raises `UserError` where
+    the system does not predict test sets, a stage is not done, or rows are missing or doubled.
     """
     if out.suffix != ".zip" or not out.parent.is_dir():
         raise UserError(f"{out}: give the path of a .zip file in a folder that exists.")
@@ -53,7 +53,8 @@ def submit(study: Study, system: str, out: Path) -> list[str]:
     found, notes, contents = {}, [], {}
     for name in dict.fromkeys(file.task for file in FILES):
         if name in study.trainable:
-            found[name] = read(folder(study, "finetune", system, f"s{study.seeds[0]}", name)).frame("predictions.parquet")
+            stage = "ranking" if name in study.ranking else "finetune"
+            found[name] = read(folder(study, stage, system, f"s{study.seeds[0]}", name)).frame("predictions.parquet")
     for file in FILES:
         task = tasks.get(file.task)
         rows = found[file.task].query("split == @file.split") if file.task in found else pd.DataFrame()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtkd import adaptation, mkd, mkd_serving, stages, work
+from mtkd import adaptation, mkd, mkd_serving, ranking, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
 from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
@@ -31,6 +31,7 @@ class Report:
     run: dict
     mkd: mkd_report.Found | None = None
     adaptation: pd.DataFrame | None = None
+    ranking: pd.DataFrame | None = None
 
 
 def report(study: Study) -> Report:
@@ -48,17 +49,18 @@ def report(study: Study) -> Report:
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
     adapted, of_snli = adaptation.results(study) if study.adaptation else ([], None)
-    scored += [*students_of_mkd, *adapted]
+    ranked, of_candidates = ranking.results(study)
+    scored += [*students_of_mkd, *adapted, *ranked]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
         selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), mkd=distilled,
-        adaptation=of_snli,
+        adaptation=of_snli, ranking=of_candidates,
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run, mkd=found.mkd, adaptation=found.adaptation)  # fmt: skip
+                 sizes=found.sizes, run=found.run, mkd=found.mkd, adaptation=found.adaptation, ranking=found.ranking)  # fmt: skip
     return found
 
 

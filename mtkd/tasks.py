@@ -30,6 +30,7 @@ class Task:
     examples: int = 0  # train examples of the full data set, for estimates before any data are at hand
     scored_by: str | None = None  # a task without a train set is predicted by this task's head
     range: tuple[float, float] = (0, 5)  # of a regression's scores
+    right: int = 1  # of a ranking's two classes, that of the candidate (second column) that answers the query (first column)
 
     @property
     def regression(self) -> bool:
@@ -66,7 +67,7 @@ GLUE: dict[str, Task] = {
         Task("stsb", "STS-B", "similarity", _PAIR, (), ("pearson", "spearman"),
              published=("7k", "1.5k", "1.4k"), examples=5749),
         Task("qnli", "QNLI", "ranking", ("question", "sentence"), _ENTAILED, ("accuracy",),
-             published=("108k", "5.7k", "5.7k"), examples=104743),
+             published=("108k", "5.7k", "5.7k"), examples=104743, right=0),
         Task("ax", "AX", "pair", ("premise", "hypothesis"), _NLI, ("matthews",), train=None, dev=(),
              scored_by="mnli"),
     )

@@ -17,7 +17,7 @@ from mtkd import checkpoints
 from mtkd.data.batches import Batch, Examples, plan_epoch
 from mtkd.errors import UserError
 from mtkd.models import processor
-from mtkd.objectives import MatchLogits, task_loss
+from mtkd.objectives import MatchLogits, ranking_loss, task_loss
 from mtkd.progress import bar
 from mtkd.study import Distil, Train
 
@@ -42,8 +42,9 @@ def optimizer_of(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
 def plan(examples: dict[str, Examples], settings: Train, seed: int, epoch: int) -> list[tuple[str, np.ndarray]]:
     """The batches of one epoch: lines 1 and 2 of Algorithm 1 under the study's settings."""
     lengths = {name: split.lengths for name, split in examples.items()}
+    groups = {name: split.groups for name, split in examples.items() if split.groups is not None}
     return plan_epoch(lengths, batch_size=settings.batch_size, seed=seed, epoch=epoch, sampling=settings.sampling,
-                      temperature=settings.temperature, bucket=settings.bucket)  # fmt: skip
+                      temperature=settings.temperature, bucket=settings.bucket, groups=groups)  # fmt: skip
 
 
 def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, seed: int, checkpoint: Path,
@@ -119,7 +120,10 @@ def step_on(model: nn.Module, batch: Batch, task, optimizer, accelerator: Accele
     model.train()
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         logits = model(batch)
-    loss = task_loss(task, logits, batch.labels, batch.soft, distil)
+    if batch.groups is None:
+        loss = task_loss(task, logits, batch.labels, batch.soft, distil)
+    else:
+        loss = ranking_loss(task, logits[:, 0], batch.labels, batch.groups)
     # Gradients are averaged over the processes: so weighted, the average is the mini-batch's.
     accelerator.backward(loss * (share * accelerator.num_processes))
     accelerator.clip_grad_norm_(model.parameters(), settings.clip)

@@ -10,13 +10,13 @@ import pydantic
 import pytest
 from conftest import ROOT, TINY
 
-from mtkd import adaptation, encoders, mkd, mkd_serving, plan, stages
+from mtkd import adaptation, encoders, mkd, mkd_serving, plan, ranking, stages
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint
 from mtkd.data import load as data_files
 
 DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED = "00_data", "01_pretrain", "02_mtdnn", "03_teacher", "04_student", "05_finetune"
-ADAPTED = "06_adaptation"
+ADAPTED, RANKED = "06_adaptation", "06_ranking"  # a ranking is made anew with what is fine-tuned
 ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, ADAPTED, "06_mkd", "06_serving"}
 FROM = {stage: {later for later in ALL if later >= stage} for stage in ALL}
 # Of the fine-tuned systems, and of the adapted ones: only that one.
@@ -60,6 +60,7 @@ TABLE = [
     *((f"adaptation.{name}", value, {ADAPTED}) for name, value in {
         "hub": "another/snli", "shares": [0.5], "max_train": 50, "max_dev": 50, "least_updates": 9, "train.learning_rate": 2e-4,
         "train.batch_size": 8, "train.epochs": 7}.items()),
+    ("ranking", [], set()),
     ("mkd.teacher_encoder", "cased", MKD),
     ("mkd.tasks", ["rte"], MKD),
     ("mkd.hard_weight", 0.2, {"06_mkd"}),
@@ -76,7 +77,9 @@ TABLE = [
         "precision": "fp32"}.items()),
     *((f"train.{name}", value, FROM[MTDNN] - MKD | {"06_mkd"}) for name, value in {
         "optimizer": "adamw", "learning_rate": 2e-3, "batch_size": 8, "warmup": 0.2, "weight_decay": 0.2, "clip": 2.0,
-        "sampling": "sqrt", "temperature": 3.0, "bucket": 4, "precision": "fp32", "processes": 2}.items()),
+        "sampling": "sqrt", "temperature": 3.0, "bucket": 4, "precision": "fp32"}.items()),
+    # Rankings are trained in one process.
+    ("train.processes", 2, FROM[MTDNN] - MKD | {"06_mkd", "06_ranking.mt-dnn", "06_ranking.mt-dnn-kd"}),
 ]  # fmt: skip
 # They change which runs there are, or name another parent for one: told below.
 ELSEWHERE = {"name", "student_encoder", "seeds", "model.encoder_dropout", "candidates.dropouts", "candidates.seed", "mkd.seeds",
@@ -95,7 +98,7 @@ def fields(kind, path: str = "") -> set[str]:
 
 def tiny(*overrides: str) -> studies.Study:
     """The tiny study with every section; a default 60 is written as 60.0, like those compared with it."""
-    return studies.check(studies.load(TINY, ["adaptation={}", *overrides]).model_dump())
+    return studies.check(studies.load(TINY, ["adaptation={}", "ranking=[qnli]", *overrides]).model_dump())
 
 
 class Fake:
@@ -138,7 +141,8 @@ def marks():
             make_of = {DATA: stages.data, PRETRAIN: lambda study, encoder: stages.pretrain(study, encoder),
                        MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
                        TEACHER: lambda study, task: stages.teacher(study, task),
-                       STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune, ADAPTED: adaptation.adaptation,
+                       STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune,
+                       ADAPTED: adaptation.adaptation, RANKED: ranking.ranking,
                        "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
                        "06_serving": mkd_serving.serving}[job.notebook]  # fmt: skip
             outputs = make_of(study, **job.parameters)
@@ -148,7 +152,7 @@ def marks():
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (data_files, encoders, stages, adaptation, mkd, mkd_serving):
+        for module in (data_files, encoders, stages, adaptation, ranking, mkd, mkd_serving):
             patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
         for name in ("selection", "mtdnn", "teacher", "student"):
             patch.setattr(stages, name, once(getattr(stages, name)))
@@ -183,6 +187,8 @@ def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, s
         place = place[part]
     place[last] = value
     after = marks(studies.check(settings))
+    if not any(stage.startswith(RANKED) for stage in stages_anew):
+        stages_anew = stages_anew | {stage.replace(TUNED, RANKED) for stage in stages_anew}
     # The cased encoder starts from the uncased one, so its runs follow.
     wanted = {name for name in before.keys() & after.keys() if any(name == stage or name.startswith(f"{stage}.") or
               name.startswith(f"{stage}-s") for stage in stages_anew)}  # fmt: skip

@@ -47,6 +47,7 @@ class Batch:
     token_type_ids: torch.Tensor
     labels: torch.Tensor
     soft: torch.Tensor | None = None
+    groups: torch.Tensor | None = None  # the question of each candidate, where they are ranked
 
     def to(self, device: torch.device) -> "Batch":
         tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
@@ -54,10 +55,14 @@ class Batch:
 
 
 class Examples:
-    """A tokenised split of a task, memory-mapped; `soft` (n, outputs) adds soft targets in the split's order."""
+    """A tokenised split of a task, memory-mapped; `soft` (n, outputs) adds soft targets in the split's order.
 
-    def __init__(self, task: Task, split: datasets.Dataset, fingerprint: str, pad_id: int = 0, soft: np.ndarray | None = None):
-        self.task, self.fingerprint, self.pad_id, self.soft = task, fingerprint, pad_id, soft
+    With `groups` (n,) a batch holds all of the examples of a group: the candidates of a question, to be ranked.
+    """
+
+    def __init__(self, task: Task, split: datasets.Dataset, fingerprint: str, pad_id: int = 0, soft: np.ndarray | None = None,
+                 groups: np.ndarray | None = None):  # fmt: skip
+        self.task, self.fingerprint, self.pad_id, self.soft, self.groups = task, fingerprint, pad_id, soft, groups
         self._split = split.with_format("numpy")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
@@ -77,7 +82,8 @@ class Examples:
     def part(self, rows: np.ndarray) -> "Examples":
         """These rows' examples alone, in that order, in memory."""
         split = self._split.with_format(None).select(rows).flatten_indices(keep_in_memory=True)
-        return Examples(self.task, split, self.fingerprint, self.pad_id, None if self.soft is None else self.soft[rows])
+        soft, groups = (None if values is None else values[rows] for values in (self.soft, self.groups))
+        return Examples(self.task, split, self.fingerprint, self.pad_id, soft, groups)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The examples of these rows, padded to the longest of them."""
@@ -94,6 +100,7 @@ class Examples:
             self.task.name, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(kinds.astype(np.int64)),
             torch.tensor(found["label"], dtype=dtype),
             None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
+            None if self.groups is None else torch.from_numpy(self.groups[rows]),
         )  # fmt: skip
 
 
@@ -101,7 +108,7 @@ Plan = list[tuple[str, np.ndarray]]
 
 
 def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, epoch: int, sampling: str = "proportional",
-               temperature: float = 2.0, bucket: int = 50) -> Plan:  # fmt: skip
+               temperature: float = 2.0, bucket: int = 50, groups: dict[str, np.ndarray] | None = None) -> Plan:  # fmt: skip
     """Lines 1 and 2 of Algorithm 1: the batches (task, rows) of one epoch, in the order they are trained on.
 
     `lengths` holds each task's word pieces an example. Proportional sampling shows every example once. Under `sqrt` and
@@ -109,9 +116,13 @@ def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, ep
     tasks then come round more than once an epoch. `bucket` batches of random examples are sorted by length together, so
     that a batch's examples are alike in length while the examples are shuffled anew each epoch. The plan is a function
     of (seed, epoch) alone: a resumed run sees the same batches.
+    Of a task in `groups` a batch holds whole groups, as many as fill it on average.
     """
     random = np.random.default_rng([seed, epoch])
-    counts = {task: -(-len(sizes) // batch_size) for task, sizes in lengths.items()}
+    members = {task: _members(found) for task, found in (groups or {}).items()}
+    lengths = lengths | {task: np.array([lengths[task][rows].max() for rows in found]) for task, found in members.items()}
+    size_of = {task: max(1, round(batch_size * len(found) / len(groups[task]))) for task, found in members.items()}
+    counts = {task: -(-len(sizes) // size_of.get(task, batch_size)) for task, sizes in lengths.items()}
     if sampling != "proportional":
         power = 0.5 if sampling == "sqrt" else 1 / temperature
         weights = {task: len(sizes) ** power for task, sizes in lengths.items()}
@@ -119,9 +130,18 @@ def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, ep
         counts = {task: max(1, round(share * weight)) for task, weight in weights.items()}
     plan: Plan = []
     for task, sizes in lengths.items():
-        batches = _batches(sizes, batch_size, bucket, random)
-        plan += [(task, next(batches)) for _ in range(counts[task])]
+        batches = _batches(sizes, size_of.get(task, batch_size), bucket, random)
+        drawn = [next(batches) for _ in range(counts[task])]
+        if task in members:
+            drawn = [np.concatenate([members[task][group] for group in found]) for found in drawn]
+        plan += [(task, rows) for rows in drawn]
     return [plan[place] for place in random.permutation(len(plan))]
+
+
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
 
 def _batches(lengths: np.ndarray, batch_size: int, bucket: int, random: np.random.Generator) -> Iterator[np.ndarray]:

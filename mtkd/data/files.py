@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
@@ -60,7 +61,7 @@ def read(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
         raw = _hub(own, study, source, where, free) if own.hub else rows(_file(study, name, source), where, own, free)
         found[split] = _written(_examples(raw, own, name, where, free), scratch / f"{split}.arrow")
     if isinstance(own.dev, float):
-        found |= _held_out(found["train"], own.dev, study.data.seed, name, scratch)
+        found |= _held_out(found["train"], own.dev, study.data.seed, name, scratch, own.columns[0] if own.type == "ranking" else None)
     return {split: found[split] for split in ("train", "validation", "test") if split in found}
 
 
@@ -198,14 +199,24 @@ def _written(batches: Iterator[pa.RecordBatch], path: Path) -> datasets.Dataset:
     return datasets.Dataset.from_file(str(path))
 
 
-def _held_out(train: datasets.Dataset, share: float, seed: int, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
-    """Train without its dev share, and that share; both in the order of the file."""
-    size = round(share * len(train))
-    if not 0 < size < len(train):
-        raise UserError(f"own_tasks.{name}: dev: {share:g} of {len(train)} train examples leaves none on one side: give another share, "
-                        "or a dev file.")
-    held = np.zeros(len(train), dtype=bool)
-    held[np.random.default_rng(seed).permutation(len(train))[:size]] = True
+def same(split: datasets.Dataset, column: str) -> np.ndarray:
+    """A whole number for each row, from 0, that rows with the same text in a column share."""
+    marks = [pd.util.hash_pandas_object(batch.column(0).to_pandas(), index=False).to_numpy()
+             for batch in split.data.table.select([column]).to_batches()]  # fmt: skip
+    return np.unique(np.concatenate(marks), return_inverse=True)[1]
+
+
+def _held_out(train: datasets.Dataset, share: float, seed: int, name: str, scratch: Path, whole: str | None) -> dict[str, datasets.Dataset]:
+    """Train without its dev share, and that share; both in the order of the file, rows alike in the column `whole` on one side."""
+    units = np.arange(len(train)) if whole is None else same(train, whole)
+    count = int(units.max()) + 1 if len(units) else 0
+    size = round(share * count)
+    if not 0 < size < count:
+        raise UserError(f"own_tasks.{name}: dev: {share:g} of {count} train {'queries' if whole else 'examples'} leaves none on one side: "
+                        "give another share, or a dev file.")
+    held = np.zeros(count, dtype=bool)
+    held[np.random.default_rng(seed).permutation(count)[:size]] = True
+    held = held[units]
 
     def part(wanted: np.ndarray) -> Iterator[pa.RecordBatch]:
         first = 0

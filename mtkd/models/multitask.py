@@ -61,8 +61,8 @@ class MultiTaskModel(nn.Module):
     def save(self, path: Path) -> None:
         safetensors.torch.save_model(self, str(path))
 
-    def load(self, path: Path, heads: bool = True) -> None:
-        """Weights from `save`'s file; without `heads` only the shared encoder's.
+    def load(self, path: Path, heads: bool | list[str] = True) -> None:
+        """Weights from `save`'s file; without `heads` only the shared encoder's, or beside them those of the tasks named.
 
         Raises `UserError` where the file is damaged, or its encoder or heads do not fit this model.
         """
@@ -71,13 +71,14 @@ class MultiTaskModel(nn.Module):
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable model file ({error}): run the stage that makes it again.") from None
         own = dict(self.state_dict())
-        for name in self.heads if heads else ():
+        names = list(self.heads) if heads is True else heads or []
+        for name in names:
             found = weights.get(f"heads.{name}.weight")
             if found is None or found.shape != own[f"heads.{name}.weight"].shape:
                 has = "has no head" if found is None else f"has a head for {found.shape[0]} outputs"
                 raise UserError(f"{path} {has} for '{name}', this model needs one for {self.tasks[name].outputs}: it was trained for "
                                 "other tasks; start from the encoder alone or train the tasks together.")
-        wanted = {name for name in own if heads or name.startswith("encoder.")}
+        wanted = {name for name in own if name.startswith(("encoder.", *(f"heads.{head}." for head in names)))}
         misfits = {name for name in wanted if name not in weights or weights[name].shape != own[name].shape}
         misfits |= {name for name in weights if name.startswith("encoder.") and name not in own}
         if misfits:

@@ -18,6 +18,7 @@ from mtkd.errors import UserError
 from mtkd.report import adaptation as adaptation_report
 from mtkd.report import diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
+from mtkd.report import ranking as ranking_report
 from mtkd.report.finding import finding
 from mtkd.report.page_style import SCRIPT, policy, stylesheet
 from mtkd.report.style import save
@@ -199,10 +200,12 @@ def write_report(
     run: dict,
     mkd: mkd_report.Found | None = None,
     adaptation: pd.DataFrame | None = None,
+    ranking: pd.DataFrame | None = None,
 ) -> None:
     """Writes results.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
 
-    Scores of adaptation go to adaptation.csv: they are of another task, have a share beside a seed, and count in no average.
+    Scores of adaptation go to adaptation.csv: they are of another task, have a share beside a seed, and count in no average;
+    those of ranking, by another way of answering, to ranking.csv.
 
     The same frames give the same files, byte for byte; the frames are those of `stages.report`.
     """
@@ -210,16 +213,18 @@ def write_report(
     for part in (folder / "tables", folder / "figures"):
         part.mkdir(parents=True, exist_ok=True)
     (results if mkd is None else mkd.results).to_csv(folder / "results.csv", index=False, lineterminator="\n")
-    if adaptation is not None:
-        adaptation.to_csv(folder / "adaptation.csv", index=False, lineterminator="\n")
+    for name, rows in (("adaptation", adaptation), ("ranking", ranking)):
+        if rows is not None:
+            rows.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     text = finding(results, selection, sizes, study.distil.teachers)
     text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
     text += "" if adaptation is None else f"\n\n{adaptation_report.finding(adaptation)}"
+    text += "" if ranking is None else f"\n\n{ranking_report.finding(ranking)}"
     (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
-    extra = [*mkd_report.write_tables(mkd), *adaptation_report.write_tables(adaptation)]
+    extra = [*mkd_report.write_tables(mkd), *adaptation_report.write_tables(adaptation), *ranking_report.write_tables(ranking)]
     for table in [*all_tables(results, sizes), *extra]:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
