@@ -31,7 +31,7 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
 def gains(found: pd.DataFrame, system: str, base: str = "bert") -> pd.DataFrame:
     """By examples: `gain` of a system over another in points, mean over paired seeds, with its 95 % t-interval (`low`, `high`).
 
-    The last row, under the index 0, is the mean over all shares but the whole train set (over all, where there is only that).
+    A seed counts where both have all shares. The last row, under the index 0, is the mean over all shares but the whole train set (over all, where there is only that).
     """
     wide = scores(found)
     if system not in wide or base not in wide:
@@ -117,9 +117,9 @@ def _finding_of(found: pd.DataFrame, system: str) -> str:
     else:
         verdict = "adapts better than BERT" if mean.low > 0 else "does not measurably adapt better than BERT"
     by_size = [f"{gained(row)} with {count(size)}" for size, row in frame.drop(index=0).iterrows()]
-    shares = " of the train set" if len(frame) > 2 else ""
-    return (f"**With few labels {name(system)} {verdict}: {gained(mean)} points on average over the shares{shares} below the whole** "
-            f"(in brackets the 95 % interval over {_seeds(int(mean.seeds))}); by examples {', '.join(by_size)}.")
+    over = " on average over the shares below the whole train set" if len(frame) > 2 else ""
+    bars = f" (in brackets the 95 % interval over {_seeds(int(mean.seeds))})" if math.isfinite(mean.low) else ""
+    return f"**With few labels {name(system)} {verdict}: {gained(mean)} points{over}**{bars}; by examples {', '.join(by_size)}."
 
 
 class part:
