@@ -31,7 +31,8 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
 def gains(found: pd.DataFrame, system: str, base: str = "bert") -> pd.DataFrame:
     """By examples: `gain` of a system over another in points, mean over paired seeds, with its 95 % t-interval (`low`, `high`).
 
-    A seed counts where both have all shares. The last row, under the index 0, is the mean over all shares but the whole train set (over all, where there is only that).
+    A seed counts where both have all shares. The last row, under the index 0, is the mean over all shares but the whole
+    train set (over all, where there is only that).
     """
     wide = scores(found)
     if system not in wide or base not in wide:
