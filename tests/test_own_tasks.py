@@ -198,7 +198,7 @@ def test_a_bad_file_is_refused_with_what_where_and_how_to_mend_it(made, tmp_path
 BAD_TASKS = {
     "no dev split": ({"dev": None}, ["own_tasks.mine: dev", "dev: 0.1"]),
     "a share of all": ({"dev": 1.0}, ["dev", "between 0 and 1", "it is 1"]),
-    "an unknown type": ({"type": "ranking"}, ["own_tasks.mine.type", "'single', 'pair' or 'similarity'", "ranking"]),
+    "an unknown type": ({"type": "sorting"}, ["own_tasks.mine.type", "'single', 'pair', 'similarity' or 'ranking'", "sorting"]),
     "no train file": ({"train": None}, ["own_tasks.mine.train"]),
     "an unknown field": ({"colums": ["a"]}, ["unknown field 'own_tasks.mine.colums'", "columns"]),
     "one column for a pair": ({"columns": ["a"]}, ["type pair has two text columns", "1"]),
@@ -327,7 +327,7 @@ def test_new_asks_what_no_option_answers_and_takes_other_answers(tmp_path):
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--train", "none.csv"], "there is no file"),
     (["--train", "t.csv", "--label", "kind"], "no column 'kind'"),
-    (["--train", "t.csv", "--type", "ranking"], "'single', 'pair' or 'similarity'"),
+    (["--train", "t.csv", "--type", "sorting"], "'single', 'pair', 'similarity' or 'ranking'"),
     (["--train", "t.csv", "--dev", "none.csv"], "there is no file"),
     (["--train", "t.csv", "--name", "rte"], "task of GLUE"),
     (["--train", "t.csv", "--metrics", "bleu"], "bleu"),
