@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.batches import Batch
 from mtkd.errors import UserError
-from mtkd.models.processor import lighten
+from mtkd.models.processor import lighten, read_first
 from mtkd.tasks import Task
 
 
@@ -25,6 +25,8 @@ class TransformerEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel, representation: str = "cls"):
         super().__init__()
         self.model, self.representation = lighten(model), representation
+        if representation != "mean":
+            read_first(model)
         self.width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
 
