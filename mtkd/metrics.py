@@ -127,6 +127,7 @@ def weighted(name: str, weights: np.ndarray, predictions: np.ndarray, labels: np
             value = joint / np.sqrt(spread)
         else:
             value = _correlations(weights, predictions, labels[:, 0], ranked=name == "spearman")
+            value[:, np.isnan(predictions).any(axis=0)] = np.nan
     return 100 * np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -25,6 +25,7 @@ from mtkd.tasks import Task
 DRAWS, SEED = 2000, 0
 COLUMNS = ["a", "b", "task", "difference", "low", "high", "p", "seeds", "examples"]
 PAIRS = ((BASE, "bert"), (STUDENT, BASE), (f"{STUDENT}:mtl", f"{BASE}:mtl"), (STUDENT, ENSEMBLE), (ENSEMBLE, BASE))
+AVERAGE = "Average difference (95 % interval)"
 METHOD = "95 % intervals: bootstrap over seeds and dev examples; p: approximate randomisation."
 
 System = tuple[str, int]  # a system and its seed, -1 for an ensemble, which has none
@@ -92,7 +93,7 @@ def compare(tasks: list[Task], parts: Iterable[tuple[str, float, pd.DataFrame]],
 
 
 def _splits(tasks: list[Task], parts: Iterable[tuple[str, float, pd.DataFrame]]) -> dict[str, list[_Split]]:
-    """Every dev split that has labels, with what all systems say of its examples, by task."""
+    """The dev splits of every task, with what all systems say of their examples."""
     known, found = {task.name: task for task in tasks}, {}
     for system, seed, frame in parts:
         for (of, split), rows in frame.groupby(["task", "split"], sort=False):
@@ -120,8 +121,9 @@ def _random(*key: str) -> np.random.Generator:
 
 def _drawn(task: Task, splits: list[_Split]) -> dict[System, np.ndarray]:
     """Scores (1 + DRAWS,) of the systems that have all splits: of the examples as they are, then of every resample."""
-    systems = [system for system in splits[0].said if all(system in split.said for split in splits)]
-    cells = []
+    systems, cells = [system for system in splits[0].said if all(system in split.said for split in splits)], []
+    if not systems:
+        return {}
     for split in splits:
         said, size, random, blocks = split.of(systems), len(split.labels), _random("bootstrap", split.name), []
         for place, count in enumerate([1, *_blocks(DRAWS, size)]):
@@ -214,13 +216,18 @@ def bars(frame: pd.DataFrame) -> str:
     return f"bars: 95 % interval over {seeds} seeds and dev examples" if seeds > 1 else "bars: 95 % interval over dev examples; one seed"
 
 
-def sentence(row, label: Callable[[str], str] = name) -> str:
+def called(system: str, label: Callable[[str], str] = name) -> str:
+    """A system's name without commas, to stand in a sentence."""
+    before, _, after = label(system).partition(", ")
+    return f"{before} ({after})" if after else before
+
+
+def sentence(row, label: Callable[[str], str] = called) -> str:
     """What a row on average says, in plain words."""
     a, b = label(row["a"]), label(row["b"])
-    missing = " There is one seed: how training varies is not in the interval." if row["seeds"] == 1 else ""
     if row["low"] <= 0 <= row["high"]:
-        return f"No difference between {a} and {b} is established.{missing}"
-    return f"{a} is {'better' if row['difference'] > 0 else 'worse'} than {b}.{missing}"
+        return f"No difference between {a} and {b} is established."
+    return f"{a} is {'better' if row['difference'] > 0 else 'worse'} than {b}."
 
 
 def kept_sentence(found: Compared) -> str:
@@ -232,7 +239,7 @@ def kept_sentence(found: Compared) -> str:
         return "The ensembles do not beat MT-DNN on average, so there is no gain to keep."
     if not math.isfinite(kept.low):
         return "The ensembles' own gain may be nothing (its interval includes zero), so the share has no bounds."
-    return f"The student keeps {share(kept.share)} of the ensembles' gain, between {share(kept.low)} and {share(kept.high)}."
+    return f"The student keeps {share(kept.share)} of the ensembles' gain, between {percent(kept.low)} and {percent(kept.high)}."
 
 
 def share(kept: float) -> str:
@@ -240,28 +247,31 @@ def share(kept: float) -> str:
     return percent(kept) if kept > 0 else "none"
 
 
-def table(found: Compared, label: Callable[[str], str] = name) -> Table:
+def table(found: Compared, label: Callable[[str], str] = called) -> Table:
     """Every comparison on average over tasks, and on how many single tasks chance is ruled out."""
     rows = []
     for a, b in dict.fromkeys(zip(found.frame["a"], found.frame["b"], strict=True)):
         part = found.of(a, b)
         single = part[~part.index.isin(("average", *figures.ASIDE))]
         cells = {"Comparison": f"{label(a)} against {label(b)}", "Seeds": str(int(part["seeds"].max()))}
-        cells |= {"Average difference": NONE, "Tasks better, p < .05": _sure(single[single["difference"] > 0]),
+        cells |= {AVERAGE: NONE, "Tasks better, p < .05": _sure(single[single["difference"] > 0]),
                   "Tasks worse, p < .05": _sure(single[single["difference"] < 0]), "In words": NONE}  # fmt: skip
         if "average" in part.index:
             row = part.loc["average"]
-            cells |= {"Average difference": f"{number(row['difference'], 2, sign=True)} ({span(row)})", "In words": sentence(row, label)}
+            cells |= {AVERAGE: f"{number(row['difference'], 2, sign=True)} ({span(row)})", "In words": sentence(row, label)}
         rows.append(cells)
     if words := kept_sentence(found):
         kept = found.kept
         value = share(kept.share) if math.isfinite(kept.share) else NONE
-        bounds = f" ({share(kept.low)} to {share(kept.high)})" if math.isfinite(kept.low) else ""
-        cells = {"Comparison": "Share of the ensembles' gain that the student keeps", "Average difference": value + bounds, "In words": words}
-        rows.append(dict.fromkeys(rows[0], NONE) | cells)
-    notes = [f"{METHOD} {DRAWS:,} draws; one task in twenty is below p = .05 by chance alone. With fewer than five seeds, how training "
-             "varies is understated.", "Points on dev, averaged over the tasks that both have but WNLI; the tasks are taken as given. An "
-             "ensemble has no seeds: it is compared with every seed of the other."]  # fmt: skip
+        bounds = f" ({percent(kept.low)} to {percent(kept.high)})" if math.isfinite(kept.low) else ""
+        cells = {"Comparison": "Share of the ensembles' gain that the student keeps", AVERAGE: value + bounds}
+        rows.append(dict.fromkeys(rows[0], NONE) | cells | {"In words": words})
+    notes = [f"{METHOD} {DRAWS:,} draws; one task in twenty is below p = .05 by chance alone.",
+             "Points on dev, averaged over the tasks that both have but WNLI; the tasks are taken as given. An ensemble has no seeds: it "
+             "is compared with every seed of the other."]  # fmt: skip
+    seeds = int(found.frame["seeds"].max()) if rows else 0
+    notes += ["There is one seed: how training varies is in no interval."] * (seeds == 1)
+    notes += [f"With {seeds} seeds, how training varies is understated."] * (1 < seeds < 5)
     return Table("comparisons", "Every comparison", pd.DataFrame(rows), [*notes, *without(found, label)], words=True)
 
 
@@ -271,7 +281,7 @@ def _sure(part: pd.DataFrame) -> str:
     return f"{len(part)}: {', '.join(names)}" if names else "0"
 
 
-def without(found: Compared, label: Callable[[str], str] = name) -> list[str]:
+def without(found: Compared, label: Callable[[str], str] = called) -> list[str]:
     """Says which systems have scores but no predictions, and so no interval."""
     if not found.lacking:
         return []

@@ -100,7 +100,7 @@ def _others(compared: Compared) -> str:
         rows = compared.of(a, b)
         if "average" in rows.index and (a, b) not in ((STUDENT, BASE), (ENSEMBLE, BASE)):
             row = rows.loc["average"]
-            texts.append(f"{sentence(row).removesuffix('.')} ({number(row.difference, 2, sign=True)}, {span(row)}).")
+            texts.append(f"{sentence(row).removesuffix('.')} ({_points(row.difference)}, {span(row)}).")
     return " ".join(texts)
 
 
@@ -164,7 +164,7 @@ def _kept(row: pd.Series, compared: Compared) -> str:
         return f"{text}."
     if not math.isfinite(kept.low):
         return f"{text}, a share without bounds, as the ensembles' own gain may be nothing."
-    return f"{text} ({share(kept.low)} to {share(kept.high)})."
+    return f"{text} ({percent(kept.low)} to {percent(kept.high)})."
 
 
 def _apart(frame: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ marked published; none is MKD's own, whose full text was not at hand.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from mtkd.artifacts import Artifact
 from mtkd.report import neighbours as others
 from mtkd.report import scores as figures
-from mtkd.report.comparisons import METHOD, Compared, bars, reach, span
+from mtkd.report.comparisons import METHOD, Compared, bars, called, reach, span
 from mtkd.report.scores import ENSEMBLE, gains, name, title
 from mtkd.report.style import WAYS, Shown, blank, colour, marker, nothing, styled
 from mtkd.report.table import NONE, Table, count, number
@@ -175,7 +176,8 @@ def pairs(found: Found | None) -> list[tuple[str, str]]:
 
 def label(found: Found | None) -> Callable[[str], str]:
     """How a comparison calls a system, a student among them."""
-    return lambda system: found.label(system).replace(": ", " by ") if found and found.student_of(system) else name(system)
+    shown = (lambda system: found.label(system).replace(": ", " by ") if found.student_of(system) else name(system)) if found else name
+    return partial(called, label=shown)
 
 
 def added(found: Found, student: str, base: str) -> pd.DataFrame:
@@ -196,8 +198,7 @@ def gains_table(found: Found | None) -> Table:
             cells = {"Average" if task == "average" else title(task): _gain(row) for task, row in frame.iterrows()}
             rows.append({"Multi-task distillation": f"{found.label(student).partition(':')[0]}: {words}",
                          "Seeds": str(int(frame["seeds"].max())) if len(frame) else NONE, **cells})  # fmt: skip
-    notes = ["Points, paired by seed, on the same budget of updates, before any fine-tuning. In brackets "
-             f"{METHOD.partition(';')[0]}."]
+    notes = [f"Points, paired by seed, on the same budget of updates, before any fine-tuning. {METHOD.partition(';')[0]}."]
     return Table("mkd_gains", "What multi-task distillation adds", pd.DataFrame(rows).fillna(NONE), notes)
 
 
