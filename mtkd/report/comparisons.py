@@ -25,7 +25,6 @@ from mtkd.tasks import Task
 DRAWS, SEED = 2000, 0
 COLUMNS = ["a", "b", "task", "difference", "low", "high", "p", "seeds", "examples"]
 PAIRS = ((BASE, "bert"), (STUDENT, BASE), (f"{STUDENT}:mtl", f"{BASE}:mtl"), (STUDENT, ENSEMBLE), (ENSEMBLE, BASE))
-AVERAGE = "Average difference (95 % interval)"
 METHOD = "95 % intervals: bootstrap over seeds and dev examples; p: approximate randomisation."
 
 System = tuple[str, int]  # a system and its seed, -1 for an ensemble, which has none
@@ -253,19 +252,21 @@ def table(found: Compared, label: Callable[[str], str] = called) -> Table:
     for a, b in dict.fromkeys(zip(found.frame["a"], found.frame["b"], strict=True)):
         part = found.of(a, b)
         single = part[~part.index.isin(("average", *figures.ASIDE))]
-        cells = {"Comparison": f"{label(a)} against {label(b)}", "Seeds": str(int(part["seeds"].max()))}
-        cells |= {AVERAGE: NONE, "Tasks better, p < .05": _sure(single[single["difference"] > 0]),
-                  "Tasks worse, p < .05": _sure(single[single["difference"] < 0]), "In words": NONE}  # fmt: skip
-        if "average" in part.index:
-            row = part.loc["average"]
-            cells |= {AVERAGE: f"{number(row['difference'], 2, sign=True)} ({span(row)})", "In words": sentence(row, label)}
-        rows.append(cells)
+        row = part.loc["average"] if "average" in part.index else None
+        rows.append({
+            "Comparison": f"{label(a)} against {label(b)}",
+            "Average difference": NONE if row is None else number(row["difference"], 2, sign=True),
+            "95 % interval": NONE if row is None else span(row),
+            "Tasks better, p < .05": _sure(single[single["difference"] > 0]),
+            "Tasks worse, p < .05": _sure(single[single["difference"] < 0]),
+            "In words": NONE if row is None else sentence(row, label),
+        })  # fmt: skip
     if words := kept_sentence(found):
         kept = found.kept
-        value = share(kept.share) if math.isfinite(kept.share) else NONE
-        bounds = f" ({percent(kept.low)} to {percent(kept.high)})" if math.isfinite(kept.low) else ""
-        cells = {"Comparison": "Share of the ensembles' gain that the student keeps", AVERAGE: value + bounds}
-        rows.append(dict.fromkeys(rows[0], NONE) | cells | {"In words": words})
+        cells = {"Comparison": "Share of the ensembles' gain that the student keeps", "In words": words}
+        cells |= {"Average difference": share(kept.share)} if math.isfinite(kept.share) else {}
+        cells |= {"95 % interval": f"{percent(kept.low)} to {percent(kept.high)}"} if math.isfinite(kept.low) else {}
+        rows.append(dict.fromkeys(rows[0], NONE) | cells)
     notes = [f"{METHOD} {DRAWS:,} draws; one task in twenty is below p = .05 by chance alone.",
              "Points on dev, averaged over the tasks that both have but WNLI; the tasks are taken as given. An ensemble has no seeds: it "
              "is compared with every seed of the other."]  # fmt: skip

@@ -47,7 +47,7 @@ def _window(axes, which: str, values, frame: pd.DataFrame) -> None:
     """Limits that show every value and most of every interval; one that runs out of the picture is cut at its edge."""
     values = np.array([v for v in values if math.isfinite(v)] or [0.0])
     ends = frame[["low", "high"]].to_numpy(dtype=float).ravel()
-    room = 2.5 * max(np.abs(values).max(), 0.2)
+    room = 3 * max(np.abs(values).max(), 0.2)
     ends = np.clip(ends[np.isfinite(ends)], -room, room)
     low, high = min(0, values.min(), *ends), max(0, values.max(), *ends)
     pad = 0.08 * max(high - low, 0.2)
@@ -59,8 +59,8 @@ def _dodged(train: dict[str, float]) -> dict[str, float]:
     places: dict[str, float] = {}
     for task in sorted(train, key=train.get):
         place = train[task]
-        while any(abs(math.log(place / other)) < 0.08 for other in places.values()):
-            place *= 1.09
+        while any(abs(math.log(place / other)) < 0.11 for other in places.values()):
+            place *= 1.12
         places[task] = place
     return places
 
@@ -119,15 +119,25 @@ def gain_by_size(
     for shape, face, edge, text in key:
         axes.plot([], [], shape, mfc=face, mec=edge, mew=1.6, label=text)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    around = [
-        (x, y) for task, x in places.items() for y in np.linspace(frame.loc[task, "low"], frame.loc[task, "high"], 12)
-    ]
-    place_labels(axes, labels, [*around, *((published.size(task), gain) for task, gain in official.items())])
+    if beside:
+        _labels_below(axes, places, frame)
+    else:
+        ends = ((x, y) for task, x in places.items() for y in np.linspace(frame.loc[task, "low"], frame.loc[task, "high"], 12))
+        place_labels(axes, labels, [*ends, *((published.size(task), gain) for task, gain in official.items())])
     texts = [
         f"{title(task)} ({_thousands(train[task])}): {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows()
     ]
     figure.set_label("Gain of MT-DNN_KD over MT-DNN in points, by train examples. " + "; ".join(texts) + ".")
     return figure
+
+
+def _labels_below(axes, places: dict[str, float], frame: pd.DataFrame) -> None:
+    """Writes the tasks' names upright below their bars: they have no room beside them where tasks stand close together."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.12 * (high - low), high)
+    for task, x in places.items():
+        y = np.nanmin(frame.loc[task, ["gain", "low"]].to_numpy(dtype=float))
+        axes.annotate(title(task), (x, max(y, low)), (0, -8), textcoords="offset points", ha="center", va="top", fontsize=9.5, rotation=90)
 
 
 @styled
@@ -142,7 +152,7 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS, comp
     axes = figure.subplots()
     axes.axvline(0, color=COLOURS[BASE], linewidth=1.6)
     near = np.abs(frame[["gain", "ensemble_gain"]].to_numpy(dtype=float))
-    room = 2.5 * max(np.nanmax(near) if np.isfinite(near).any() else 0.0, 1.0)
+    room = 3 * max(np.nanmax(near) if np.isfinite(near).any() else 0.0, 1.0)
     shown, labels = [], []
     for place, (task, row) in enumerate(frame.iterrows()):
         y = -place
@@ -180,9 +190,9 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS, comp
     axes.set_yticks([-place for place in range(len(labels))], labels)
     axes.set_ylim(-len(labels) + 0.4, 0.6)
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
-    axes.set_xlabel("points above MT-DNN, whose score stands beside the task (* with a teacher)")
+    axes.set_xlabel(f"points above MT-DNN, whose score stands beside the task (* with a teacher)\n{bars(frame)}")
     _window(axes, "x", [*shown, *frame["gain"], *frame["ensemble_gain"]], frame)
-    axes.set_title(f"Student and ensemble against MT-DNN ({bars(frame)})", loc="left", pad=26)
+    axes.set_title("Student and ensemble against MT-DNN", loc="left", pad=26)
     for system in ("bert", STUDENT, ENSEMBLE):
         axes.plot([], [], MARKERS[system], color=COLOURS[system], label=name(system))
     axes.plot([], [], color=COLOURS[BASE], label=name(BASE))
