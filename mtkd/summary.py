@@ -1,6 +1,6 @@
 """07_report: what all stages of a study found, in one tidy table and a page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mtkd import mkd, mkd_serving, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
 from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
+from mtkd.report import comparisons
 from mtkd.report import mkd as mkd_report
 from mtkd.report.pages import write_report
 from mtkd.study import Study
@@ -29,6 +30,7 @@ class Report:
     selection: pd.DataFrame
     sizes: pd.DataFrame
     run: dict
+    compared: comparisons.Compared
     mkd: mkd_report.Found | None = None
 
 
@@ -49,13 +51,15 @@ def report(study: Study) -> Report:
     scored += students_of_mkd
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
+    compared = _compared(study, scored, [*comparisons.PAIRS, *mkd_report.pairs(distilled)])
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
-        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), mkd=distilled,
+        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), compared=compared,
+        mkd=distilled and replace(distilled, compared=compared),
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run, mkd=found.mkd)  # fmt: skip
+                 sizes=found.sizes, run=found.run, compared=found.compared, mkd=found.mkd)  # fmt: skip
     return found
 
 
@@ -73,6 +77,21 @@ def _mkd(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], mkd_repor
         teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else "mt-dnn-ensemble",
     )  # fmt: skip
     return [*parts, served], found
+
+
+def _compared(study: Study, scored: list[Artifact], pairs: list[tuple[str, str]]) -> comparisons.Compared:
+    """The pairs by their stages' predictions; a stage without any (of an earlier version) is named, not run again."""
+    parts, lacking = [], []
+    for found in scored:
+        rows = found.frame("scores.csv").drop_duplicates("system") if "scores.csv" in found.record["files"] else pd.DataFrame()
+        for row in rows.itertuples():  # one, or none where a stage only measures
+            if not any(row.system in pair for pair in pairs):
+                continue
+            if "predictions.parquet" in found.record["files"]:
+                parts.append((row.system, row.seed, found.frame("predictions.parquet")))
+            else:
+                lacking.append(row.system)
+    return comparisons.compare([study.task(name) for name in study.tasks], parts, pairs, lacking)
 
 
 def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:

@@ -5,7 +5,9 @@ marked published; none is MKD's own, whose full text was not at hand.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from mtkd.artifacts import Artifact
 from mtkd.report import neighbours as others
 from mtkd.report import scores as figures
+from mtkd.report.comparisons import METHOD, Compared, bars, called, reach, span
 from mtkd.report.scores import ENSEMBLE, gains, name, title
 from mtkd.report.style import WAYS, Shown, blank, colour, marker, nothing, styled
 from mtkd.report.table import NONE, Table, count, number
@@ -27,7 +30,7 @@ LARGE = ("bert", "mt-dnn:mtl", "mt-dnn", "mt-dnn-kd", ENSEMBLE)
 @dataclass(frozen=True)
 class Found:
     """`results`: rows of results.csv of all systems; `costs`: `mtkd.serving.costs`; `students`: names in the study;
-    `tasks`: that the students are trained on; `teacher`: the system that wrote the logits."""
+    `tasks`: that the students are trained on; `teacher`: the system that wrote the logits; `compared`: the study's comparisons."""
 
     results: pd.DataFrame
     costs: pd.DataFrame
@@ -35,6 +38,7 @@ class Found:
     students: list[str]
     tasks: list[str]
     teacher: str
+    compared: Compared = field(default_factory=Compared)
 
     @property
     def averaged(self) -> list[str]:
@@ -165,14 +169,26 @@ COMPARISONS = (("task-kd-{}", "over task-specific distillation"), ("mt-{}:mtl", 
                ("{}", "over hard targets, single-task"))  # fmt: skip
 
 
+def pairs(found: Found | None) -> list[tuple[str, str]]:
+    """Multi-task distillation of every student against the other ways of training it."""
+    return [(f"mkd-{student}:mtl", base.format(student)) for student in (found.students if found else ()) for base, _ in COMPARISONS]
+
+
+def label(found: Found | None) -> Callable[[str], str]:
+    """How a comparison calls a system, a student among them."""
+    shown = (lambda system: found.label(system).replace(": ", " by ") if found.student_of(system) else name(system)) if found else name
+    return partial(called, label=shown)
+
+
 def added(found: Found, student: str, base: str) -> pd.DataFrame:
     """`scores.gains` of a student by multi-task distillation over another way of training it, the average over `averaged`."""
-    frame = gains(found.results[found.results["task"].isin(found.tasks)], f"mkd-{student}:mtl", base.format(student))
+    rows = found.results[found.results["task"].isin(found.tasks)]
+    frame = gains(rows, found.compared, f"mkd-{student}:mtl", base.format(student))
     return frame[frame["gain"].notna()]
 
 
 def gains_table(found: Found | None) -> Table:
-    """What multi-task distillation adds, by student and comparison: points with the 95 % t-interval over seeds."""
+    """What multi-task distillation adds, by student and comparison: points with the 95 % interval."""
     if found is None:
         return _missing("mkd_gains")
     rows = []
@@ -182,13 +198,12 @@ def gains_table(found: Found | None) -> Table:
             cells = {"Average" if task == "average" else title(task): _gain(row) for task, row in frame.iterrows()}
             rows.append({"Multi-task distillation": f"{found.label(student).partition(':')[0]}: {words}",
                          "Seeds": str(int(frame["seeds"].max())) if len(frame) else NONE, **cells})  # fmt: skip
-    notes = ["Points, paired by seed, on the same budget of updates, before any fine-tuning; in brackets the 95 % t-interval over seeds."]
+    notes = [f"Points, paired by seed, on the same budget of updates, before any fine-tuning. {METHOD.partition(';')[0]}."]
     return Table("mkd_gains", "What multi-task distillation adds", pd.DataFrame(rows).fillna(NONE), notes)
 
 
 def _gain(row) -> str:
-    text = number(row["gain"], 1, sign=True)
-    return text + (f" ({number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)})" if math.isfinite(row["low"]) else "")
+    return number(row["gain"], 1, sign=True) + (f" ({span(row, 1)})" if span(row) else "")
 
 
 def neighbours() -> Table:
@@ -211,18 +226,18 @@ def _finding_of(found: Found, student: str) -> str:
         if "average" not in frame.index:
             continue
         row = frame.loc["average"]
-        text = f"{number(row.gain, 2, sign=True)} points {words}"
-        if math.isfinite(row.low):
-            sure = "" if row.low > 0 or row.high < 0 else ", which includes zero"
-            text += f" (95 % interval {number(row.low, 2, sign=True)} to {number(row.high, 2, sign=True)}{sure})"
-        parts.append((row, text))
+        sure = "" if row.low > 0 or row.high < 0 else ", which includes zero"
+        told = f" (95 % interval {span(row)}{sure})" if span(row) else ""
+        parts.append((row, f"{number(row.gain, 2, sign=True)} points {words}{told}"))
     if not parts:
         return f"**{shown}**: what multi-task distillation adds cannot be told, as the ways of training share no task."
     row = parts[0][0]
     if round(row.gain, 2) <= 0:
         verdict = "multi-task distillation did not add to task-specific distillation"
-    elif not math.isfinite(row.low):
-        verdict = "multi-task distillation added to task-specific distillation in this run (one seed: chance is not ruled out)"
+    elif not span(row):
+        verdict = "multi-task distillation added to task-specific distillation in this run (no interval: chance is not ruled out)"
+    elif row.low > 0 and row.seeds < 2:
+        verdict = "multi-task distillation added to task-specific distillation in this run (one seed: how training varies is not known)"
     else:
         verdict = f"multi-task distillation {'added' if row.low > 0 else 'did not measurably add'} to task-specific distillation"
     return " ".join(filter(None, [f"**{shown}: {verdict}.**", f"On average {'; '.join(text for _, text in parts)}.",
@@ -338,9 +353,8 @@ def over_task_specific(found: Found | None) -> Figure:
         for (base, words), shift, tint in zip(COMPARISONS, (0.13, -0.13), (WAYS["mkd-"], WAYS["mt-"]), strict=False):
             frame, face = pair[base], tint if base == COMPARISONS[0][0] else "white"
             for task, row in frame.iterrows():
-                reach = [[row["gain"] - row["low"]], [row["high"] - row["gain"]]] if math.isfinite(row["low"]) else None
                 shape = "D" if task == "average" else "o"
-                axes.errorbar(row["gain"], shift - names.index(task), xerr=reach, fmt=shape, color=tint, mfc=face, mew=1.6,
+                axes.errorbar(row["gain"], shift - names.index(task), xerr=reach(row), fmt=shape, color=tint, mfc=face, mew=1.6,
                               markersize=7, capsize=3, elinewidth=1.1)  # fmt: skip
             axes.plot([], [], "o", color=tint, mfc=face, mew=1.6, label=words)
             told += [f"{found.label(student).partition(':')[0]} {words}, {'average' if task == 'average' else title(task)} "
@@ -354,9 +368,8 @@ def over_task_specific(found: Found | None) -> Figure:
         axes.set_title(found.label(student).partition(":")[0], loc="left")
     panels[0].set_yticks([-place for place in range(len(names))], ["Average" if task == "average" else title(task) for task in names])
     panels[0].set_ylim(-len(names) + 0.4, 0.6)
-    seeds = max(int(frame["seeds"].max()) for pair in frames.values() for frame in pair.values() if len(frame))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                  title=f"bars: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed: no interval")  # fmt: skip
+                  title=bars(pd.concat(frame for pair in frames.values() for frame in pair.values())))  # fmt: skip
     figure.set_label("Points that multi-task distillation adds. " + "; ".join(told) + ".")
     return figure
 
