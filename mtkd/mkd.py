@@ -31,10 +31,9 @@ from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vectors_table
 from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
-from mtkd.objectives import MatchLogits
 from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
 from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, soft_targets, teacher
-from mtkd.study import LstmStudent, Study, Train, TransformerStudent
+from mtkd.study import Distil, LstmStudent, Study, Train, TransformerStudent
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
 from mtkd.work import folder
@@ -160,7 +159,8 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
             seed_everything(seed)
         title = " ".join(place.parts[-3:])
-        fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, MatchLogits(inputs["hard_weight"]), title, keep_model)
+        distil = Distil(hard_weight=inputs["hard_weight"], loss="logits")
+        fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, distil, title, keep_model)
 
     return make(place, inputs, build)
 

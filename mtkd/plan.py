@@ -9,6 +9,7 @@ from mtkd import notebooks, tasks
 from mtkd.artifacts import file_hash, fingerprint
 from mtkd.data import files
 from mtkd.errors import UserError
+from mtkd.levers import Distil
 from mtkd.study import Mkd, Study, Train
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
@@ -157,7 +158,7 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     """
     # Each stage without what no run of it depends on; a run's name tells its seed, and its encoder and dropout before the student.
     student = {"mkd": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
-    teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": {"hard_weight", "temperature"}}
+    teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": set(Distil.model_fields) - {"teachers"}}
     mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
     pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
     finetune = {"mkd": True, "seeds": True}

@@ -71,7 +71,8 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
             dev_sets += dev_splits(study, encoder_name, task)
         for name, teacher_found in teachers.items():
             targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), study.task(name))
-            train_sets[name].soft = targets.for_examples(train_sets[name])
+            wanted = targets.logits_for if study.distil.loss == "logits" else targets.for_examples
+            train_sets[name].soft = wanted(train_sets[name])
         seed_everything(seed)
         model = new_model(study, start, list(map(study.task, study.multitask)), dropout)
         fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)

@@ -6,20 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from mtkd import own, tasks
 from mtkd.errors import UserError
+from mtkd.levers import Distil
+from mtkd.settings import Dropout, Seed, Settings, Share, TaskName
 from mtkd.tasks import Task
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-TaskName = str  # of GLUE, or of own_tasks: Study knows both
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Data(Settings):
@@ -123,14 +116,6 @@ class Candidates(Settings):
     keep: int = Field(3, ge=1)
     select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
     seed: Seed = 0
-
-
-class Distil(Settings):
-    """Soft targets and how they enter the loss (section 3)."""
-
-    teachers: list[TaskName] = Field(["mnli", "qqp", "rte", "qnli"], min_length=1)
-    hard_weight: Share = Field(0.5, description="weight of Eq. 2; Eq. 4 has the rest")
-    temperature: float = Field(1.0, gt=0)
 
 
 class LstmStudent(Settings):
@@ -253,6 +238,9 @@ class Study(Settings):
         for field, names in (("distil.teachers", self.distil.teachers), ("candidates.select_on", self.candidates.select_on)):
             if missing := [name for name in names if name not in trained]:
                 raise ValueError(f"{field}: {', '.join(missing)} is not trained in this study (tasks: {', '.join(sorted(trained))})")
+        if missing := [name for name in self.distil.hard_weight_of if name not in self.distil.teachers]:
+            raise ValueError(f"distil.hard_weight_of: {', '.join(missing)} has no teacher (distil.teachers: "
+                             f"{', '.join(self.distil.teachers)})")
         if self.student_encoder not in self.encoders:
             raise ValueError(f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})")
         if self.candidates.keep > len(self.encoders) * len(self.candidates.dropouts):

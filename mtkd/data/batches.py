@@ -39,7 +39,8 @@ def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, pa
 
 @dataclass
 class Batch:
-    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets."""
+    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets, `known` (b,)
+    tells which labels there are (None: all)."""
 
     task: str
     input_ids: torch.Tensor
@@ -47,6 +48,7 @@ class Batch:
     token_type_ids: torch.Tensor
     labels: torch.Tensor
     soft: torch.Tensor | None = None
+    known: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
@@ -85,10 +87,12 @@ class Examples:
         mask = place < self.lengths[rows][:, None]
         kinds = mask & (place >= found["second"][:, None])
         dtype = torch.float32 if self.task.regression else torch.int64
+        known = ~np.isnan(found["label"]) if self.task.regression else found["label"] >= 0
         return Batch(
             self.task.name, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(kinds.astype(np.int64)),
             torch.tensor(found["label"], dtype=dtype),
             None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
+            None if known.all() else torch.from_numpy(known),
         )  # fmt: skip
 
 
