@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from mtkd import own, tasks
+from mtkd import levers, own, tasks
 from mtkd.errors import UserError
-from mtkd.levers import Distil
+from mtkd.levers import Ablation, Distil, Unlabelled, Variant
 from mtkd.settings import Dropout, Seed, Settings, Share, TaskName
 from mtkd.tasks import Task
 
@@ -222,6 +222,7 @@ class Study(Settings):
     threads: int = Field(1, ge=1, description="processor threads a run")
     resources: Resources = Resources()
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
+    ablation: Ablation | None = Field(None, exclude_if=lambda given: given is None, description="other ways to distil; None: none")
     _folder: Path = PrivateAttr(default_factory=Path)  # of the study's file, from which its own tasks' files are seen
 
     @model_validator(mode="before")
@@ -238,14 +239,9 @@ class Study(Settings):
         for field, names in (("distil.teachers", self.distil.teachers), ("candidates.select_on", self.candidates.select_on)):
             if missing := [name for name in names if name not in trained]:
                 raise ValueError(f"{field}: {', '.join(missing)} is not trained in this study (tasks: {', '.join(sorted(trained))})")
-        if missing := [name for name in self.distil.hard_weight_of if name not in self.distil.teachers]:
-            raise ValueError(f"distil.hard_weight_of: {', '.join(missing)} has no teacher (distil.teachers: "
-                             f"{', '.join(self.distil.teachers)})")
         if self.student_encoder not in self.encoders:
             raise ValueError(f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})")
-        if self.candidates.keep > len(self.encoders) * len(self.candidates.dropouts):
-            raise ValueError(f"candidates.keep: {self.candidates.keep} is more than the candidates there are "
-                             f"({len(self.encoders) * len(self.candidates.dropouts)})")
+        levers.check(self)
         once = {"tasks": self.tasks, "seeds": self.seeds, "candidates.dropouts": self.candidates.dropouts,
                 "candidates.select_on": self.candidates.select_on, "distil.teachers": self.distil.teachers,
                 "single_only": self.single_only}  # fmt: skip
@@ -374,6 +370,9 @@ def _fields_at(path: tuple) -> list[str]:
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
               ("candidates",): Candidates, ("distil",): Distil, ("resources",): Resources}  # fmt: skip
     fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving}
+    fields |= {("ablation",): Ablation}
+    if path[:2] == ("ablation", "variants"):
+        return list((Unlabelled if path[-1] == "unlabelled" else Variant).model_fields)
     if path in fields:
         return list(fields[path].model_fields)
     if path[:1] == ("own_tasks",):

@@ -43,7 +43,8 @@ def plan(examples: dict[str, Examples], settings: Train, seed: int, epoch: int) 
     """The batches of one epoch: lines 1 and 2 of Algorithm 1 under the study's settings."""
     lengths = {name: split.lengths for name, split in examples.items()}
     return plan_epoch(lengths, batch_size=settings.batch_size, seed=seed, epoch=epoch, sampling=settings.sampling,
-                      temperature=settings.temperature, bucket=settings.bucket)  # fmt: skip
+                      temperature=settings.temperature, bucket=settings.bucket,
+                      counted={name: split.counted for name, split in examples.items()})  # fmt: skip
 
 
 def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, seed: int, checkpoint: Path,
