@@ -32,7 +32,7 @@ from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.levers import Variant
 from mtkd.plan import ablation_seeds, first_generation, variants
-from mtkd.stages import data, members_of, mtdnn, multitask, soft_targets, teacher, voices_of, words
+from mtkd.stages import data, members_of, mtdnn, multitask, selection, soft_targets, teacher, voices_of, words
 from mtkd.study import Study
 from mtkd.work import folder
 
@@ -173,3 +173,19 @@ def scored(study: Study) -> tuple[list[Artifact], pd.DataFrame]:
         rows += [one.frame("scores.csv").assign(system=f"mt-dnn-ensemble:keep-{keep}") for one in found.values()]
         students += found.values()
     return students, pd.concat(rows, ignore_index=True)
+
+
+def sources(study: Study) -> list[Artifact]:
+    """What the variants' soft targets come from beside the study's own ensembles, with all models trained for it."""
+    found = []
+    for name, variant in variants(study).items():
+        own = changed(study, variant)
+        found += [_teacher(study, name, variant, task) for task in own.distil.teachers]
+        found += [unlabelled(own, variant, task) for task in own.distil.teachers if variant.unlabelled]
+        if variant.source != "self":
+            found += [model for task in study.multitask for *_, model in members_of(own, task)]
+        for fold in folds(own, variant.folds or 0):
+            kept = selection(own).query("kept").itertuples()
+            found += [mtdnn(own, row.encoder, row.dropout, study.candidates.seed, fold) for row in kept]
+            found += [model for task in own.distil.teachers for *_, model in members_of(own, task, fold)]
+    return found

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtkd import mkd, mkd_serving, stages, work
+from mtkd import ablation, mkd, mkd_serving, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
-from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
+from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs, variants
+from mtkd.report import ablation as ablation_report
 from mtkd.report import mkd as mkd_report
 from mtkd.report.pages import write_report
 from mtkd.study import Study
@@ -30,6 +31,7 @@ class Report:
     sizes: pd.DataFrame
     run: dict
     mkd: mkd_report.Found | None = None
+    ablation: ablation_report.Found | None = None
 
 
 def report(study: Study) -> Report:
@@ -46,16 +48,18 @@ def report(study: Study) -> Report:
               for run, found in mtdnns.items()]  # fmt: skip
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
-    scored += students_of_mkd
+    levers, compared = _ablation(study, results)
+    scored += [*students_of_mkd, *levers]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
         selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), mkd=distilled,
+        ablation=compared,
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run, mkd=found.mkd)  # fmt: skip
+                 sizes=found.sizes, run=found.run, mkd=found.mkd, ablation=found.ablation)  # fmt: skip
     return found
 
 
@@ -73,6 +77,16 @@ def _mkd(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], mkd_repor
         teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else "mt-dnn-ensemble",
     )  # fmt: skip
     return [*parts, served], found
+
+
+def _ablation(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], ablation_report.Found | None]:
+    """The students of other ways to distil with their scores; nothing where there are none."""
+    if study.ablation is None:
+        return [], None
+    parts, rows = ablation.scored(study)
+    found = ablation_report.Found(results=results, rows=rows.assign(study=study.name)[COLUMNS], variants=variants(study),
+                                  keep=study.candidates.keep, tasks=study.multitask)  # fmt: skip
+    return [*parts, *ablation.sources(study)], found
 
 
 def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:
