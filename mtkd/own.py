@@ -102,6 +102,8 @@ def check_names(study: Any) -> None:
               "distil.teachers": study.distil.teachers, "mkd.tasks": study.mkd.tasks or [] if study.mkd else []}  # fmt: skip
     named = [(f"{field}.{place}", name) for field, names in fields.items() for place, name in enumerate(names)]
     known = [*GLUE, *study.own_tasks]
-    for where, name in [*named, *(("model.head_dropout_of", name) for name in study.model.head_dropout_of)]:
+    named += [("model.head_dropout_of", name) for name in study.model.head_dropout_of]
+    named += [("distil.hard_weight_of", name) for name in study.distil.hard_weight_of]
+    for where, name in named:
         if name not in known:
             raise ValueError(f'{where}: unknown task (it is "{name}"); the tasks are {", ".join(map(repr, known))}')

@@ -6,20 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from mtkd import own, tasks
+from mtkd import levers, own, tasks
 from mtkd.errors import UserError
+from mtkd.levers import Ablation, Distil, Unlabelled, Variant
+from mtkd.settings import Dropout, Seed, Settings, Share, TaskName
 from mtkd.tasks import Task
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-TaskName = str  # of GLUE, or of own_tasks: Study knows both
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Data(Settings):
@@ -123,14 +116,6 @@ class Candidates(Settings):
     keep: int = Field(3, ge=1)
     select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
     seed: Seed = 0
-
-
-class Distil(Settings):
-    """Soft targets and how they enter the loss (section 3)."""
-
-    teachers: list[TaskName] = Field(["mnli", "qqp", "rte", "qnli"], min_length=1)
-    hard_weight: Share = Field(0.5, description="weight of Eq. 2; Eq. 4 has the rest")
-    temperature: float = Field(1.0, gt=0)
 
 
 class LstmStudent(Settings):
@@ -237,6 +222,7 @@ class Study(Settings):
     threads: int = Field(1, ge=1, description="processor threads a run")
     resources: Resources = Resources()
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
+    ablation: Ablation | None = Field(None, exclude_if=lambda given: given is None, description="other ways to distil; None: none")
     _folder: Path = PrivateAttr(default_factory=Path)  # of the study's file, from which its own tasks' files are seen
 
     @model_validator(mode="before")
@@ -255,9 +241,7 @@ class Study(Settings):
                 raise ValueError(f"{field}: {', '.join(missing)} is not trained in this study (tasks: {', '.join(sorted(trained))})")
         if self.student_encoder not in self.encoders:
             raise ValueError(f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})")
-        if self.candidates.keep > len(self.encoders) * len(self.candidates.dropouts):
-            raise ValueError(f"candidates.keep: {self.candidates.keep} is more than the candidates there are "
-                             f"({len(self.encoders) * len(self.candidates.dropouts)})")
+        levers.check(self)
         once = {"tasks": self.tasks, "seeds": self.seeds, "candidates.dropouts": self.candidates.dropouts,
                 "candidates.select_on": self.candidates.select_on, "distil.teachers": self.distil.teachers,
                 "single_only": self.single_only}  # fmt: skip
@@ -386,6 +370,9 @@ def _fields_at(path: tuple) -> list[str]:
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
               ("candidates",): Candidates, ("distil",): Distil, ("resources",): Resources}  # fmt: skip
     fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving}
+    fields |= {("ablation",): Ablation}
+    if path[:2] == ("ablation", "variants"):
+        return list((Unlabelled if path[-1] == "unlabelled" else Variant).model_fields)
     if path in fields:
         return list(fields[path].model_fields)
     if path[:1] == ("own_tasks",):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtkd import mkd, mkd_serving, stages, work
+from mtkd import ablation, mkd, mkd_serving, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
-from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
+from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs, variants
+from mtkd.report import ablation as ablation_report
 from mtkd.report import comparisons
 from mtkd.report import mkd as mkd_report
 from mtkd.report.pages import write_report
@@ -32,6 +33,7 @@ class Report:
     run: dict
     compared: comparisons.Compared
     mkd: mkd_report.Found | None = None
+    ablation: ablation_report.Found | None = None
 
 
 def report(study: Study) -> Report:
@@ -48,7 +50,8 @@ def report(study: Study) -> Report:
               for run, found in mtdnns.items()]  # fmt: skip
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
-    scored += students_of_mkd
+    levers, ways = _ablation(study, results)
+    scored += [*students_of_mkd, *levers]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
     compared = _compared(study, scored, [*comparisons.PAIRS, *mkd_report.pairs(distilled)])
@@ -56,10 +59,10 @@ def report(study: Study) -> Report:
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
         selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), compared=compared,
-        mkd=distilled and replace(distilled, compared=compared),
+        mkd=distilled and replace(distilled, compared=compared), ablation=ways,
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run, compared=found.compared, mkd=found.mkd)  # fmt: skip
+                 sizes=found.sizes, run=found.run, compared=found.compared, mkd=found.mkd, ablation=found.ablation)  # fmt: skip
     return found
 
 
@@ -92,6 +95,16 @@ def _compared(study: Study, scored: list[Artifact], pairs: list[tuple[str, str]]
             else:
                 lacking.append(row.system)
     return comparisons.compare([study.task(name) for name in study.tasks], parts, pairs, lacking)
+
+
+def _ablation(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], ablation_report.Found | None]:
+    """The students of other ways to distil with their scores; nothing where there are none."""
+    if study.ablation is None:
+        return [], None
+    parts, rows = ablation.scored(study)
+    found = ablation_report.Found(results=results, rows=rows.assign(study=study.name)[COLUMNS], variants=variants(study),
+                                  keep=study.candidates.keep, tasks=study.multitask)  # fmt: skip
+    return [*parts, *ablation.sources(study)], found
 
 
 def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:

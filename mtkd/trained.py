@@ -23,7 +23,7 @@ from mtkd.errors import UserError
 from mtkd.mkd import student_encoder
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.own import OwnTask
-from mtkd.plan import TOGETHER, candidate_name, candidates, mkd_controls, mkd_seeds, mkd_system, mtdnn_runs
+from mtkd.plan import TOGETHER, ablation_seeds, candidate_name, candidates, mkd_controls, mkd_seeds, mkd_system, mtdnn_runs, variants
 from mtkd.study import LstmStudent, Study, TransformerStudent
 from mtkd.tasks import Task
 from mtkd.work import folder
@@ -85,6 +85,8 @@ def paths(study: Study) -> dict[str, Path]:
     for name, dropout, seed in mtdnn_runs(study):
         run = f"{candidate_name(name, dropout)}-s{seed}"
         named[run] = folder(study, "mtdnn", run)
+    for seed in ablation_seeds(study):
+        named |= {f"mt-dnn-kd:{name}-s{seed}": folder(study, "ablation", name, f"s{seed}") for name in variants(study)}
     for name in study.mkd.students if study.mkd else ():
         for seed in mkd_seeds(study):
             for control in (found for found in mkd_controls(study) if found in TOGETHER):

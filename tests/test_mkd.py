@@ -16,11 +16,11 @@ from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel
 from mtkd.models.lstm import BiAttentiveEncoder, own_table
-from mtkd.objectives import MatchLogits, hard_loss, logit_loss, task_loss
+from mtkd.objectives import hard_loss, logit_loss, task_loss
 from mtkd.prediction import predict
 from mtkd.report import mkd as report
 from mtkd.serving import Served, costs
-from mtkd.study import Train
+from mtkd.study import Distil, Train
 from mtkd.training import seed_everything
 
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
@@ -47,11 +47,12 @@ def test_logit_loss_by_hand():
     task, labels = tasks.get("rte"), torch.tensor([0, 1])
     hard = float(hard_loss(task, logits, labels))
     for weight in (0.0, 0.25, 1.0):
-        mixed = task_loss(task, logits, labels, teacher, MatchLogits(weight))
+        mixed = task_loss(task, logits, labels, teacher, Distil(hard_weight=weight, loss="logits"))
         assert float(mixed) == pytest.approx(weight * hard + (1 - weight) * 1.25)
-    assert float(task_loss(task, logits, labels, None, MatchLogits(0.0))) == pytest.approx(hard)  # a control: no logits
+    alone = task_loss(task, logits, labels, None, Distil(hard_weight=0.0, loss="logits"))  # a control: no logits
+    assert float(alone) == pytest.approx(hard)
     score, gold, told = torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 3.0]), torch.tensor([[1.5], [4.0]])
-    mixed = task_loss(tasks.get("stsb"), score, gold, told, MatchLogits(0.5))
+    mixed = task_loss(tasks.get("stsb"), score, gold, told, Distil(hard_weight=0.5, loss="logits"))
     assert float(mixed) == pytest.approx(0.5 * (1 + 0) / 2 + 0.5 * (0.25 + 1) / 2)
 
 
@@ -204,7 +205,7 @@ def test_bad_settings_are_named(override, words):
 def test_without_the_section_nothing_changes():
     study = tiny()
     off = study.model_copy(update={"mkd": None})
-    before = [job for job in plan.jobs(study) if not job.notebook.startswith("06")]
+    before = [job for job in plan.jobs(study) if job.notebook not in ("06_mkd", "06_serving")]
     assert before == plan.jobs(off)
     for notebook in ("00_data", "02_mtdnn", "05_finetune"):
         assert plan.settings_key(study, notebook) == plan.settings_key(off, notebook)

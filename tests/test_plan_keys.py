@@ -10,16 +10,30 @@ import pydantic
 import pytest
 from conftest import ROOT, TINY
 
-from mtkd import encoders, mkd, mkd_serving, plan, stages
+from mtkd import ablation, encoders, mkd, mkd_serving, plan, stages
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint
 from mtkd.data import load as data_files
 
 DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED = "00_data", "01_pretrain", "02_mtdnn", "03_teacher", "04_student", "05_finetune"
-ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, "06_mkd", "06_serving"}
+LEVERS = "06_ablation"
+ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, LEVERS, "06_mkd", "06_serving"}
 FROM = {stage: {later for later in ALL if later >= stage} for stage in ALL}
 KD = "05_finetune.mt-dnn-kd"  # of the fine-tuned systems, only that one
 MKD = {"06_mkd", "06_serving"}
+# Every source of soft targets, in place of the tiny study's own.
+VARIANTS = {
+    "loud": {"hard_weight": 0.9}, "warm": {"temperature": 3.0}, "annealing": {"annealing": True, "hard_weight_of": {}},
+    "kl": {"loss": "kl"}, "keep-1": {"keep": 1}, "folds-2": {"source": "folds", "folds": 2},
+    "self-1": {"source": "self", "generations": 1}, "self-2": {"source": "self", "generations": 2},
+    "tasks": {"source": "unlabelled", "unlabelled": {"tasks": 20}},
+}  # fmt: skip
+
+
+def levers(*but: str) -> set[str]:
+    """Runs of the ablation, but those of some variants."""
+    return {f"{LEVERS}.{name}" for name in VARIANTS if name not in but}
+
 
 # field, another value, stages whose artifacts are made anew (all of them, or by name)
 TABLE = [
@@ -41,15 +55,19 @@ TABLE = [
     ("model.head_dropout", 0.2, FROM[MTDNN]),
     ("model.head_dropout_of", {"rte": 0.2}, FROM[MTDNN]),
     ("train.checkpoint_seconds", 7, set()),
-    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, "05_finetune.mt-dnn", KD, "06_mkd"}),  # the tiny study fine-tunes for its own epochs
-    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED}),
-    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED}),
+    # The tiny study fine-tunes for its own epochs.
+    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, LEVERS, "05_finetune.mt-dnn", KD, "06_mkd"}),
+    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED} | levers("self-1", "self-2")),
+    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED} | levers("self-1", "self-2")),
     ("finetune.fresh_head", True, {"05_finetune.mt-dnn", KD}),
-    ("candidates.keep", 1, {TEACHER, STUDENT, KD, "06_serving"}),
-    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, "06_serving"}),
-    ("distil.teachers", ["mnli"], {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD}),
-    ("distil.hard_weight", 0.2, {STUDENT, KD}),
-    ("distil.temperature", 2.0, {STUDENT, KD}),
+    ("candidates.keep", 1, {TEACHER, STUDENT, KD, "06_serving"} | levers("keep-1", "self-1", "self-2")),
+    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, "06_serving"} | levers("self-1", "self-2")),
+    ("distil.teachers", ["mnli"], {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD} | levers("self-1", "self-2")),
+    ("distil.hard_weight", 0.2, {STUDENT, KD} | levers("loud")),
+    ("distil.hard_weight_of", {"rte": 0.2}, {STUDENT, KD} | levers("annealing")),
+    ("distil.temperature", 2.0, {STUDENT, KD} | levers("warm")),
+    ("distil.loss", "kl", {STUDENT, KD} | levers("kl")),
+    ("distil.annealing", True, {STUDENT, KD} | levers("annealing")),
     ("test_predictions", ["bert"], {"05_finetune.mt-dnn-s0", "05_finetune.mt-dnn-kd-s0"}),
     ("mkd.teacher_encoder", "cased", MKD),
     ("mkd.tasks", ["rte"], MKD),
@@ -71,7 +89,7 @@ TABLE = [
 ]  # fmt: skip
 # They change which runs there are, or name another parent for one: told below.
 ELSEWHERE = {"name", "student_encoder", "seeds", "model.encoder_dropout", "candidates.dropouts", "candidates.seed", "mkd.seeds",
-             "mkd.teacher"}  # fmt: skip
+             "mkd.teacher", "ablation.seeds"}  # fmt: skip
 
 
 def fields(kind, path: str = "") -> set[str]:
@@ -108,7 +126,7 @@ def marks():
 
     def once(function):
         def asked(study, *which):
-            key = (function.__name__, *which)
+            key = (function.__name__, study.candidates.keep, *which)  # a variant of another size is another study
             if key not in known:
                 known[key] = function(study, *which)
             return known[key]
@@ -125,16 +143,17 @@ def marks():
                        MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
                        TEACHER: lambda study, task: stages.teacher(study, task),
                        STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune,
-                       "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
+                       LEVERS: ablation.ablation, "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
                        "06_serving": mkd_serving.serving}[job.notebook]  # fmt: skip
             outputs = make_of(study, **job.parameters)
             kept = outputs.values() if isinstance(outputs, dict) else [outputs]
             prints = [part.fingerprint for part in itertools.chain(*(part if isinstance(part, list) else [part] for part in kept))]
-            found[job.name] = (fingerprint(prints), plan.settings_key(study, job.notebook, job.parameters.get("system", "")))
+            of = job.parameters.get("system") or job.parameters.get("variant", "")
+            found[job.name] = (fingerprint(prints), plan.settings_key(study, job.notebook, of))
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (data_files, encoders, stages, mkd, mkd_serving):
+        for module in (data_files, encoders, stages, mkd, mkd_serving, ablation):
             patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
         for name in ("selection", "mtdnn", "teacher", "student"):
             patch.setattr(stages, name, once(getattr(stages, name)))
@@ -143,9 +162,13 @@ def marks():
         yield of
 
 
+def settings_of(*overrides: str) -> dict:
+    return studies.load(TINY, list(overrides)).model_dump() | {"ablation": {"seeds": [0], "variants": VARIANTS}}
+
+
 @pytest.fixture(scope="module")
 def before(marks):
-    return marks(studies.check(studies.load(TINY).model_dump()))  # a default 60 is written as 60.0, like those compared with it
+    return marks(studies.check(settings_of()))  # a default 60 is written as 60.0, like those compared with it
 
 
 def changed(before: dict, after: dict, which: int) -> set[str]:
@@ -155,18 +178,19 @@ def changed(before: dict, after: dict, which: int) -> set[str]:
 def test_the_table_has_every_field_of_a_study():
     wanted = {name.replace("encoders.pretrain.", "encoders.uncased.pretrain.") for name in fields(studies.Study)}
     told = {name for name, *_ in TABLE} | ELSEWHERE
-    as_train = {name for name in wanted if name.startswith(("mkd.train.", "mkd.finetune.", "mkd.students", "own_tasks"))}
+    as_train = {name for name in wanted if name.startswith(("mkd.train.", "mkd.finetune.", "mkd.students", "own_tasks",
+                                                                "ablation.variants"))}  # fmt: skip
     assert wanted - told - as_train == {"encoders.checkpoint", "encoders.uncased.pretrain.start_from"}
     assert told <= wanted
 
 
 @pytest.mark.parametrize(("field", "value", "stages_anew"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, stages_anew, marks, before):
-    settings = studies.load(TINY).model_dump()
+    settings = settings_of()
     *path, last = field.split(".")
     place = settings
     for part in path:
-        place = place[part]
+        place = place.setdefault(part, {})
     place[last] = value
     after = marks(studies.check(settings))
     # The cased encoder starts from the uncased one, so its runs follow.
@@ -183,20 +207,32 @@ def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, s
 def test_the_workflow_shows_no_stage_again_that_comes_before_the_first_that_changes(marks, before):
     """Its keys are a stage's, not a run's, and a stage follows those before it: no stage before the first is run."""
     for field, value in [("distil.temperature", "2"), ("finetune.epochs", "3"), ("train.epochs", "3"), ("candidates.keep", "1")]:
-        after = marks(studies.check(studies.load(TINY, [f"{field}={value}"]).model_dump()))
+        after = marks(studies.check(settings_of(f"{field}={value}")))
         again, keyed = changed(before, after, 0), changed(before, after, 1)
         assert min(again)[:2] == min(keyed)[:2], (field, min(keyed))
 
 
 def test_runs_that_are_added_leave_those_there_as_they_are(marks, before):
     for change in ("seeds=[0,1,2]", "candidates.dropouts=[0.1,0.2,0.3]", "student_encoder=cased", "model.encoder_dropout=0.15"):
-        after = marks(studies.load(TINY, [change]))
+        after = marks(studies.check(settings_of(change)))
         mtdnn = {name for name in before if name.startswith(MTDNN)}
         assert not changed(before, after, 0) & mtdnn, change
-    more = marks(studies.check(studies.load(TINY, ["seeds=[0,1,2]"]).model_dump()))
+    more = marks(studies.check(settings_of("seeds=[0,1,2]")))
     early = {name for name in before if name[:2] in ("00", "01", "02", "03", "04", "05")}
     assert not changed(before, more, 0) & early and not changed(before, more, 1) & early
     assert {name for name in more if name not in before} >= {"04_student.s2", "05_finetune.bert-s2"}
+
+
+def test_a_variant_that_is_added_or_changed_leaves_all_others_as_they_are(marks, before):
+    settings = settings_of()
+    settings["ablation"] = {"seeds": [0], "variants": {**VARIANTS, "loud": {"hard_weight": 0.8}, "new": {"hard_weight": 0.1}}}
+    after = marks(studies.check(settings))
+    for which in (0, 1):
+        assert changed(before, after, which) == {f"{LEVERS}.loud-s0"}
+    assert set(after) - set(before) == {f"{LEVERS}.new-s0"}
+    plain = marks(studies.check({**settings_of(), "ablation": None}))
+    assert set(before) - set(plain) == {f"{LEVERS}.{name}-s0" for name in VARIANTS}
+    assert not changed(before, plain, 0) and not changed(before, plain, 1)
 
 
 def test_a_changed_notebook_runs_again_and_no_other(tmp_path, monkeypatch):

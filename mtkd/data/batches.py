@@ -39,7 +39,8 @@ def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, pa
 
 @dataclass
 class Batch:
-    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets."""
+    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets, `known` (b,)
+    tells which labels there are (None: all)."""
 
     task: str
     input_ids: torch.Tensor
@@ -47,6 +48,7 @@ class Batch:
     token_type_ids: torch.Tensor
     labels: torch.Tensor
     soft: torch.Tensor | None = None
+    known: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
@@ -61,6 +63,18 @@ class Examples:
         self._split = split.with_format("numpy")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
+
+        self.counted = len(self.lengths)  # examples by which a task's share of the batches is reckoned
+
+    def only(self, rows: np.ndarray) -> "Examples":
+        """These rows alone, in memory, under the fingerprint of the whole."""
+        part = self._split.select(rows).flatten_indices(keep_in_memory=True)
+        return Examples(self.task, part, self.fingerprint, self.pad_id, None if self.soft is None else self.soft[rows])
+
+    def joined(self, others: "Examples") -> "Examples":
+        """These examples and then the others, both with their soft targets."""
+        both = datasets.concatenate_datasets([self._split, others._split])
+        return Examples(self.task, both, self.fingerprint, self.pad_id, np.concatenate([self.soft, others.soft]))
 
     # Read where they are wanted: training has its batches' labels alone.
     @property
@@ -85,10 +99,12 @@ class Examples:
         mask = place < self.lengths[rows][:, None]
         kinds = mask & (place >= found["second"][:, None])
         dtype = torch.float32 if self.task.regression else torch.int64
+        known = ~np.isnan(found["label"]) if self.task.regression else found["label"] >= 0
         return Batch(
             self.task.name, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(kinds.astype(np.int64)),
             torch.tensor(found["label"], dtype=dtype),
             None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
+            None if known.all() else torch.from_numpy(known),
         )  # fmt: skip
 
 
@@ -96,20 +112,22 @@ Plan = list[tuple[str, np.ndarray]]
 
 
 def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, epoch: int, sampling: str = "proportional",
-               temperature: float = 2.0, bucket: int = 50) -> Plan:  # fmt: skip
+               temperature: float = 2.0, bucket: int = 50, counted: dict[str, int] | None = None) -> Plan:  # fmt: skip
     """Lines 1 and 2 of Algorithm 1: the batches (task, rows) of one epoch, in the order they are trained on.
 
     `lengths` holds each task's word pieces an example. Proportional sampling shows every example once. Under `sqrt` and
     `temperature` a task gets batches in proportion to size ** (1/2) or size ** (1/temperature), as many in all; small
     tasks then come round more than once an epoch. `bucket` batches of random examples are sorted by length together, so
-    that a batch's examples are alike in length while the examples are shuffled anew each epoch. The plan is a function
-    of (seed, epoch) alone: a resumed run sees the same batches.
+    that a batch's examples are alike in length while the examples are shuffled anew each epoch. A task may have more
+    examples than are `counted`: an epoch then shows as many of them, others each time. The plan is a function of (seed,
+    epoch) alone: a resumed run sees the same batches.
     """
     random = np.random.default_rng([seed, epoch])
-    counts = {task: -(-len(sizes) // batch_size) for task, sizes in lengths.items()}
+    totals = {task: (counted or {}).get(task, len(sizes)) for task, sizes in lengths.items()}
+    counts = {task: -(-total // batch_size) for task, total in totals.items()}
     if sampling != "proportional":
         power = 0.5 if sampling == "sqrt" else 1 / temperature
-        weights = {task: len(sizes) ** power for task, sizes in lengths.items()}
+        weights = {task: total**power for task, total in totals.items()}
         share = sum(counts.values()) / sum(weights.values())
         counts = {task: max(1, round(share * weight)) for task, weight in weights.items()}
     plan: Plan = []

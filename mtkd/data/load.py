@@ -172,6 +172,15 @@ def _limit(split: datasets.Dataset, task: Task, name: str, data: Data) -> datase
     return split.shuffle(seed=data.seed).select(range(most)).flatten_indices()
 
 
+def rest(data: Data, task: Task, most: int, own: dict[str, datasets.Dataset] | None = None) -> datasets.Dataset | None:
+    """Train examples that `data.max_train` leaves out, at most so many; None where there are none. `own`: the splits of an own task."""
+    every = load(data.model_copy(update={"max_train": None}), [task], {task.name: own} if own else None)[task.name][task.train]
+    last = min(len(every), (data.max_train or len(every)) + most)
+    if last <= (data.max_train or last):
+        return None
+    return every.shuffle(seed=data.seed).select(range(data.max_train, last)).flatten_indices()
+
+
 def examples_fingerprint(split: datasets.Dataset, task: Task) -> str:
     """Of the examples themselves (idx and texts, in order): soft targets carry it."""
     digest = hashlib.sha256()

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 
 from mtkd.errors import UserError
+from mtkd.report import ablation as ablation_report
 from mtkd.report import comparisons, diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
 from mtkd.report.finding import finding
@@ -198,6 +199,7 @@ def write_report(
     run: dict,
     compared: comparisons.Compared | None = None,
     mkd: mkd_report.Found | None = None,
+    ablation: ablation_report.Found | None = None,
 ) -> None:
     """Writes results.csv, comparisons.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
 
@@ -206,7 +208,8 @@ def write_report(
     folder, compared = Path(folder), compared or comparisons.Compared()
     for part in (folder / "tables", folder / "figures"):
         part.mkdir(parents=True, exist_ok=True)
-    (results if mkd is None else mkd.results).to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    every = [results if mkd is None else mkd.results, *([] if ablation is None else [ablation.rows])]
+    pd.concat(every, ignore_index=True).to_csv(folder / "results.csv", index=False, lineterminator="\n")
     compared.frame.round(4).to_csv(folder / "comparisons.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -214,10 +217,12 @@ def write_report(
     text = finding(results, selection, sizes, study.distil.teachers, compared)
     text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
     (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
-    for table in [*all_tables(results, sizes, compared, mkd), *mkd_report.write_tables(mkd)]:
+    for table in [*all_tables(results, sizes, compared, mkd), *mkd_report.write_tables(mkd), *ablation_report.write_tables(ablation)]:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
-    for name, figure in {**all_figures(study, results, curves, soft, sizes, compared), **mkd_report.write_figures(mkd)}.items():
+    drawn = all_figures(study, results, curves, soft, sizes, compared)
+    drawn |= mkd_report.write_figures(mkd) | ablation_report.write_figures(ablation)
+    for name, figure in drawn.items():
         save(figure, folder / "figures" / name)
 
 
