@@ -138,6 +138,15 @@ if STUDY.ablation:
         threads: STUDY.threads
         resources: **asks("06_ablation", "{variant}-s{seed}")
         shell: command("06_ablation", "variant", "seed")
+if STUDY.adaptation:
+    rule adaptation:
+        input: lambda wildcards: before[wildcards.system](wildcards.seed)
+        output: REPORTS + "/notebooks/06_adaptation.{system}-s{seed}.ipynb"
+        log: REPORTS + "/logs/06_adaptation.{system}-s{seed}.log"
+        params: settings=lambda wildcards: key("06_adaptation", wildcards.system)
+        threads: STUDY.threads
+        resources: **asks("06_adaptation", "{system}-s{seed}")
+        shell: command("06_adaptation", "system", "seed")
 
 if STUDY.mkd:
     refined = f"{plan.candidate_name(plan.teacher_encoder(STUDY), STUDY.model.encoder_dropout)}-s{STUDY.candidates.seed}"
@@ -153,7 +162,8 @@ if STUDY.mkd:
 
     rule serving:
         # Its measurements of time are undisturbed: every other job comes before it or after it.
-        input: done("03_teacher"), done("04_student"), done("05_finetune"), done("06_ablation"), done("06_mkd")
+        input:
+            done("03_teacher"), done("04_student"), done("05_finetune"), done("06_ablation"), done("06_adaptation"), done("06_mkd"),
         output: f"{REPORTS}/notebooks/06_serving.ipynb"
         log: f"{REPORTS}/logs/06_serving.log"
         params: settings=key("06_serving")
@@ -163,7 +173,8 @@ if STUDY.mkd:
 
 rule report:
     input:
-        done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune"), done("06_ablation"), done("06_mkd"),
+        done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune"), done("06_ablation"), done("06_adaptation"),
+        done("06_mkd"),
         done("06_serving")
     output: f"{REPORTS}/notebooks/07_report.ipynb"
     log: f"{REPORTS}/logs/07_report.log"

@@ -34,6 +34,7 @@ from mtkd.levers import Variant
 from mtkd.plan import ablation_seeds, first_generation, variants
 from mtkd.stages import data, members_of, mtdnn, multitask, selection, soft_targets, teacher, voices_of, words
 from mtkd.study import Study
+from mtkd.tasks import SNLI
 from mtkd.work import folder
 
 
@@ -137,9 +138,9 @@ def unlabelled(study: Study, variant: Variant, name: str) -> Artifact:
     (soft_targets.parquet)."""
     task, given, keep = study.task(name), variant.unlabelled, study.candidates.keep
     voices, own = voices_of(task, members_of(study, name)), study.student_encoder
-    inputs = {"stage": "unlabelled", "task": name, "texts": given.model_dump(exclude={"updates"}), "seed": study.data.seed,
-              "data": data(study).fingerprint, "transfer": transfer.origin("train") if given.transfer else None,
-              "max_length": study.data.max_length, "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
+    source = data_files.origin_of(transfer.location(), SNLI.name) if given.transfer else None
+    inputs = {"stage": "unlabelled", "task": name, "transfer": source, "texts": given.model_dump(exclude={"updates"}), "seed": study.data.seed,
+              "data": data(study).fingerprint, "max_length": study.data.max_length, "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
               "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
 
     def build(out: Path) -> None:

@@ -90,12 +90,12 @@ def _parameter(text: str) -> tuple[str, object]:
 def stage(study: StudyName, job: Annotated[str, typer.Argument(help="A job as --dry-run lists it, such as 02_mtdnn.uncased-0.1-s0.")],
           overrides: Overrides = []) -> None:  # noqa: B006  # fmt: skip
     """Computes one stage without its notebook; under torchrun all of its processes share the training."""
-    from mtkd import ablation, mkd, parallel, plan, stages
+    from mtkd import ablation, adaptation, mkd, parallel, plan, stages
 
     found = studies.load(study, overrides)
     computed = {"00_data": stages.data, "01_pretrain": stages.pretrain, "02_mtdnn": stages.mtdnn, "03_teacher": stages.teacher,
-                "04_student": stages.student, "05_finetune": stages.finetune, "06_mkd": mkd.runs,
-                "06_ablation": ablation.ablation}  # fmt: skip
+                "04_student": stages.student, "05_finetune": stages.finetune, "06_ablation": ablation.ablation,
+                "06_adaptation": adaptation.adaptation, "06_mkd": mkd.runs}  # fmt: skip
     jobs = {known.name: known for known in plan.jobs(found) if known.notebook in computed}
     if job not in jobs:
         raise UserError(f"Study {found.name} has no stage '{job}' to compute: its stages are {', '.join(jobs)}.")

@@ -17,6 +17,7 @@ from transformers import AutoConfig, BertConfig, BertModel
 
 from mtkd import plan, tasks
 from mtkd import study as studies
+from mtkd.data import transfer
 from mtkd.data.batches import Batch
 from mtkd.data.load import location
 from mtkd.encoders import checkpoint_of
@@ -125,6 +126,13 @@ def _places() -> Iterator[str]:
         lacking = [f"{task.name}/{split}" for task in tasks.GLUE.values() for split in (task.train, *task.dev, *task.test)
                    if split and not list(Path(glue, task.name).glob(f"{split}-*.parquet"))]  # fmt: skip
         yield f"MTKD_GLUE: {glue}, " + (f"without {', '.join(lacking)}" if lacking else "complete")
+    snli = os.environ.get("MTKD_TRANSFER")
+    if snli is None:
+        yield "MTKD_TRANSFER: not set (SNLI comes from the hub)"
+    elif not Path(snli).is_dir():
+        yield f"MTKD_TRANSFER: {snli} is no directory: taken for a hub id"
+    else:
+        yield f"MTKD_TRANSFER: {snli}, " + ("complete" if list(Path(snli, "snli").glob("train-*.parquet")) else "without snli/train-*.parquet")
     yield "MTKD_TEXT: not set" if text is None else f"MTKD_TEXT: {text}{'' if Path(text).is_file() else ' is no file'}"
     for key in sorted(key for key in os.environ if key.startswith("MTKD_ENCODER_")):
         place = Path(os.environ[key])
@@ -142,6 +150,8 @@ def wants(study: Study, online: bool) -> list[str]:
                         if name in tasks.GLUE and not list(place.glob(f"{name}/train-*.parquet"))]  # fmt: skip
         elif not online and set(study.tasks) & set(tasks.GLUE):
             missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
+    if study.adaptation and not online and not Path(transfer.location(study.adaptation.hub), tasks.SNLI.name).is_dir():
+        missing.append("SNLI: set MTKD_TRANSFER, connect to the hub, or leave it out by --set adaptation=null")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)
         if checkpoint and (Path(checkpoint).is_dir() or online):

@@ -10,7 +10,7 @@ from mtkd.artifacts import file_hash, fingerprint
 from mtkd.data import files
 from mtkd.errors import UserError
 from mtkd.levers import Distil, Variant
-from mtkd.study import Mkd, Study, Train
+from mtkd.study import Adaptation, Mkd, Study, Train
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
 CONTROLS = ("none-single", "none-multi", "task", "multi")
@@ -109,6 +109,35 @@ def before_variant(study: Study, name: str, seed: int) -> list[str]:
     return [run for run in ([first] if f"{name}-s{seed}" != first else own) if run in known]
 
 
+def adaptation_of(study: Study) -> Adaptation:
+    """The study's section on adaptation; `UserError` where it has none."""
+    if study.adaptation is None:
+        raise UserError(f"Study {study.name} adapts nothing to SNLI: give it a section adaptation, or take a study that has one (laptop).")
+    return study.adaptation
+
+
+def adaptation_seeds(study: Study) -> list[int]:
+    return list(adaptation_of(study).seeds or study.seeds)
+
+
+def adaptation_size(share: float, examples: int) -> int:
+    """Examples in a share of a train set, at least one."""
+    return max(1, round(share * examples))
+
+
+def adaptation_settings(study: Study) -> Train:
+    """Settings of the fine-tuning of adaptation, before the size of a share decides on the epochs."""
+    given = {key: value for key, value in adaptation_of(study).train.model_dump().items() if value is not None}
+    return study.finetuning.model_copy(update={**given, "score_every_epoch": False})
+
+
+def adaptation_training(study: Study, examples: int) -> Train:
+    """`adaptation_settings` for so many examples: whole epochs, and no fewer than it takes for `least_updates` updates."""
+    settings = adaptation_settings(study)
+    enough = math.ceil(adaptation_of(study).least_updates / math.ceil(examples / settings.batch_size))
+    return settings.model_copy(update={"epochs": max(settings.epochs, enough)})
+
+
 def jobs(study: Study) -> list[Job]:
     """Every job, in an order that the stages allow."""
     multitask, single = _steps(study, study.multitask, study.train), _steps(study, study.trainable, study.finetuning)
@@ -123,6 +152,7 @@ def jobs(study: Study) -> list[Job]:
         *(Job("05_finetune", f"{system}-s{seed}", {"system": system, "seed": seed}, single)
           for system in SYSTEMS for seed in study.seeds),
         *_ablation_jobs(study),
+        *_adaptation_jobs(study),
         *_mkd_jobs(study),
         Job("07_report", "", {}, 0),
     ]  # fmt: skip
@@ -157,6 +187,17 @@ def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
         steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.finetuning))
         steps += multitask if variant.generations == 2 else 0
     return steps
+
+
+def _adaptation_jobs(study: Study) -> list[Job]:
+    if not study.adaptation:
+        return []
+    full = min(tasks.SNLI.examples, study.adaptation.max_train or tasks.SNLI.examples)
+    sizes = [adaptation_size(share, full) for share in study.adaptation.shares]
+    trainings = [(size, adaptation_training(study, size)) for size in sizes]
+    steps = sum(settings.epochs * math.ceil(size / settings.batch_size) for size, settings in trainings)
+    return [Job("06_adaptation", f"{system}-s{seed}", {"system": system, "seed": seed}, steps)
+            for system in SYSTEMS for seed in adaptation_seeds(study)]  # fmt: skip
 
 
 def _mkd_jobs(study: Study) -> list[Job]:
@@ -203,18 +244,19 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then.
 
     So it does when the notebook changes, or the data, the text or a checkpoint that lie in a folder here. `system` is
-    that of 05_finetune, or the variant of 06_ablation.
+    that of 05_finetune or 06_adaptation, or the variant of 06_ablation.
     """
     # Each stage without what no run of it depends on; a run's name tells its seed, and its encoder and dropout before the student.
-    student = {"mkd": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
+    student = {"mkd": True, "adaptation": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
     teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": set(Distil.model_fields) - {"teachers"}}
     mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
     pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
-    finetune = {"mkd": True, "seeds": True}
-    before_student = {"distil": True, "candidates": True}
+    finetune = {"mkd": True, "adaptation": True, "seeds": True}
+    adapted = finetune | {"adaptation": {"seeds"}, "test_predictions": True, "finetune": {"fresh_head"}}
+    before_student = {"distil": True, "candidates": True} if system in ("bert", "mt-dnn") else {}
     without = {"00_data": pretrain | {"encoders": True}, "01_pretrain": pretrain, "02_mtdnn": mtdnn, "03_teacher": teacher,
-               "04_student": student, "06_ablation": student,
-               "05_finetune": finetune | (before_student if system in ("bert", "mt-dnn") else {})}  # fmt: skip
+               "04_student": student, "05_finetune": finetune | before_student, "06_ablation": student,
+               "06_adaptation": adapted | before_student, "06_mkd": {"adaptation": True}, "06_serving": {"adaptation": True}}  # fmt: skip
     never = {"about": True, "threads": True, "resources": True, "own_tasks": True}
     never |= {"ablation": True} if notebook != "07_report" else {}
     own = [study.seeds[0] if notebook == "05_finetune" else None,  # its test sets are predicted
@@ -234,6 +276,8 @@ def _places(study: Study, notebook: str) -> dict:
     if notebook != "00_data":
         places |= {name: encoder.checkpoint for name, encoder in study.encoders.items()}
         places |= {key: value for key, value in os.environ.items() if key == "MTKD_TEXT" or key.startswith("MTKD_ENCODER_")}
+    if study.adaptation and notebook in ("06_adaptation", "07_report"):
+        places |= {"adaptation.hub": study.adaptation.hub, "MTKD_TRANSFER": os.environ.get("MTKD_TRANSFER")}
     state = {}
     for name, value in places.items():
         if value is None:

@@ -322,20 +322,25 @@ def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.Da
         yield targets
 
 
+def parent_of(study: Study, system: str, seed: int) -> Artifact | None:
+    """The multi-task model that a system is fine-tuned from, for that seed; None for BERT, which starts from the encoder alone."""
+    parents: dict[str, Callable[[], Artifact | None]] = {
+        "bert": lambda: None,
+        "mt-dnn": lambda: mtdnn(study, study.student_encoder, study.model.encoder_dropout, seed),
+        "mt-dnn-kd": lambda: student(study, seed),
+    }
+    if system not in parents:
+        raise UserError(f"There is no system '{system}' to fine-tune: the systems are {', '.join(parents)}.")
+    return parents[system]()
+
+
 def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
     """05_finetune: single-task BERT, or MT-DNN or MT-DNN_KD after multi-task training, fine-tuned on each task.
 
     An artifact a task, with dev scores, and with the test sets' predictions for the study's first seed.
     """
     name, dropout = study.student_encoder, study.model.encoder_dropout
-    parents: dict[str, Callable[[], Artifact | None]] = {
-        "bert": lambda: None,
-        "mt-dnn": lambda: mtdnn(study, name, dropout, seed),
-        "mt-dnn-kd": lambda: student(study, seed),
-    }
-    if system not in parents:
-        raise UserError(f"There is no system '{system}' to fine-tune: the systems are {', '.join(parents)}.")
-    shared, start, done = parents[system](), encoder(study, name), []
+    shared, start, done = parent_of(study, system, seed), encoder(study, name), []
     for task in map(study.task, study.trainable):
         new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
         test = seed == study.seeds[0] and system in study.test_predictions

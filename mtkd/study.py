@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from mtkd import levers, own, tasks
 from mtkd.errors import UserError
 from mtkd.levers import Ablation, Distil, Unlabelled, Variant
+from mtkd.sections import Adaptation, Resources, Serving, Tuning
 from mtkd.settings import Dropout, Seed, Settings, Share, TaskName
 from mtkd.tasks import Task
 
@@ -165,14 +166,6 @@ class TransformerStudent(Settings):
         return self
 
 
-class Serving(Settings):
-    """How the cost of running the systems is measured."""
-
-    examples: int = Field(64, ge=1, description="dev examples a batch size, shared evenly by the tasks (batches are whole)")
-    rounds: int = Field(5, ge=1, description="times that every system is measured, in turn")
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 32], min_length=1)
-
-
 class Mkd(Settings):
     """MKD (Liu et al. 2020): students distilled from the logits of one multi-task teacher."""
 
@@ -187,17 +180,6 @@ class Mkd(Settings):
     students: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")],
                    Annotated[LstmStudent | TransformerStudent, Field(discriminator="kind")]] = Field(min_length=1)  # fmt: skip
     serving: Serving = Serving()
-
-
-class Resources(Settings):
-    """What a job asks a cluster for beside the study's `threads` (`mtkd.plan.asked`). No figure depends on it: nothing runs
-    again when it changes, and without a profile only `gpu_slots` matters."""
-
-    memory_mb: int = Field(8000, ge=1, description="of a job")
-    minutes: int = Field(30, ge=1, description="of a job, before its training")
-    steps_per_minute: float = Field(300, gt=0, description="slowest rate of updates of weights; more minutes are asked for by it")
-    gpus: int = Field(0, ge=0, description="of a job that trains")
-    gpu_slots: int = Field(2, ge=1, description="trainings that share this machine's GPU, where it has one and no profile is given")
 
 
 class Study(Settings):
@@ -223,6 +205,8 @@ class Study(Settings):
     resources: Resources = Resources()
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
     ablation: Ablation | None = Field(None, exclude_if=lambda given: given is None, description="other ways to distil; None: none")
+    adaptation: Adaptation | None = Field(None, exclude_if=lambda section: section is None,
+                                          description="fine-tuning on shares of SNLI; None: not in this study")
     _folder: Path = PrivateAttr(default_factory=Path)  # of the study's file, from which its own tasks' files are seen
 
     @model_validator(mode="before")
@@ -250,6 +234,8 @@ class Study(Settings):
                 raise ValueError(f"{field}: a value stands twice")
         if self.mkd:
             self._consistent_mkd(trained)
+        if self.adaptation:
+            self.adaptation.check(self.seeds)
         return self
 
     def _consistent_mkd(self, trained: set[str]) -> None:
@@ -369,8 +355,8 @@ def _fields_at(path: tuple) -> list[str]:
     """Names of the fields that a place in a study may have."""
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
               ("candidates",): Candidates, ("distil",): Distil, ("resources",): Resources}  # fmt: skip
-    fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving}
-    fields |= {("ablation",): Ablation}
+    fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving, ("ablation",): Ablation,
+               ("adaptation",): Adaptation, ("adaptation", "train"): Tuning}  # fmt: skip
     if path[:2] == ("ablation", "variants"):
         return list((Unlabelled if path[-1] == "unlabelled" else Variant).model_fields)
     if path in fields:

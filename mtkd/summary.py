@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtkd import ablation, mkd, mkd_serving, stages, work
+from mtkd import ablation, adaptation, mkd, mkd_serving, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
 from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs, variants
@@ -34,6 +34,7 @@ class Report:
     compared: comparisons.Compared
     mkd: mkd_report.Found | None = None
     ablation: ablation_report.Found | None = None
+    adaptation: pd.DataFrame | None = None
 
 
 def report(study: Study) -> Report:
@@ -51,18 +52,21 @@ def report(study: Study) -> Report:
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
     levers, ways = _ablation(study, results)
-    scored += [*students_of_mkd, *levers]
+    adapted, of_snli = adaptation.results(study) if study.adaptation else ([], None)
+    scored += [*students_of_mkd, *levers, *adapted]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
-    compared = _compared(study, scored, [*comparisons.PAIRS, *mkd_report.pairs(distilled)])
+    compared = _compared(study, scored, [*comparisons.PAIRS, *mkd_report.pairs(distilled), *ablation_report.pairs(ways)])
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
         selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), compared=compared,
-        mkd=distilled and replace(distilled, compared=compared), ablation=ways,
+        mkd=distilled and replace(distilled, compared=compared), ablation=ways and replace(ways, compared=compared),
+        adaptation=of_snli,
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run, compared=found.compared, mkd=found.mkd, ablation=found.ablation)  # fmt: skip
+                 sizes=found.sizes, run=found.run, compared=found.compared, mkd=found.mkd, ablation=found.ablation,
+                 adaptation=found.adaptation)  # fmt: skip
     return found
 
 

@@ -72,6 +72,9 @@ GLUE: dict[str, Task] = {
     )
 }  # fmt: skip
 
+# Not of GLUE: what multi-task models are adapted to.
+SNLI = Task("snli", "SNLI", "pair", ("premise", "hypothesis"), _NLI, ("accuracy",), published=("549k", "9.8k", "9.8k"), examples=549367)
+
 
 def get(name: str) -> Task:
     """The task of that hub name; `UserError` names the tasks there are."""

@@ -13,7 +13,6 @@ from mtkd import ablation, checkpoints, encoders, plan, stages, tasks
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint, read
 from mtkd.data import load as data_files
-from mtkd.data import transfer
 from mtkd.data.batches import Examples, plan_epoch
 from mtkd.data.unlabelled import texts
 from mtkd.distillation import read_soft_targets
@@ -22,6 +21,7 @@ from mtkd.levers import Unlabelled, Variant
 from mtkd.models import MultiTaskModel
 from mtkd.objectives import hard_weight, soft_loss, task_loss
 from mtkd.report import ablation as report
+from mtkd.report.comparisons import COLUMNS, Compared
 from mtkd.study import Distil
 from mtkd.training import train
 
@@ -289,17 +289,6 @@ def snli(folder: Path, count: int = 30) -> Path:
     return folder
 
 
-def test_snli_is_read_or_its_lack_told(tmp_path, monkeypatch):
-    monkeypatch.delenv("MTKD_TRANSFER", raising=False)
-    with pytest.raises(UserError, match=r"MTKD_TRANSFER is not set\): set MTKD_TRANSFER to a directory that holds snli/train-"):
-        transfer.snli("train")
-    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
-    found = transfer.snli("train")
-    assert found.column_names == ["premise", "hypothesis", "label", "idx"] and min(found["label"]) == 0 and len(found) == 22
-    with pytest.raises(UserError, match="SNLI's validation set is not there"):
-        transfer.snli("validation")
-
-
 def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypatch):
     monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
     given = {"transfer": 12, "rest": 7, "tasks": 9}
@@ -369,27 +358,36 @@ def found_of(**over: dict) -> report.Found:
                  for system, value in {"mt-dnn-ensemble": 70.0, "mt-dnn-ensemble:keep-1": 66.0}.items()]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["system", "task", "split", "metric", "value", "seed"])
     added = frame.system.isin(["mt-dnn-kd:keep-1", "mt-dnn-kd:loud", "mt-dnn-ensemble:keep-1"])
+    spans = {("keep-1", "kd"): (-1.2, -0.8), ("loud", "kd"): (-0.5, 3.5), ("loud", ""): (1.5, 5.5)}
+    compared = pd.DataFrame([(f"mt-dnn-kd:{a}", f"mt-dnn{b and '-' + b}:mtl", "average", 0.0, *span, np.nan, 2, 9)
+                             for (a, b), span in spans.items()], columns=COLUMNS)  # fmt: skip
     given = dict(results=frame[~added], rows=frame[added], keep=3, tasks=["rte", "mrpc"],
-                 variants={"keep-1": Variant(keep=1), "loud": Variant(hard_weight=0.9)})  # fmt: skip
+                 variants={"keep-1": Variant(keep=1), "loud": Variant(hard_weight=0.9)},
+                 compared=Compared(compared))  # fmt: skip
     return report.Found(**{**given, **over})
 
 
 def test_the_tables_differences_are_paired_by_seed():
     table = report.table(found_of()).frame.set_index("Student")
-    assert table.loc["MT-DNN_KD", "over MT-DNN"] == "+2.00 (+2.00 to +2.00)" and table.loc["MT-DNN_KD", "over MT-DNN_KD"] == "–"
-    assert table.loc["keep-1", "over MT-DNN_KD"] == "−1.00 (−1.00 to −1.00)"
-    # Differences 1 and 2: mean 1.5, standard error 0.5, t(1) 12.706.
-    assert table.loc["loud", "over MT-DNN_KD"] == "+1.50 (−4.85 to +7.85)"
-    assert table.loc["loud", "over MT-DNN"] == "+3.50 (−2.85 to +9.85)"
+    assert table.loc["MT-DNN_KD", "over MT-DNN"] == "+2.00" and table.loc["MT-DNN_KD", "over MT-DNN_KD"] == "–"
+    assert table.loc["keep-1", "over MT-DNN_KD"] == "−1.00 (−1.20 to −0.80)"
+    assert table.loc["loud", "over MT-DNN_KD"] == "+1.50 (−0.50 to +3.50)"
+    assert table.loc["loud", "over MT-DNN"] == "+3.50 (+1.50 to +5.50)"
     assert table.loc["loud", ["RTE", "MRPC", "Average", "Seeds"]].tolist() == ["64.5", "64.5", "64.5", "2"]
     assert table.loc["loud", "What is changed"] == "weight of hard targets 0.9"
+
+
+def test_every_difference_shown_is_compared():
+    found = found_of()
+    assert set(report.pairs(found)) >= set(zip(found.compared.frame.a, found.compared.frame.b, strict=True))
+    assert ("mt-dnn:mtl", "mt-dnn-kd:mtl") in report.pairs(found) and report.pairs(None) == []
 
 
 def test_the_figures_say_what_the_table_says():
     found = found_of()
     assert report.differences(found).get_label() == (
-        "Points over MT-DNN_KD before fine-tuning. loud +1.50 (−4.85 to +7.85); keep-1 −1.00 (−1.00 to −1.00); "
-        "MT-DNN (no soft targets) −2.00 (−2.00 to −2.00).")  # fmt: skip
+        "Points over MT-DNN_KD before fine-tuning. loud +1.50 (−0.50 to +3.50); keep-1 −1.00 (−1.20 to −0.80); "
+        "MT-DNN (no soft targets) −2.00.")  # fmt: skip
     points = report.by_size(found).groupby(["system", "size"])["average"].mean()
     assert points.to_dict() == {("ensemble", 1): 66.0, ("ensemble", 3): 70.0, ("student", 1): 62.0, ("student", 3): 63.0}
     assert "members" in report.ensemble_size(found).get_axes()[0].get_xlabel()

@@ -12,7 +12,8 @@ from mtkd import study as studies
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
     """No setting of this machine's, no network, nothing measured."""
-    for key in ("MTKD_GLUE", "MTKD_TEXT", "MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+    for key in ("MTKD_GLUE", "MTKD_TRANSFER", "MTKD_TEXT", "MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "HF_HUB_OFFLINE",
+                "HF_DATASETS_OFFLINE"):  # fmt: skip
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
     monkeypatch.setattr(doctor, "reachable", lambda address: False)
@@ -49,7 +50,12 @@ def test_with_data_and_encoders_at_hand_a_study_can_run(bare, tmp_path):
         (tmp_path / name / "train-00000-of-00001.parquet").touch()
     bare.setenv("MTKD_GLUE", str(tmp_path))
     bare.setenv("MTKD_TEXT", str(ROOT / "README.md"))
+    assert doctor.wants(laptop, online=False) == ["SNLI: set MTKD_TRANSFER, connect to the hub, or leave it out by --set adaptation=null"]
+    assert doctor.wants(studies.load("laptop", ["adaptation=null"]), online=False) == []
+    (tmp_path / "snli").mkdir()
+    bare.setenv("MTKD_TRANSFER", str(tmp_path))
     assert doctor.wants(laptop, online=False) == []
+    assert f"MTKD_TRANSFER: {tmp_path}, without snli/train-*.parquet" in doctor.lines(["nowhere"])
     assert "without " in next(line for line in doctor.lines(["nowhere"]) if line.startswith("MTKD_GLUE"))
     (tmp_path / "rte" / "train-00000-of-00001.parquet").unlink()
     assert doctor.wants(laptop, online=False) == [f"{tmp_path} has no rte/train-*.parquet"]

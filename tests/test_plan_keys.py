@@ -10,16 +10,17 @@ import pydantic
 import pytest
 from conftest import ROOT, TINY
 
-from mtkd import ablation, encoders, mkd, mkd_serving, plan, stages
+from mtkd import ablation, adaptation, encoders, mkd, mkd_serving, plan, stages
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint
 from mtkd.data import load as data_files
 
 DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED = "00_data", "01_pretrain", "02_mtdnn", "03_teacher", "04_student", "05_finetune"
-LEVERS = "06_ablation"
-ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, LEVERS, "06_mkd", "06_serving"}
+LEVERS, ADAPTED = "06_ablation", "06_adaptation"
+ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, LEVERS, ADAPTED, "06_mkd", "06_serving"}
 FROM = {stage: {later for later in ALL if later >= stage} for stage in ALL}
-KD = "05_finetune.mt-dnn-kd"  # of the fine-tuned systems, only that one
+# Of the fine-tuned systems, and of the adapted ones: only that one.
+KD, KD_ADAPTED, MT_ADAPTED = "05_finetune.mt-dnn-kd", "06_adaptation.mt-dnn-kd", "06_adaptation.mt-dnn"
 MKD = {"06_mkd", "06_serving"}
 # Every source of soft targets, in place of the tiny study's own.
 VARIANTS = {
@@ -34,21 +35,22 @@ def levers(*but: str) -> set[str]:
     """Runs of the ablation, but those of some variants."""
     return {f"{LEVERS}.{name}" for name in VARIANTS if name not in but}
 
+GLUES = ALL - {PRETRAIN, ADAPTED} | {MT_ADAPTED, KD_ADAPTED}  # what GLUE's examples are seen by
 
 # field, another value, stages whose artifacts are made anew (all of them, or by name)
 TABLE = [
     ("about", "other", set()),
     ("threads", 2, {"06_serving"}),
     *((f"resources.{name}", 9, set()) for name in ("memory_mb", "minutes", "steps_per_minute", "gpus", "gpu_slots")),
-    ("tasks", ["cola", "sst2", "mnli", "rte", "wnli", "qqp", "mrpc", "stsb", "qnli"], ALL - {PRETRAIN}),
-    ("single_only", ["wnli", "cola"], ALL - {DATA, PRETRAIN, TUNED} | {"05_finetune.mt-dnn", KD}),
+    ("tasks", ["cola", "sst2", "mnli", "rte", "wnli", "qqp", "mrpc", "stsb", "qnli"], GLUES),
+    ("single_only", ["wnli", "cola"], GLUES - {DATA, TUNED} | {"05_finetune.mt-dnn", KD}),
     ("data.source", "glue", ALL),
     ("data.hub", "another/glue", set()),
     ("data.seed", 1, ALL),
-    ("data.scale", 0.06, ALL - {PRETRAIN}),
-    ("data.max_train", 20, ALL - {PRETRAIN}),
-    ("data.max_dev", 20, ALL - {PRETRAIN}),
-    ("data.held_back", 0.2, ALL - {PRETRAIN}),
+    ("data.scale", 0.06, GLUES),
+    ("data.max_train", 20, GLUES),
+    ("data.max_dev", 20, GLUES),
+    ("data.held_back", 0.2, GLUES),
     ("data.max_length", 40, ALL - {DATA, PRETRAIN}),
     ("encoders.uncased.pretrain.checkpoint_seconds", 7, set()),
     ("model.representation", "mean", FROM[MTDNN]),
@@ -56,19 +58,25 @@ TABLE = [
     ("model.head_dropout_of", {"rte": 0.2}, FROM[MTDNN]),
     ("train.checkpoint_seconds", 7, set()),
     # The tiny study fine-tunes for its own epochs.
-    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, LEVERS, "05_finetune.mt-dnn", KD, "06_mkd"}),
-    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED} | levers("self-1", "self-2")),
-    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED} | levers("self-1", "self-2")),
+    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, LEVERS, "05_finetune.mt-dnn", KD, MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
+    # Adaptation never does.
+    ("train.score_every_epoch", False, FROM[MTDNN] - MKD - {ADAPTED} | {MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
+    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED, ADAPTED} | levers("self-1", "self-2")),
+    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED, ADAPTED} | levers("self-1", "self-2")),
     ("finetune.fresh_head", True, {"05_finetune.mt-dnn", KD}),
-    ("candidates.keep", 1, {TEACHER, STUDENT, KD, "06_serving"} | levers("keep-1", "self-1", "self-2")),
-    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, "06_serving"} | levers("self-1", "self-2")),
-    ("distil.teachers", ["mnli"], {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD} | levers("self-1", "self-2")),
-    ("distil.hard_weight", 0.2, {STUDENT, KD} | levers("loud")),
-    ("distil.hard_weight_of", {"rte": 0.2}, {STUDENT, KD} | levers("annealing")),
-    ("distil.temperature", 2.0, {STUDENT, KD} | levers("warm")),
-    ("distil.loss", "kl", {STUDENT, KD} | levers("kl")),
-    ("distil.annealing", True, {STUDENT, KD} | levers("annealing")),
+    ("candidates.keep", 1, {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"} | levers("keep-1", "self-1", "self-2")),
+    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"} | levers("self-1", "self-2")),
+    ("distil.teachers", ["mnli"],
+     {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD, KD_ADAPTED} | levers("self-1", "self-2")),
+    ("distil.hard_weight", 0.2, {STUDENT, KD, KD_ADAPTED} | levers("loud")),
+    ("distil.hard_weight_of", {"rte": 0.2}, {STUDENT, KD, KD_ADAPTED} | levers("annealing")),
+    ("distil.temperature", 2.0, {STUDENT, KD, KD_ADAPTED} | levers("warm")),
+    ("distil.loss", "kl", {STUDENT, KD, KD_ADAPTED} | levers("kl")),
+    ("distil.annealing", True, {STUDENT, KD, KD_ADAPTED} | levers("annealing")),
     ("test_predictions", ["bert"], {"05_finetune.mt-dnn-s0", "05_finetune.mt-dnn-kd-s0"}),
+    *((f"adaptation.{name}", value, {ADAPTED}) for name, value in {
+        "hub": "another/snli", "shares": [0.5], "max_train": 50, "max_dev": 50, "least_updates": 9, "train.learning_rate": 2e-4,
+        "train.batch_size": 8, "train.epochs": 7}.items()),
     ("mkd.teacher_encoder", "cased", MKD),
     ("mkd.tasks", ["rte"], MKD),
     ("mkd.hard_weight", 0.2, {"06_mkd"}),
@@ -85,11 +93,11 @@ TABLE = [
         "precision": "fp32"}.items()),
     *((f"train.{name}", value, FROM[MTDNN] - MKD | {"06_mkd"}) for name, value in {
         "optimizer": "adamw", "learning_rate": 2e-3, "batch_size": 8, "warmup": 0.2, "weight_decay": 0.2, "clip": 2.0,
-        "sampling": "sqrt", "temperature": 3.0, "bucket": 4, "precision": "fp32", "score_every_epoch": False, "processes": 2}.items()),
+        "sampling": "sqrt", "temperature": 3.0, "bucket": 4, "precision": "fp32", "processes": 2}.items()),
 ]  # fmt: skip
 # They change which runs there are, or name another parent for one: told below.
 ELSEWHERE = {"name", "student_encoder", "seeds", "model.encoder_dropout", "candidates.dropouts", "candidates.seed", "mkd.seeds",
-             "mkd.teacher", "ablation.seeds"}  # fmt: skip
+             "mkd.teacher", "ablation.seeds", "adaptation.seeds"}  # fmt: skip
 
 
 def fields(kind, path: str = "") -> set[str]:
@@ -100,6 +108,12 @@ def fields(kind, path: str = "") -> set[str]:
         models = [part for part in inner if not isinstance(part, types.GenericAlias) and issubclass(part, pydantic.BaseModel)]
         found |= fields(models[0], f"{path}{name}.") if models else {f"{path}{name}"}
     return found
+
+
+def tiny(*overrides: str) -> studies.Study:
+    """The tiny study with every section; a default 60 is written as 60.0, like those compared with it."""
+    settings = studies.load(TINY, ["adaptation={}", *overrides]).model_dump()
+    return studies.check(settings | {"ablation": {"seeds": [0], "variants": VARIANTS}})
 
 
 class Fake:
@@ -143,7 +157,8 @@ def marks():
                        MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
                        TEACHER: lambda study, task: stages.teacher(study, task),
                        STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune,
-                       LEVERS: ablation.ablation, "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
+                       LEVERS: ablation.ablation, ADAPTED: adaptation.adaptation,
+                       "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
                        "06_serving": mkd_serving.serving}[job.notebook]  # fmt: skip
             outputs = make_of(study, **job.parameters)
             kept = outputs.values() if isinstance(outputs, dict) else [outputs]
@@ -153,7 +168,7 @@ def marks():
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (data_files, encoders, stages, mkd, mkd_serving, ablation):
+        for module in (data_files, encoders, stages, ablation, adaptation, mkd, mkd_serving):
             patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
         for name in ("selection", "mtdnn", "teacher", "student"):
             patch.setattr(stages, name, once(getattr(stages, name)))
@@ -162,13 +177,9 @@ def marks():
         yield of
 
 
-def settings_of(*overrides: str) -> dict:
-    return studies.load(TINY, list(overrides)).model_dump() | {"ablation": {"seeds": [0], "variants": VARIANTS}}
-
-
 @pytest.fixture(scope="module")
 def before(marks):
-    return marks(studies.check(settings_of()))  # a default 60 is written as 60.0, like those compared with it
+    return marks(tiny())
 
 
 def changed(before: dict, after: dict, which: int) -> set[str]:
@@ -186,7 +197,7 @@ def test_the_table_has_every_field_of_a_study():
 
 @pytest.mark.parametrize(("field", "value", "stages_anew"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, stages_anew, marks, before):
-    settings = settings_of()
+    settings = tiny().model_dump()
     *path, last = field.split(".")
     place = settings
     for part in path:
@@ -207,30 +218,30 @@ def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, s
 def test_the_workflow_shows_no_stage_again_that_comes_before_the_first_that_changes(marks, before):
     """Its keys are a stage's, not a run's, and a stage follows those before it: no stage before the first is run."""
     for field, value in [("distil.temperature", "2"), ("finetune.epochs", "3"), ("train.epochs", "3"), ("candidates.keep", "1")]:
-        after = marks(studies.check(settings_of(f"{field}={value}")))
+        after = marks(tiny(f"{field}={value}"))
         again, keyed = changed(before, after, 0), changed(before, after, 1)
         assert min(again)[:2] == min(keyed)[:2], (field, min(keyed))
 
 
 def test_runs_that_are_added_leave_those_there_as_they_are(marks, before):
     for change in ("seeds=[0,1,2]", "candidates.dropouts=[0.1,0.2,0.3]", "student_encoder=cased", "model.encoder_dropout=0.15"):
-        after = marks(studies.check(settings_of(change)))
+        after = marks(tiny(change))
         mtdnn = {name for name in before if name.startswith(MTDNN)}
         assert not changed(before, after, 0) & mtdnn, change
-    more = marks(studies.check(settings_of("seeds=[0,1,2]")))
+    more = marks(tiny("seeds=[0,1,2]"))
     early = {name for name in before if name[:2] in ("00", "01", "02", "03", "04", "05")}
     assert not changed(before, more, 0) & early and not changed(before, more, 1) & early
     assert {name for name in more if name not in before} >= {"04_student.s2", "05_finetune.bert-s2"}
 
 
 def test_a_variant_that_is_added_or_changed_leaves_all_others_as_they_are(marks, before):
-    settings = settings_of()
+    settings = tiny().model_dump()
     settings["ablation"] = {"seeds": [0], "variants": {**VARIANTS, "loud": {"hard_weight": 0.8}, "new": {"hard_weight": 0.1}}}
     after = marks(studies.check(settings))
     for which in (0, 1):
         assert changed(before, after, which) == {f"{LEVERS}.loud-s0"}
     assert set(after) - set(before) == {f"{LEVERS}.new-s0"}
-    plain = marks(studies.check({**settings_of(), "ablation": None}))
+    plain = marks(studies.check({**tiny().model_dump(), "ablation": None}))
     assert set(before) - set(plain) == {f"{LEVERS}.{name}-s0" for name in VARIANTS}
     assert not changed(before, plain, 0) and not changed(before, plain, 1)
 

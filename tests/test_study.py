@@ -51,8 +51,9 @@ def test_a_study_of_the_checkout_loads_and_has_jobs(path):
     assert found == load(path)
     names = [job.name for job in plan.jobs(found)]
     assert len(set(names)) == len(names)
-    assert {job.notebook for job in plan.jobs(found)} == {*STAGES, *(["06_mkd", "06_serving"] if found.mkd else []),
-                                                         *(["06_ablation"] if found.ablation else [])}
+    wanted = {*STAGES, *(["06_mkd", "06_serving"] if found.mkd else []), *(["06_adaptation"] if found.adaptation else []),
+              *(["06_ablation"] if found.ablation else [])}  # fmt: skip
+    assert {job.notebook for job in plan.jobs(found)} == wanted
 
 
 def test_the_four_studies_are_there():

@@ -88,6 +88,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def part(self, rows: np.ndarray) -> "Examples":
+        """These rows' examples alone, in that order, in memory."""
+        split = self._split.with_format(None).select(rows).flatten_indices(keep_in_memory=True)
+        return Examples(self.task, split, self.fingerprint, self.pad_id, None if self.soft is None else self.soft[rows])
+
     def batch(self, rows: np.ndarray) -> Batch:
         """The examples of these rows, padded to the longest of them."""
         found = self._split[rows]

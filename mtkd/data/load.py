@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -34,10 +35,15 @@ def origin(data: Data) -> dict:
 
         sources = sorted(Path(embedded.__file__).parent.glob("*.py"))
         return {"generator": fingerprint([file_hash(path) for path in sources])}
-    folder = Path(location(data))
+    return origin_of(location(data))
+
+
+def origin_of(where: str, task: str = "*") -> dict:
+    """The hub id, or what identifies the files of a directory in the hub's layout (or those of one task)."""
+    folder = Path(where)
     if not folder.is_dir():
-        return {"hub": location(data)}
-    files = sorted(folder.glob("*/*.parquet"))
+        return {"hub": where}
+    files = sorted(folder.glob(f"{task}/*.parquet"))
     return {"directory": fingerprint([[path.parent.name, path.name, file_hash(path)] for path in files])}
 
 
@@ -63,32 +69,50 @@ def load(data: Data, names: list[Task], own: dict[str, dict[str, datasets.Datase
                             f"'{task.name}' out of the study's tasks.")
         if data.held_back and task.name not in (own or {}):
             splits = _held_back(splits, task, data)
-        found[task.name] = datasets.DatasetDict({name: _limit(split, task, name, data) for name, split in splits.items()})
+        found[task.name] = datasets.DatasetDict({name: limited(split, task, name, data) for name, split in splits.items()})
     return found
 
 
+@dataclass(frozen=True)
+class Place:
+    """A data set of the hub, or a directory in its layout: `where` it is, and the environment variable and the field that say so."""
+
+    kind: str
+    where: str
+    variable: str
+    field: str
+    hub: str
+
+
 def _read(data: Data, task: Task) -> dict[str, datasets.Dataset]:
-    where = location(data)
-    folder = Path(where)
+    return read(Place("GLUE", location(data), "MTKD_GLUE", "data.hub", "nyu-mll/glue"), task, config=task.name)
+
+
+def read(place: Place, task: Task, config: str | None = None) -> dict[str, datasets.Dataset]:
+    """A task's splits as they stand in a directory (`<task>/<split>-*.parquet`), or on the hub under `config`.
+
+    Raises `UserError` where there is no such directory, it lacks the task or is damaged, or the hub cannot be reached.
+    """
+    folder = Path(place.where)
     if folder.is_dir():
         files: dict[str, list[str]] = {}
         for path in sorted((folder / task.name).glob("*.parquet")):
             files.setdefault(path.stem.split("-")[0], []).append(str(path))
         if not files:
-            raise UserError(f"{folder} is not a GLUE directory: it has no {task.name}/train-*.parquet. Give MTKD_GLUE a copy "
-                            "of the hub's nyu-mll/glue (a folder a task with a Parquet file a split).")
+            raise UserError(f"{folder} is not a {place.kind} directory: it has no {task.name}/train-*.parquet. Give {place.variable} a "
+                            f"copy of the hub's {place.hub} (a folder a task with a Parquet file a split).")
         try:
             return {split: datasets.Dataset.from_parquet(paths, keep_in_memory=False) for split, paths in files.items()}
         except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
             raise UserError(f"{folder / task.name} cannot be read as Parquet ({_first_line(error)}): copy that folder again.") from None
-    if where.startswith((".", "/", "~")):
-        raise UserError(f"There is no directory {where}: set MTKD_GLUE (or the study's data.hub) to a directory in the layout of "
-                        "the hub's nyu-mll/glue, or to a hub id.")
+    if place.where.startswith((".", "/", "~")):
+        raise UserError(f"There is no directory {place.where}: set {place.variable} (or the study's {place.field}) to a directory in the "
+                        f"layout of the hub's {place.hub}, or to a hub id.")
     try:
-        return dict(datasets.load_dataset(where, task.name))
+        return dict(datasets.load_dataset(place.where, config))
     except Exception as error:  # the hub's client raises many kinds: offline, proxy, gated, not found
-        raise UserError(f"The hub's data set '{where}' ({task.name}) cannot be had ({_first_line(error)}): connect to the network, "
-                        "or set MTKD_GLUE to a directory with a copy in the same layout.") from None
+        raise UserError(f"The hub's data set '{place.where}' ({task.name}) cannot be had ({_first_line(error)}): connect to the network, "
+                        f"or set {place.variable} to a directory with a copy in the same layout.") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -165,7 +189,8 @@ def _held_back(splits: dict[str, datasets.Dataset], task: Task, data: Data) -> d
     return {task.train: parts["train"].flatten_indices(), task.dev[0]: parts["test"].flatten_indices()}
 
 
-def _limit(split: datasets.Dataset, task: Task, name: str, data: Data) -> datasets.Dataset:
+def limited(split: datasets.Dataset, task: Task, name: str, data: Data) -> datasets.Dataset:
+    """At most `max_train` or `max_dev` examples of a split, drawn by `data.seed`."""
     most = data.max_train if name == task.train else data.max_dev if name in task.dev else None
     if most is None or len(split) <= most:
         return split

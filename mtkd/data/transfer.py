@@ -1,31 +1,30 @@
-"""SNLI (Bowman et al. 2015), from a directory in the hub's layout: text from outside GLUE."""
+"""Data outside GLUE: SNLI (Bowman et al. 2015), to adapt models to and for texts beside the tasks'."""
 
 import os
-from pathlib import Path
 
 import datasets
+import numpy as np
 
-from mtkd.artifacts import file_hash
+from mtkd.data import load
 from mtkd.errors import UserError
+from mtkd.tasks import SNLI
+
+HUB = "stanfordnlp/snli"
 
 
-def files(split: str) -> list[Path]:
-    """The split's Parquet files under MTKD_TRANSFER; `UserError` where there are none."""
-    folder = Path(os.environ.get("MTKD_TRANSFER", ""))
-    found = sorted((folder / "snli").glob(f"{split}-*.parquet")) if folder.parts else []
-    if not found:
-        raise UserError(f"SNLI's {split} set is not there ({folder / 'snli' if folder.parts else 'MTKD_TRANSFER is not set'}): set "
-                        f"MTKD_TRANSFER to a directory that holds snli/{split}-*.parquet.")
-    return found
+def location(hub: str = HUB) -> str:
+    """Hub id or directory of the data; the environment variable MTKD_TRANSFER goes before `hub`."""
+    return os.environ.get("MTKD_TRANSFER") or hub
 
 
-def origin(split: str) -> list[str]:
-    """What identifies the split: SHA-256 of its files."""
-    return [file_hash(path) for path in files(split)]
+def snli(split: str, hub: str = HUB) -> datasets.Dataset:
+    """A split of SNLI, checked: premise, hypothesis, label and idx, without the rows that have no gold label (-1).
 
-
-def snli(split: str) -> datasets.Dataset:
-    """premise, hypothesis, label (entailment, neutral, contradiction), idx; pairs whose annotators did not agree (-1) are left out."""
-    found = datasets.Dataset.from_parquet([str(path) for path in files(split)], keep_in_memory=True)
-    return found.select_columns(["premise", "hypothesis", "label", "idx"]).filter(lambda label: label >= 0, input_columns="label",
-                                                                                  keep_in_memory=True)  # fmt: skip
+    Raises `UserError` where the data cannot be had or used.
+    """
+    found = load.read(load.Place("SNLI", location(hub), "MTKD_TRANSFER", "adaptation.hub", HUB), SNLI)
+    if split not in found:
+        raise UserError(f"The data at {location(hub)} have no '{split}' split of SNLI (they have {', '.join(found)}): add it.")
+    rows = load.check(SNLI, split, found[split], unlabelled=(split,))
+    labelled = rows.select(np.flatnonzero(rows.data.column("label").to_numpy() != -1))
+    return load.check(SNLI, split, labelled)

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from mtkd.levers import Distil, Variant
 from mtkd.plan import variants
 from mtkd.report import scores as figures
+from mtkd.report.comparisons import METHOD, Compared
 from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, gains, title
 from mtkd.report.style import COLOURS, Shown, blank, nothing, styled
 from mtkd.report.table import NONE, Table, count, number
@@ -28,13 +29,14 @@ ABOUT = ("MT-DNN_KD before fine-tuning with one setting changed. Each student ha
 @dataclass(frozen=True)
 class Found:
     """`results`: rows of results.csv of the study's own systems; `rows`: those of the ablation's; `keep`: the study's
-    candidates.keep; `tasks`: of multi-task training."""
+    candidates.keep; `tasks`: of multi-task training; `compared`: `pairs` by their predictions."""
 
     results: pd.DataFrame
     rows: pd.DataFrame
     variants: dict[str, Variant]
     keep: int
     tasks: list[str]
+    compared: Compared | None = None
 
     @property
     def scored(self) -> pd.DataFrame:
@@ -47,8 +49,14 @@ class Found:
 
     def over(self, system: str, base: str) -> pd.Series | None:
         """`scores.gains` on average of a system over another, paired by seed; None where they share no task."""
-        frame = gains(self.scored, system, base)
+        frame = gains(self.scored, self.compared, system, base)
         return frame.loc["average"] if "average" in frame.index and math.isfinite(frame.loc["average", "gain"]) else None
+
+
+def pairs(found: Found | None) -> list[tuple[str, str]]:
+    """Every variant's student, and MT-DNN's, against MT-DNN_KD before fine-tuning; and the variants' against MT-DNN."""
+    students = [f"{STUDENT}:{name}" for name in (found.variants if found else ())]
+    return [*((student, base) for base in (PLAIN, VANILLA) for student in students), *([(VANILLA, PLAIN)] if students else [])]
 
 
 def words(variant: Variant) -> str:
@@ -110,8 +118,8 @@ def table(found: Found) -> Table:
                      "Average": number(averages.get(system, math.nan)), **over})  # fmt: skip
     notes = [f"Percent on dev before fine-tuning, means over seeds; a task's score is the mean of its metrics. Average over "
              f"{', '.join(map(title, found.averaged))}.",
-             "Differences of the average in points, paired by seed, with the 95 % t-interval over seeds; of so many intervals, some may "
-             "leave zero out by chance."]  # fmt: skip
+             f"Differences of the average in points, paired by seed. {METHOD.partition(';')[0]}; of so many, some may leave zero out by "
+             "chance."]  # fmt: skip
     return Table("ablation", "Levers on distillation", pd.DataFrame(rows), notes, divide=(2,))
 
 
@@ -125,7 +133,7 @@ def difference(row: pd.Series | None) -> str:
 
 @styled
 def differences(found: Found) -> Figure:
-    """Points that each variant adds to MT-DNN_KD before fine-tuning on average, best first, with 95 % intervals over seeds."""
+    """Points that each variant adds to MT-DNN_KD before fine-tuning on average, best first, with 95 % intervals."""
     rows = {name: found.over(f"{STUDENT}:{name}", PLAIN) for name in found.variants}
     rows["MT-DNN (no soft targets)"] = found.over(VANILLA, PLAIN)
     rows = dict(sorted(((name, row) for name, row in rows.items() if row is not None), key=lambda item: -item[1]["gain"]))
@@ -142,7 +150,7 @@ def differences(found: Found) -> Figure:
     axes.set_yticks([-place for place in range(len(rows))], list(rows))
     axes.set_ylim(-len(rows) + 0.4, 0.6)
     seeds = max(int(row["seeds"]) for row in rows.values())
-    bars = f"bars: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed: no interval"
+    bars = f"bars: 95 % interval over {seeds} seed{'s' if seeds > 1 else ''} and dev examples"
     axes.set_xlabel(f"points over MT-DNN_KD, average of {len(found.averaged)} tasks before fine-tuning ({bars})")
     told = "; ".join(f"{name} {difference(row)}" for name, row in rows.items())
     figure.set_label(f"Points over MT-DNN_KD before fine-tuning. {told}.")

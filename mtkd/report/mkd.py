@@ -21,7 +21,7 @@ from mtkd.report import scores as figures
 from mtkd.report.comparisons import METHOD, Compared, bars, called, reach, span
 from mtkd.report.scores import ENSEMBLE, gains, name, title
 from mtkd.report.style import WAYS, Shown, blank, colour, marker, nothing, styled
-from mtkd.report.table import NONE, Table, count, number
+from mtkd.report.table import NONE, Table, count, number, spread
 
 ABSENT = "This study has no students of MKD (its settings have no section mkd)."
 LARGE = ("bert", "mt-dnn:mtl", "mt-dnn", "mt-dnn-kd", ENSEMBLE)
@@ -102,8 +102,8 @@ def table(found: Found | None) -> Table:
     rows = []
     for system in found.systems():
         wide = figures.by_seed(found.results, system)
-        cells = {title(task): _spread(wide[task].dropna()) if task in wide else NONE for task in figures.in_order(found.tasks)}
-        average = _spread(averages.loc[averages["system"] == system, "average"])
+        cells = {title(task): spread(wide[task].dropna()) if task in wide else NONE for task in figures.in_order(found.tasks)}
+        average = spread(averages.loc[averages["system"] == system, "average"])
         if len(tops) and system in tops and tops[system] == tops.max():
             average = f"**{average}**"
         rows.append({"System": found.label(system), "Seeds": str(int((wide.index >= 0).sum()) or NONE), **cells, "Average": average,
@@ -123,13 +123,6 @@ def table(found: Found | None) -> Table:
 def _machine(machine: dict) -> str:
     text = f"{machine.get('cpu', 'the processor')} ({machine.get('threads', 1)} thread{'s' if machine.get('threads', 1) != 1 else ''})"
     return text + (f" and {machine['gpu']}" if machine.get("gpu") else "")
-
-
-def _spread(values) -> str:
-    values = np.asarray(values, dtype=float)
-    if not len(values):
-        return NONE
-    return number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
 
 
 def _cost_cells(found: Found, system: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from nbconvert import HTMLExporter
 
 from mtkd.errors import UserError
 from mtkd.report import ablation as ablation_report
+from mtkd.report import adaptation as adaptation_report
 from mtkd.report import comparisons, diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
 from mtkd.report.finding import finding
@@ -200,8 +201,11 @@ def write_report(
     compared: comparisons.Compared | None = None,
     mkd: mkd_report.Found | None = None,
     ablation: ablation_report.Found | None = None,
+    adaptation: pd.DataFrame | None = None,
 ) -> None:
     """Writes results.csv, comparisons.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
+
+    Scores of adaptation go to adaptation.csv: they are of another task, have a share beside a seed, and count in no average.
 
     The same frames give the same files, byte for byte; the frames are those of `stages.report`.
     """
@@ -211,17 +215,22 @@ def write_report(
     every = [results if mkd is None else mkd.results, *([] if ablation is None else [ablation.rows])]
     pd.concat(every, ignore_index=True).to_csv(folder / "results.csv", index=False, lineterminator="\n")
     compared.frame.round(4).to_csv(folder / "comparisons.csv", index=False, lineterminator="\n")
+    if adaptation is not None:
+        adaptation.to_csv(folder / "adaptation.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     text = finding(results, selection, sizes, study.distil.teachers, compared)
     text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
+    text += "" if adaptation is None else f"\n\n{adaptation_report.finding(adaptation)}"
     (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
-    for table in [*all_tables(results, sizes, compared, mkd), *mkd_report.write_tables(mkd), *ablation_report.write_tables(ablation)]:
+    written = [*all_tables(results, sizes, compared, mkd), *mkd_report.write_tables(mkd), *ablation_report.write_tables(ablation),
+               *adaptation_report.write_tables(adaptation)]  # fmt: skip
+    for table in written:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
     drawn = all_figures(study, results, curves, soft, sizes, compared)
-    drawn |= mkd_report.write_figures(mkd) | ablation_report.write_figures(ablation)
+    drawn |= mkd_report.write_figures(mkd) | ablation_report.write_figures(ablation) | adaptation_report.write_figures(adaptation)
     for name, figure in drawn.items():
         save(figure, folder / "figures" / name)
 

@@ -26,7 +26,8 @@ def name(system: str) -> str:
 
 
 def title(task: str) -> str:
-    return tasks.GLUE[task].title if task in tasks.GLUE else task
+    known = {**tasks.GLUE, tasks.SNLI.name: tasks.SNLI}
+    return known[task].title if task in known else task
 
 
 def in_order(names) -> list[str]:

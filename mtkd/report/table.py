@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 NONE = "–"
@@ -35,20 +36,20 @@ class Table:
         return self.frame.map(lambda cell: _BOLD.sub(r"\1", str(cell))).to_csv(index=False, lineterminator="\n")
 
     def html(self) -> str:
-        head = "".join(f'<th scope="col">{_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
+        head = "".join(f'<th scope="col">{bold_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
         parts = [[]]
         for place, row in enumerate(self.frame.astype(str).values.tolist()):
-            cells = "".join(f"<td{_short(cell)}>{_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
+            cells = "".join(f"<td{_short(cell)}>{bold_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
             if place in self.divide and place:
                 parts.append([])
-            parts[-1].append(f'<tr><th scope="row">{_html(row[0])}</th>{cells}</tr>' if row else "")
+            parts[-1].append(f'<tr><th scope="row">{bold_html(row[0])}</th>{cells}</tr>' if row else "")
         body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
-        notes = "".join(f"<li>{_html(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
         label = html.escape(_BOLD.sub(r"\1", self.caption))
         return (
             f'<div class="mtkd-table{" words" if self.words else ""}" role="region" tabindex="0" aria-label="{label}">'
-            f"<table><caption>{_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
+            f"<table><caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
         )
 
     _repr_html_ = html
@@ -62,7 +63,8 @@ def _short(cell: str) -> str:
     return ' class="short"' if len(cell) < 18 else ""
 
 
-def _html(text) -> str:
+def bold_html(text) -> str:
+    """Text for HTML, escaped; `**` marks bold."""
     return _BOLD.sub(r"<strong>\1</strong>", html.escape(str(text)))
 
 
@@ -77,6 +79,20 @@ def number(value, digits: int = 1, sign: bool = False) -> str:
         return NONE
     text = f"{value:{'+' if sign else ''}.{digits}f}"
     return text.replace("-", MINUS) if float(text) else f"{0:.{digits}f}"
+
+
+def spread(values) -> str:
+    """Mean ± standard deviation of values, one a seed; a dash where there is none."""
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        return NONE
+    return number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def gained(row) -> str:
+    """A difference in points (`gain`) with its interval (`low`, `high`), where it has one."""
+    text = number(row["gain"], 1, sign=True)
+    return text + (f" ({number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)})" if math.isfinite(row["low"]) else "")
 
 
 def count(value) -> str:
