@@ -64,14 +64,14 @@ def words(variant: Variant) -> str:
     if variant.source == "folds":
         parts = [f"teachers cross-fitted on {variant.folds} parts"]
     elif variant.source == "unlabelled":
-        of = {"transfer": "pairs of SNLI", "rest": "examples of the task's own train set beyond the study's limit",
+        of = {"transfer": "pairs of SNLI", "rest": "examples that data.max_train leaves out",
               "tasks": "pairs of other tasks"}  # fmt: skip
         amounts = ", ".join(f"up to {count(getattr(variant.unlabelled, key))} {text}"
                             for key, text in of.items() if getattr(variant.unlabelled, key))  # fmt: skip
         parts = [f"soft targets also on {amounts} a task ({variant.unlabelled.updates} updates)"]
     elif variant.source == "self":
         parts = ["taught on all tasks by " + ("the vanilla MT-DNN" if variant.generations == 1 else
-                                              "the student that the vanilla MT-DNN taught on all tasks")]  # fmt: skip
+                                              "a student of the first generation")]  # fmt: skip
     else:
         parts = []
     told = {"hard_weight": "weight of hard targets", "temperature": "temperature", "keep": "members an ensemble"}
@@ -183,17 +183,17 @@ def ensemble_size(found: Found) -> Figure:
     for system, kind, mark, words_ in (("ensemble", ENSEMBLE, "^", "ensemble of k members, fine-tuned on each task"),
                                        ("student", STUDENT, "D", "MT-DNN_KD taught by them, before fine-tuning")):  # fmt: skip
         by = points[points["system"] == system].groupby("size")["average"]
-        means, reach = by.mean(), [max(0.0, figures.interval(values)[2] - values.mean()) for _, values in by]
-        axes.errorbar(means.index, means, yerr=[0 if math.isnan(each) else each for each in reach], fmt=f"-{mark}", color=COLOURS[kind],
-                      markersize=7, capsize=3, elinewidth=1, label=words_)  # fmt: skip
+        means, deviations = by.mean(), by.std(ddof=1).fillna(0)
+        axes.errorbar(means.index, means, yerr=deviations if deviations.any() else None, fmt=f"-{mark}", color=COLOURS[kind], markersize=7,
+                      capsize=3, elinewidth=1, label=words_)  # fmt: skip
         told.append(f"{words_}: " + ", ".join(f"{size} {number(value)}" for size, value in means.items()))
     vanilla = figures.averages(found.scored, found.averaged)
     if len(level := vanilla.loc[vanilla["system"] == VANILLA, "average"]):
         axes.axhline(level.mean(), color=COLOURS[BASE], linewidth=1.2, linestyle="--", label="MT-DNN, before fine-tuning")
         told.append(f"MT-DNN, before fine-tuning: {number(level.mean())}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="members k of each ensemble", ylabel=f"average dev score of {len(found.averaged)} tasks, percent")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", title="bars: 95 % interval over seeds")
+    axes.set(xlabel="members k of each ensemble", ylabel=f"average of {len(found.averaged)} tasks, percent")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", title="bars: standard deviation over seeds")
     figure.set_label("Average dev score by the ensembles' size. " + "; ".join(told) + ".")
     return figure
 
