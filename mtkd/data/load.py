@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import parquet
 
 from mtkd.artifacts import Artifact, file_hash, fingerprint, make, write_json
 from mtkd.data import files
@@ -78,9 +79,12 @@ def _read(data: Data, task: Task) -> dict[str, datasets.Dataset]:
             raise UserError(f"{folder} is not a GLUE directory: it has no {task.name}/train-*.parquet. Give MTKD_GLUE a copy "
                             "of the hub's nyu-mll/glue (a folder a task with a Parquet file a split).")
         try:
-            return {split: datasets.Dataset.from_parquet(paths, keep_in_memory=False) for split, paths in files.items()}
+            empty = [split for split, paths in files.items() if not any(parquet.read_metadata(path).num_rows for path in paths)]
+            if not empty:
+                return {split: datasets.Dataset.from_parquet(paths, keep_in_memory=False) for split, paths in files.items()}
         except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
             raise UserError(f"{folder / task.name} cannot be read as Parquet ({_first_line(error)}): copy that folder again.") from None
+        raise UserError(f"{task.title}, split '{empty[0]}': it has no examples; give it some, or remove its file.")
     if where.startswith((".", "/", "~")):
         raise UserError(f"There is no directory {where}: set MTKD_GLUE (or the study's data.hub) to a directory in the layout of "
                         "the hub's nyu-mll/glue, or to a hub id.")
@@ -99,7 +103,7 @@ def check(task: Task, name: str, split: datasets.Dataset, unlabelled: tuple[str,
     """The split with exactly the task's columns, `label` and `idx`; `UserError` where it cannot be used."""
     where = f"{task.title}, split '{name}'"
     if missing := [column for column in (*task.columns, "label") if column not in split.column_names]:
-        raise UserError(f"{where}: column '{missing[0]}' is missing (there are {', '.join(split.column_names)}).")
+        raise UserError(f"{where}: column '{missing[0]}' is missing (there are {', '.join(split.column_names)}); give it that column.")
     if not len(split):
         raise UserError(f"{where}: it has no examples; give it some, or remove its file.")
     if "idx" not in split.column_names:
