@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from mtkd import levers, own, tasks
@@ -14,6 +13,7 @@ from mtkd.levers import Ablation, Distil, Unlabelled, Variant
 from mtkd.sections import Adaptation, Resources, Serving, Tuning
 from mtkd.settings import Dropout, Seed, Settings, Share, TaskName
 from mtkd.tasks import Task
+from mtkd.yaml_text import no_numbers, parsed
 
 
 class Data(Settings):
@@ -285,17 +285,20 @@ def studies_folder() -> Path:
     return Path(os.environ.get("MTKD_STUDIES", home() / "studies"))
 
 
-def _with(settings: dict, key: str, text: str) -> None:
-    """Sets `a.b.c` of nested settings to a YAML value."""
-    *path, last = key.split(".")
+def _with(settings: dict, override: str) -> None:
+    """Sets `a.b.c=value` in nested settings; the value is YAML."""
+    key, equals, text = override.partition("=")
+    *path, last = key.strip().split(".")
+    if not equals or not all([*path, last]):
+        raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
     for part in path:
         settings = settings.setdefault(part, {})
         if not isinstance(settings, dict):
-            raise UserError(f"--set {key}={text}: '{part}' holds a value, not settings.")
+            raise UserError(f"--set {override}: '{part}' holds a value, not settings.")
     try:
-        settings[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {key}={text}: the value is not readable YAML; write it as in a study.") from None
+        settings[last] = parsed(text)
+    except ValueError as error:
+        raise UserError(f"--set {override}: the value is not readable YAML ({error}); write it as in a study.") from None
 
 
 def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
@@ -315,16 +318,13 @@ def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
         known = ", ".join(sorted(file.stem for file in studies_folder().glob("*.yaml"))) or "none"
         raise UserError(f"There is no study '{study}' ({path}): the studies here are {known}; or give the path of a .yaml file.")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+        settings = parsed(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # no UTF-8 too
+        raise UserError(f"{path} is not a readable YAML file: {error}; correct it there.") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path} holds no settings: a study is a YAML mapping of fields, such as 'name: {path.stem}'.")
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
-        _with(settings, key, value)
+        _with(settings, override)
     settings.setdefault("name", path.stem)
     found = check(settings, path)
     found._folder = path.parent
@@ -334,10 +334,13 @@ def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
 def check(settings: dict[str, Any], where: Any = "the study") -> Study:
     """Validates settings; `where` is named in the message."""
     try:
-        return Study.model_validate(settings)
+        found = Study.model_validate(settings)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise UserError(f"{where}: " + "; ".join(lines) + ".") from None
+    for field, told in no_numbers(settings, found.model_dump()):
+        raise UserError(f"{where}: {field}: {told}.")
+    return found
 
 
 def _explain(problem: dict) -> str:

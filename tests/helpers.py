@@ -7,10 +7,14 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel
 
+from mtkd import tasks
+from mtkd.artifacts import make
 from mtkd.data import embedded
 from mtkd.data.batches import Examples
+from mtkd.mkd import student_encoder
+from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.pretraining import train_tokenizer
-from mtkd.study import Study, check
+from mtkd.study import LstmStudent, Study, check
 from mtkd.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +31,22 @@ def tiny_bert(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0)
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def trained_models(work: Path, names: tuple[str, ...] = ("sst2", "mrpc", "stsb")) -> tuple[Path, Path]:
+    """The folders of a Transformer and an LSTM as a study's stages leave them under `work`, drawn at random, with their encoder."""
+    start = make(work / "made" / "encoder" / "uncased", {"stage": "encoder"}, lambda out: tiny_bert(out / "encoder"))
+    place, of = start.file("encoder"), [tasks.get(name) for name in names]
+    lstm = LstmStudent(kind="lstm", width=8, hidden=8, output=16)
+    inputs = {"encoder": start.fingerprint, "data": "none", "max_length": 64, "tasks": list(names), "model": {"representation": "cls"}}
+    kinds = {("student", "s0"): (load_encoder(place, dropout=0.0), {"stage": "student"}),
+             ("mkd", "lstm", "multi-s0", "all"): (student_encoder(lstm, place, "cls", lambda: torch.randn(300, 8)),
+                                                  {"stage": "mkd", "student": lstm.model_dump(exclude={"train"})})}  # fmt: skip
+    found = []
+    for folder, (encoder, more) in kinds.items():
+        model = MultiTaskModel(encoder, of, dict.fromkeys(names, 0.0))
+        found.append(make(work.joinpath("made", *folder), inputs | more, lambda out, of=model: of.save(out / "model.safetensors")).path)
+    return tuple(found)
 
 
 def sentences(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 12) -> list[str]:
