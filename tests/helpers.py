@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import torch
 from transformers import BertConfig, BertModel
 
@@ -14,6 +15,7 @@ from mtkd.data.batches import Examples
 from mtkd.mkd import student_encoder
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.pretraining import train_tokenizer
+from mtkd.report import comparisons, scores
 from mtkd.study import LstmStudent, Study, check
 from mtkd.tasks import Task
 
@@ -106,3 +108,13 @@ def study(**settings) -> Study:
     """A small valid study with these settings."""
     given = {"name": "small", "encoders": {"uncased": {"checkpoint": "somewhere/bert"}, "cased": {"checkpoint": "somewhere/bert-cased"}}}
     return check(given | settings)
+
+
+def compared(results: pd.DataFrame, pairs: list[tuple[str, str]], reach: float) -> comparisons.Compared:
+    """Comparisons whose intervals reach so many points to either side of the differences of these results."""
+    rows = []
+    for a, b in pairs:
+        frame = scores.gains(results, student=a, base=b)
+        rows += [dict(a=a, b=b, task=task, difference=row.gain, low=row.gain - reach, high=row.gain + reach, seeds=row.seeds, examples=100,
+                      p=0.001 if abs(row.gain) > reach else 0.5) for task, row in frame[frame["gain"].notna()].iterrows()]  # fmt: skip
+    return comparisons.Compared(pd.DataFrame(rows, columns=comparisons.COLUMNS), comparisons.Kept(0.5, 0.3, 0.7))

@@ -18,7 +18,7 @@ from mtkd.distillation import read_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.prediction import predict, probabilities
-from mtkd.report import ask, pages
+from mtkd.report import ask, comparisons, pages, scores
 
 
 @pytest.fixture
@@ -43,6 +43,25 @@ def test_every_job_leaves_an_executed_notebook_and_a_page(tiny_run, tiny):
     for path in (folder / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code"), path
+
+
+def test_comparisons_are_of_the_scores_in_the_results(tiny_run):
+    """Worked out from predictions, the differences are those of the scores, which a stage rounds to four decimals."""
+    results, found = (pd.read_csv(tiny_run[0] / f"{name}.csv") for name in ("results", "comparisons"))
+    pairs = set(zip(found.a, found.b, strict=True))
+    assert {*comparisons.PAIRS} <= pairs
+    for a, b in pairs:
+        rows = found[(found.a == a) & (found.b == b)].set_index("task")
+        # An ensemble is compared with every seed of the other, as the mean of its one score's differences.
+        if "mt-dnn-ensemble" in (a, b):
+            means = [scores.by_seed(results, one).mean() for one in (a, b)]
+            wanted = (means[0] - means[1]).dropna()
+        else:
+            wanted = scores.gains(results, student=a, base=b)["gain"].dropna()
+            assert rows.loc["average", "difference"] == pytest.approx(wanted["average"], abs=2e-4)
+        for task in rows.index.drop("average"):
+            assert rows.loc[task, "difference"] == pytest.approx(wanted[task], abs=2e-4), (a, b, task)
+    assert (found.low <= found.high).all() and found.loc[found.task != "average", "p"].between(0, 1).all()
 
 
 def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):

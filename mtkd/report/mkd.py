@@ -354,8 +354,8 @@ def over_task_specific(found: Found | None) -> Figure:
                      f"{number(row.gain, 1, sign=True)}" for task, row in frame.iterrows()]  # fmt: skip
         values = np.abs(pd.concat(pair.values())[["gain", "low", "high"]].to_numpy(dtype=float))
         # Room for every point and most intervals: each student has its own scale.
-        ends = values[:, 1:][np.isfinite(values[:, 1:])]
-        room = max(2.0, 1.3 * np.nanmax(values[:, 0]), np.quantile(ends, 0.8) if len(ends) else 0.0)
+        ends, most = values[:, 1:][np.isfinite(values[:, 1:])], np.nanmax(values[:, 0])
+        room = max(2.0, 1.3 * most, min(1.05 * ends.max(initial=0), 3 * most))
         axes.set_xlim(-room, room)
         axes.set_xlabel("points added by multi-task distillation")
         axes.set_title(found.label(student).partition(":")[0], loc="left")

@@ -73,14 +73,13 @@ def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
     return rows.assign(seed=rows["seed"].fillna(-1)).pivot_table(index="seed", columns="task", values="score")
 
 
-def interval(values) -> tuple[float, float, float]:
-    """Standard error and the 95 % t-interval (low, high) of the mean of values, one a seed; NaN under two seeds."""
+def interval(values) -> tuple[float, float]:
+    """The 95 % t-interval (low, high) of the mean of values, one a seed; NaN under two seeds."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        return (math.nan,) * 3
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    reach = stats.t.ppf(0.975, len(values) - 1) * error
-    return error, values.mean() - reach, values.mean() + reach
+        return (math.nan,) * 2
+    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - reach, values.mean() + reach
 
 
 def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFrame:
