@@ -139,8 +139,9 @@ def unlabelled(study: Study, variant: Variant, name: str) -> Artifact:
     task, given, keep = study.task(name), variant.unlabelled, study.candidates.keep
     voices, own = voices_of(task, members_of(study, name)), study.student_encoder
     source = data_files.origin_of(transfer.location(), SNLI.name) if given.transfer else None
-    inputs = {"stage": "unlabelled", "task": name, "transfer": source, "texts": given.model_dump(exclude={"updates"}), "seed": study.data.seed,
-              "data": data(study).fingerprint, "max_length": study.data.max_length, "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
+    inputs = {"stage": "unlabelled", "task": name, "texts": given.model_dump(exclude={"updates"}), "transfer": source,
+              "seed": study.data.seed, "data": data(study).fingerprint, "max_length": study.data.max_length,
+              "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
               "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
 
     def build(out: Path) -> None:

@@ -132,7 +132,8 @@ def _places() -> Iterator[str]:
     elif not Path(snli).is_dir():
         yield f"MTKD_TRANSFER: {snli} is no directory: taken for a hub id"
     else:
-        yield f"MTKD_TRANSFER: {snli}, " + ("complete" if list(Path(snli, "snli").glob("train-*.parquet")) else "without snli/train-*.parquet")
+        there = list(Path(snli, "snli").glob("train-*.parquet"))
+        yield f"MTKD_TRANSFER: {snli}, {'complete' if there else 'without snli/train-*.parquet'}"
     yield "MTKD_TEXT: not set" if text is None else f"MTKD_TEXT: {text}{'' if Path(text).is_file() else ' is no file'}"
     for key in sorted(key for key in os.environ if key.startswith("MTKD_ENCODER_")):
         place = Path(os.environ[key])

@@ -64,8 +64,8 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
     for (*above, last), new in changes:
         place = changed
         for key in above:
-            place = place[key] if isinstance(place, dict) and key in place or isinstance(place, list) and key < len(place) else {}
-        if isinstance(place, dict) or isinstance(place, list) and last < len(place):
+            place = place[key] if (isinstance(place, dict) and key in place) or (isinstance(place, list) and key < len(place)) else {}
+        if isinstance(place, dict) or (isinstance(place, list) and last < len(place)):
             place[last] = new
     found = or_told(studies.check, changed)
     assert found is None or (isinstance(found, studies.Study) and "/" not in found.name and all("/" not in name for name in found.tasks))

@@ -20,6 +20,7 @@ from mtkd.models.lstm import BiAttentiveEncoder, own_table
 from mtkd.objectives import hard_loss, logit_loss, task_loss
 from mtkd.prediction import predict
 from mtkd.report import mkd as report
+from mtkd.report import mkd_plots
 from mtkd.report.comparisons import Compared
 from mtkd.serving import Served, costs
 from mtkd.study import Distil, Train
@@ -322,7 +323,7 @@ def test_the_reports_part():
     gains = report.gains_table(found).frame
     assert gains["Average"].iloc[0].startswith("+2.0 (") and len(gains) == 3
     points = pd.DataFrame({"x": [1.0, 1.0, 2.0, 3.0, 3.0], "y": [5.0, 6.0, 5.5, 7.0, 7.0]})
-    assert report.front(points) == [1, 3]
+    assert mkd_plots.front(points) == [1, 3]
     for figure in (report.pareto(found), report.over_task_specific(found)):
         assert figure.get_label()
     assert "MT-DNN-ensemble" in report.pareto(found).get_label()
