@@ -17,6 +17,7 @@ from transformers import AutoConfig, BertConfig, BertModel
 
 from mtkd import plan, tasks
 from mtkd import study as studies
+from mtkd.data import transfer
 from mtkd.data.batches import Batch
 from mtkd.data.load import location
 from mtkd.encoders import checkpoint_of
@@ -150,6 +151,11 @@ def wants(study: Study, online: bool) -> list[str]:
             missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()}, or connect to the hub")
         elif study.data.source == "glue" and set(study.tasks) & set(tasks.GLUE) and not os.environ.get("MTKD_TEXT"):
             missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()} or MTKD_TEXT")
+    if study.ablation and any(variant.unlabelled and variant.unlabelled.transfer for variant in study.ablation.variants.values()):
+        try:
+            transfer.files("train")
+        except UserError:
+            missing.append("SNLI: set MTKD_TRANSFER to a directory that holds snli/train-*.parquet")
     return missing
 
 

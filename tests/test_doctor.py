@@ -12,7 +12,8 @@ from mtkd import study as studies
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
     """No setting of this machine's, no network, nothing measured."""
-    for key in ("MTKD_GLUE", "MTKD_TEXT", "MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+    for key in ("MTKD_GLUE", "MTKD_TEXT", "MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE",
+                "MTKD_TRANSFER"):  # fmt: skip
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
     monkeypatch.setattr(doctor, "reachable", lambda address: False)
@@ -43,7 +44,11 @@ def test_it_says_what_is_there_and_what_runs(bare):
 
 def test_with_data_and_encoders_at_hand_a_study_can_run(bare, tmp_path):
     laptop = studies.load("laptop")
-    assert doctor.wants(laptop, online=True) == ["encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT"]
+    assert doctor.wants(laptop, online=True) == ["encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT",
+                                                 "SNLI: set MTKD_TRANSFER to a directory that holds snli/train-*.parquet"]  # fmt: skip
+    (tmp_path / "snli").mkdir()
+    (tmp_path / "snli" / "train-0.parquet").touch()
+    bare.setenv("MTKD_TRANSFER", str(tmp_path))
     for name in laptop.trainable:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train-00000-of-00001.parquet").touch()
