@@ -161,6 +161,11 @@ def wants(study: Study, online: bool) -> list[str]:
             missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()}, or connect to the hub")
         elif study.data.source == "glue" and set(study.tasks) & set(tasks.GLUE) and not os.environ.get("MTKD_TEXT"):
             missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()} or MTKD_TEXT")
+    if study.ablation and any(variant.unlabelled and variant.unlabelled.transfer for variant in study.ablation.variants.values()):
+        try:
+            transfer.files("train")
+        except UserError:
+            missing.append("SNLI: set MTKD_TRANSFER to a directory that holds snli/train-*.parquet")
     return missing
 
 

@@ -44,7 +44,11 @@ def test_it_says_what_is_there_and_what_runs(bare):
 
 def test_with_data_and_encoders_at_hand_a_study_can_run(bare, tmp_path):
     laptop = studies.load("laptop")
-    assert doctor.wants(laptop, online=True) == ["encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT"]
+    assert doctor.wants(laptop, online=True) == ["encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT",
+                                                 "SNLI: set MTKD_TRANSFER to a directory that holds snli/train-*.parquet"]  # fmt: skip
+    (tmp_path / "snli").mkdir()
+    (tmp_path / "snli" / "train-0.parquet").touch()
+    bare.setenv("MTKD_TRANSFER", str(tmp_path))
     for name in laptop.trainable:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train-00000-of-00001.parquet").touch()

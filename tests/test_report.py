@@ -284,7 +284,8 @@ def test_the_index_notebook_runs_on_a_report(tmp_path, monkeypatch):
     cells = [one for one in notebook.cells if one.cell_type == "code"]
     assert [one.metadata.get("tags") for one in cells if one.metadata.get("tags")] == [["parameters"]]
     assert not any(one.outputs or one.execution_count for one in cells)
-    monkeypatch.setattr(summary, "report", lambda settings: SimpleNamespace(folder=tmp_path, mkd=None, adaptation=None, **made()))
+    made_by = {"mkd": None, "ablation": None, "adaptation": None}
+    monkeypatch.setattr(summary, "report", lambda settings: SimpleNamespace(folder=tmp_path, **made_by, **made()))
     monkeypatch.setattr(studies, "load", lambda name, overrides: study())
     space = {}
     for one in cells:

@@ -77,6 +77,8 @@ def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):
                 if name in tiny.multitask:
                     wanted |= {(f"{system}:mtl", name, split, metric, seed) for system in ("mt-dnn", "mt-dnn-kd") for seed in tiny.seeds}
                     wanted.add(("mt-dnn-ensemble", name, split, metric, None))
+                    wanted |= {(f"mt-dnn-kd:{variant}", name, split, metric, 0) for variant in ("annealing", "keep-1")}
+                    wanted.add(("mt-dnn-ensemble:keep-1", name, split, metric, None))
                     for student in tiny.mkd.students:
                         systems = [plan.mkd_system(tiny, student, control) for control in plan.mkd_controls(tiny)]
                         systems += [plan.mkd_system(tiny, student, control, tuned=True) for control in ("none-multi", "multi")]
