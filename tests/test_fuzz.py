@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import ROOT
+from helpers import ROOT, tiny_bert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from mtkd import study as studies
 from mtkd import tasks
 from mtkd.artifacts import read
 from mtkd.data import files
 from mtkd.data import load as data
+from mtkd.data.batches import encode
 from mtkd.errors import UserError, one_line
 from mtkd.models.lstm import vectors_table
 from mtkd.texts import FORMATS, source
@@ -165,6 +167,24 @@ def test_word_vectors_are_finite_or_told(tmp_path, content):
     (tmp_path / "v.txt").write_bytes(content)
     table = or_told(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
     assert table is None or (table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all()))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return AutoTokenizer.from_pretrained(tiny_bert(tmp_path_factory.mktemp("bert")))
+
+
+words = st.lists(st.sampled_from(["the", "cat", "unknowable", "x", "é", "\0", "😀"]), max_size=25).map(" ".join)
+
+
+@some
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=3), st.integers(8, 40), st.booleans())
+def test_examples_are_cut_as_the_tokenizer_would_cut_them(tokenizer, pairs, most, single):
+    texts = [list(column) for column in zip(*pairs, strict=True)][: 1 if single else 2]
+    cut = tokenizer(*texts, truncation="longest_first", max_length=most, return_token_type_ids=True)
+    found = encode(texts, tokenizer, most)
+    assert found["input_ids"] == cut["input_ids"]
+    assert found["second"] == [len(kinds) - sum(kinds) for kinds in cut["token_type_ids"]]
 
 
 @some
