@@ -148,7 +148,8 @@ def tokenizer_of(start: Artifact) -> PreTrainedTokenizerBase:
     try:
         found = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise many kinds, and some that are Exception itself
-        raise UserError(f"The tokenizer in {place} cannot be read ({first_line(error)}): remove {start.path} and run its stage again.") from None
+        raise UserError(f"The tokenizer in {place} cannot be read ({first_line(error)}): remove {start.path} and run its stage "
+                        "again.") from None
     if len(found) <= len(found.all_special_ids):
         raise UserError(f"The tokenizer in {place} has no word pieces (tokenizer.json is missing): remove {start.path} and run its stage "
                         "again.")

@@ -32,7 +32,8 @@ OWN = {"type": "pair", "train": "t.csv", "dev": 0.25, "columns": ["a", "b"], "la
 SMALL = yaml.safe_load((ROOT / "tests" / "studies" / "tiny.yaml").read_text()) | {"own_tasks": {"mine": OWN}}
 TEXT = yaml.safe_dump(SMALL, sort_keys=False)
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([2**70, -1, "rte", "../x", "1e5"])
-value = st.recursive(plain, lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), below, max_size=3),
+value = st.recursive(plain, lambda below: st.lists(below, max_size=3)
+                     | st.dictionaries(st.text(max_size=5) | st.integers(), below, max_size=3),
                      max_leaves=6)  # fmt: skip
 
 
@@ -66,8 +67,8 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
     for (*above, last), new in changes:
         place = changed
         for key in above:
-            place = place[key] if isinstance(place, dict) and key in place or isinstance(place, list) and key < len(place) else {}
-        if isinstance(place, dict) or isinstance(place, list) and last < len(place):
+            place = place[key] if (isinstance(place, dict) and key in place) or (isinstance(place, list) and key < len(place)) else {}
+        if isinstance(place, dict) or (isinstance(place, list) and last < len(place)):
             place[last] = new
     found = or_told(studies.check, changed)
     assert found is None or (isinstance(found, studies.Study) and "/" not in found.name and all("/" not in name for name in found.tasks))
@@ -75,8 +76,9 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
 
 @some
 @given(st.integers(0, len(TEXT)), st.integers(0, 40), st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
-    ["\0", "\t", "&a ", "*a", "<<: ", "!!python/object:os.system ", "!!int ", "!!timestamp x", "!!binary é", "!!set ", "!!omap ", "!!bool x",
-     "- ", ": ", "? ", "| \n", "%YAML 9", "---\n", "0o8", "1:99", ".nan", "\ufeff", "\r\n", "\u2028", "2024-13-45", "{[" * 500]))  # fmt: skip
+    ["\0", "\t", "&a ", "*a", "<<: ", "!!python/object:os.system ", "!!int ", "!!timestamp x", "!!binary é", "!!set ", "!!omap ",
+     "!!bool x", "- ", ": ", "? ", "| \n", "%YAML 9", "---\n", "0o8", "1:99", ".nan", "\ufeff", "\r\n", "\u2028", "2024-13-45",
+     "{[" * 500]))  # fmt: skip
 def test_a_changed_text_of_a_study_is_a_study_or_is_told(tmp_path, at, gone, put):
     (tmp_path / "s.yaml").write_text(TEXT[:at] + put + TEXT[at + gone :], encoding="utf-8", newline="")
     or_told(studies.load, tmp_path / "s.yaml")
@@ -102,7 +104,9 @@ def test_plain_values_of_yaml_are_read_as_pyyaml_reads_them(given):
     assert repr(parsed(text)) == repr(yaml.safe_load(text))
 
 
-cells = st.text(max_size=12) | st.sampled_from(["no", "yes", "0", "1", "2", "", "NA", '"', '""', "'", ",", "\t", "\r\n", "\0", "\ufeff", "😀", "é"])
+cells = st.text(max_size=12) | st.sampled_from(
+    ["no", "yes", "0", "1", "2", "", "NA", '"', '""', "'", ",", "\t", "\r\n", "\0", "\ufeff", "😀", "é"]
+)
 rows = st.lists(st.lists(cells, min_size=1, max_size=4), max_size=6)
 
 
@@ -123,7 +127,9 @@ def tables(draw) -> tuple[str, bytes]:
         text = buffer.getvalue()
     else:
         text = "\n".join(("\t" if ending == ".tsv" else ",").join(row) for row in [header, *found])
-    return ending, draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-16"])), "replace")
+    return ending, draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.encode(
+        draw(st.sampled_from(["utf-8", "utf-8", "utf-16"])), "replace"
+    )
 
 
 @some
@@ -132,7 +138,8 @@ def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quote
     ending, content = table
     path = tmp_path / f"t{ending}"
     path.write_bytes(content)
-    task = {"type": kind, "train": path.name, "dev": path.name if dev == "same" else dev, "columns": ["a"] if kind == "single" else ["a", "b"],
+    task = {"type": kind, "train": path.name, "dev": path.name if dev == "same" else dev,
+            "columns": ["a"] if kind == "single" else ["a", "b"],
             "labels": [] if kind == "similarity" else ["no", "yes"], "quotes": quotes}  # fmt: skip
     study = studies.check({"name": "x", "own_tasks": {"mine": task}, "encoders": ENCODERS})
     study._folder = tmp_path

@@ -20,7 +20,8 @@ def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list
     # The tokenizers library, told to truncate, also makes every window of what it cuts off, of a pair every two of them: for two
     # texts of 100,000 words these are millions.
     how = False if tokenizer.is_fast else "longest_first"
-    pieces = tokenizer(*texts, truncation=how, max_length=max_length, return_token_type_ids=True, return_attention_mask=False, verbose=False)
+    pieces = tokenizer(*texts, truncation=how, max_length=max_length, return_token_type_ids=True, return_attention_mask=False,
+                       verbose=False)  # fmt: skip
     found = {"input_ids": [], "second": []}
     for row, (ids, kinds) in enumerate(zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)):
         if len(ids) > max_length:

@@ -22,7 +22,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from mtkd.data.batches import Batch
 from mtkd.errors import UserError
 
-
 GREATEST = 1e6  # of a word vector's numbers
 
 
