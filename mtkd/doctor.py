@@ -151,8 +151,11 @@ def wants(study: Study, online: bool) -> list[str]:
                         if name in tasks.GLUE and not list(place.glob(f"{name}/train-*.parquet"))]  # fmt: skip
         elif not online and set(study.tasks) & set(tasks.GLUE):
             missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
-    if study.adaptation and not online and not Path(transfer.location(study.adaptation.hub), tasks.SNLI.name).is_dir():
-        missing.append("SNLI: set MTKD_TRANSFER, connect to the hub, or leave it out by --set adaptation=null")
+    levers = study.ablation.variants.values() if study.ablation else ()
+    places = [study.adaptation.hub] if study.adaptation else []
+    places += [transfer.HUB for variant in levers if variant.unlabelled and variant.unlabelled.transfer]
+    if not online and not all(Path(transfer.location(hub), tasks.SNLI.name).is_dir() for hub in places):
+        missing.append("SNLI: set MTKD_TRANSFER, connect to the hub, or leave out what needs it by --set adaptation=null")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)
         if checkpoint and (Path(checkpoint).is_dir() or online):
@@ -161,11 +164,6 @@ def wants(study: Study, online: bool) -> list[str]:
             missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()}, or connect to the hub")
         elif study.data.source == "glue" and set(study.tasks) & set(tasks.GLUE) and not os.environ.get("MTKD_TEXT"):
             missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()} or MTKD_TEXT")
-    if study.ablation and any(variant.unlabelled and variant.unlabelled.transfer for variant in study.ablation.variants.values()):
-        try:
-            transfer.files("train")
-        except UserError:
-            missing.append("SNLI: set MTKD_TRANSFER to a directory that holds snli/train-*.parquet")
     return missing
 
 

@@ -78,8 +78,7 @@ def _values(path: Path, label: str) -> tuple[list[str], tuple[float, float] | No
 def free(study: Path) -> None:
     """`UserError` where no study can be written."""
     if study.suffix not in (".yaml", ".yml"):
-        name = study.with_suffix(".yaml") if study.name else "mine.yaml"
-        raise UserError(f"{study}: a study is a .yaml file: name it so, such as {name}.")
+        raise UserError(f"{study}: a study is a .yaml file: name it so, such as {study.stem or 'mine'}.yaml.")
     if study.exists():
         raise UserError(f"{study} is there already: name another file, or remove it.")
 

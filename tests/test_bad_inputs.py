@@ -102,9 +102,12 @@ STUDIES = {
     "a truth value for a number": (ENCODERS + "train: {epochs: yes}", ["train.epochs", "number", "true"]),
     "no number": (ENCODERS + "train: {learning_rate: .nan}", ["train.learning_rate", "finite"]),
     "infinity": (ENCODERS + "data: {scale: .inf}", ["data.scale", "finite"]),
-    "a number with thousands of digits": (ENCODERS + f"train: {{epochs: {'9' * 5000}}}", ["mine.yaml", "not a readable YAML", "digits", "correct it"]),
+    "a number with thousands of digits": (
+        ENCODERS + f"train: {{epochs: {'9' * 5000}}}", ["mine.yaml", "not a readable YAML", "digits", "correct it"]),
     "a great whole number": (ENCODERS + f"train: {{epochs: {'9' * 400}}}", ["train.epochs", "too great", "400 digits", "smaller"]),
-    "a great number of layers": (f"encoders: {{uncased: {{pretrain: {{layers: {10**30}}}}}}}\ncandidates: {{keep: 1}}\n", ["encoders.uncased.pretrain.layers", "too great"]),
+    "a great number of layers": (
+        f"encoders: {{uncased: {{pretrain: {{layers: {10**30}}}}}}}\ncandidates: {{keep: 1}}\n",
+        ["encoders.uncased.pretrain.layers", "too great"]),
     "a seed out of range": (ENCODERS + f"seeds: [{2**32}]", ["seeds.0", "less than 4294967296"]),
     "not YAML": (ENCODERS + "train: {epochs: 3", ["mine.yaml", "not a readable YAML"]),
     "tabs": ("train:\n\tepochs: 3\n", ["mine.yaml", "not a readable YAML"]),
@@ -253,7 +256,8 @@ DATA = {
     "UTF-16": ("t.csv", TABLE.encode("utf-16"), ["t.csv"]),
     "a packed file": ("t.csv", b"\x1f\x8b\x08\0" + bytes(range(256)), ["t.csv"]),
     "TSV named CSV": ("t.csv", TABLE.replace(",", "\t"), ["column 'a' is missing"]),
-    "TSV with a field of two lines in quotes": ("t.tsv", 'a\tb\tlabel\n"x\ny"\tz\tno\n', ["cannot be read as TSV", "3 columns, got 1", "correct"]),
+    "TSV with a field of two lines in quotes": (
+        "t.tsv", 'a\tb\tlabel\n"x\ny"\tz\tno\n', ["cannot be read as TSV", "3 columns, got 1", "correct"]),
     "broken JSON": ("t.jsonl", '{"a": "x", "b"\n', ["JSON lines", "correct"]),
     "a JSON list": ("t.jsonl", '[{"a": "x", "b": "y", "label": "no"}]', ["JSON lines"]),
     "JSON of two kinds": (

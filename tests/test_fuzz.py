@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import ROOT
+from helpers import ROOT, tiny_bert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from mtkd import study as studies
 from mtkd import tasks
 from mtkd.artifacts import read
 from mtkd.data import files
 from mtkd.data import load as data
+from mtkd.data.batches import encode
 from mtkd.errors import UserError, one_line
 from mtkd.models.lstm import vectors_table
 from mtkd.texts import FORMATS, source
@@ -30,7 +32,8 @@ OWN = {"type": "pair", "train": "t.csv", "dev": 0.25, "columns": ["a", "b"], "la
 SMALL = yaml.safe_load((ROOT / "tests" / "studies" / "tiny.yaml").read_text()) | {"own_tasks": {"mine": OWN}}
 TEXT = yaml.safe_dump(SMALL, sort_keys=False)
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([2**70, -1, "rte", "../x", "1e5"])
-value = st.recursive(plain, lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), below, max_size=3),
+value = st.recursive(plain, lambda below: st.lists(below, max_size=3)
+                     | st.dictionaries(st.text(max_size=5) | st.integers(), below, max_size=3),
                      max_leaves=6)  # fmt: skip
 
 
@@ -73,8 +76,9 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
 
 @some
 @given(st.integers(0, len(TEXT)), st.integers(0, 40), st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
-    ["\0", "\t", "&a ", "*a", "<<: ", "!!python/object:os.system ", "!!int ", "!!timestamp x", "!!binary é", "!!set ", "!!omap ", "!!bool x",
-     "- ", ": ", "? ", "| \n", "%YAML 9", "---\n", "0o8", "1:99", ".nan", "\ufeff", "\r\n", "\u2028", "2024-13-45", "{[" * 500]))  # fmt: skip
+    ["\0", "\t", "&a ", "*a", "<<: ", "!!python/object:os.system ", "!!int ", "!!timestamp x", "!!binary é", "!!set ", "!!omap ",
+     "!!bool x", "- ", ": ", "? ", "| \n", "%YAML 9", "---\n", "0o8", "1:99", ".nan", "\ufeff", "\r\n", "\u2028", "2024-13-45",
+     "{[" * 500]))  # fmt: skip
 def test_a_changed_text_of_a_study_is_a_study_or_is_told(tmp_path, at, gone, put):
     (tmp_path / "s.yaml").write_text(TEXT[:at] + put + TEXT[at + gone :], encoding="utf-8", newline="")
     or_told(studies.load, tmp_path / "s.yaml")
@@ -100,7 +104,9 @@ def test_plain_values_of_yaml_are_read_as_pyyaml_reads_them(given):
     assert repr(parsed(text)) == repr(yaml.safe_load(text))
 
 
-cells = st.text(max_size=12) | st.sampled_from(["no", "yes", "0", "1", "2", "", "NA", '"', '""', "'", ",", "\t", "\r\n", "\0", "\ufeff", "😀", "é"])
+cells = st.text(max_size=12) | st.sampled_from(
+    ["no", "yes", "0", "1", "2", "", "NA", '"', '""', "'", ",", "\t", "\r\n", "\0", "\ufeff", "😀", "é"]
+)
 rows = st.lists(st.lists(cells, min_size=1, max_size=4), max_size=6)
 
 
@@ -121,7 +127,9 @@ def tables(draw) -> tuple[str, bytes]:
         text = buffer.getvalue()
     else:
         text = "\n".join(("\t" if ending == ".tsv" else ",").join(row) for row in [header, *found])
-    return ending, draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-16"])), "replace")
+    return ending, draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.encode(
+        draw(st.sampled_from(["utf-8", "utf-8", "utf-16"])), "replace"
+    )
 
 
 @some
@@ -130,7 +138,8 @@ def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quote
     ending, content = table
     path = tmp_path / f"t{ending}"
     path.write_bytes(content)
-    task = {"type": kind, "train": path.name, "dev": path.name if dev == "same" else dev, "columns": ["a"] if kind == "single" else ["a", "b"],
+    task = {"type": kind, "train": path.name, "dev": path.name if dev == "same" else dev,
+            "columns": ["a"] if kind == "single" else ["a", "b"],
             "labels": [] if kind == "similarity" else ["no", "yes"], "quotes": quotes}  # fmt: skip
     study = studies.check({"name": "x", "own_tasks": {"mine": task}, "encoders": ENCODERS})
     study._folder = tmp_path
@@ -165,6 +174,24 @@ def test_word_vectors_are_finite_or_told(tmp_path, content):
     (tmp_path / "v.txt").write_bytes(content)
     table = or_told(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
     assert table is None or (table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all()))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return AutoTokenizer.from_pretrained(tiny_bert(tmp_path_factory.mktemp("bert")))
+
+
+words = st.lists(st.sampled_from(["the", "cat", "unknowable", "x", "é", "\0", "😀"]), max_size=25).map(" ".join)
+
+
+@some
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=3), st.integers(8, 40), st.booleans())
+def test_examples_are_cut_as_the_tokenizer_would_cut_them(tokenizer, pairs, most, single):
+    texts = [list(column) for column in zip(*pairs, strict=True)][: 1 if single else 2]
+    cut = tokenizer(*texts, truncation="longest_first", max_length=most, return_token_type_ids=True)
+    found = encode(texts, tokenizer, most)
+    assert found["input_ids"] == cut["input_ids"]
+    assert found["second"] == [len(kinds) - sum(kinds) for kinds in cut["token_type_ids"]]
 
 
 @some

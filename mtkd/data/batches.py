@@ -15,11 +15,37 @@ def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list
     """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1); `texts` holds a list a column.
 
     `input_ids`, and `second`: where the second segment begins (the length where there is none). Examples over
-    `max_length` lose the end of their longer text.
+    `max_length` lose the end of their longer text, and of both once they are alike (transformers' `longest_first`).
     """
-    pieces = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True, return_attention_mask=False)
-    second = [len(kinds) - sum(kinds) for kinds in pieces["token_type_ids"]]
-    return {"input_ids": pieces["input_ids"], "second": second}
+    # The tokenizers library, told to truncate, also makes every window of what it cuts off, of a pair every two of them: for two
+    # texts of 100,000 words these are millions.
+    how = False if tokenizer.is_fast else "longest_first"
+    pieces = tokenizer(*texts, truncation=how, max_length=max_length, return_token_type_ids=True, return_attention_mask=False,
+                       verbose=False)  # fmt: skip
+    found = {"input_ids": [], "second": []}
+    for row, (ids, kinds) in enumerate(zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)):
+        if len(ids) > max_length:
+            places = _places(pieces.sequence_ids(row), max_length)
+            ids, kinds = [ids[place] for place in places], [kinds[place] for place in places]
+        found["input_ids"].append(ids)
+        found["second"].append(len(kinds) - sum(kinds))
+    return found
+
+
+def _places(parts: list[int | None], max_length: int) -> list[int]:
+    """The places of an example's pieces that stay: `parts` tells each piece's text (0 or 1), None of those that the tokenizer adds."""
+    sizes = [parts.count(0), parts.count(1)]
+    room = max_length - parts.count(None)
+    short = min(sizes)
+    kept = [room // 2, room - room // 2] if 2 * short > room else [short, room - short]
+    most = dict(enumerate(reversed(kept) if sizes[0] > sizes[1] else kept))
+    seen, places = {0: 0, 1: 0}, []
+    for place, part in enumerate(parts):
+        if part is not None:
+            seen[part] += 1
+        if part is None or seen[part] <= most[part]:
+            places.append(place)
+    return places
 
 
 def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, path: Path | None = None) -> datasets.Dataset:
