@@ -44,18 +44,17 @@ def test_it_says_what_is_there_and_what_runs(bare):
 
 def test_with_data_and_encoders_at_hand_a_study_can_run(bare, tmp_path):
     laptop = studies.load("laptop")
-    assert doctor.wants(laptop, online=True) == ["encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT",
-                                                 "SNLI: set MTKD_TRANSFER to a directory that holds snli/train-*.parquet"]  # fmt: skip
-    (tmp_path / "snli").mkdir()
-    (tmp_path / "snli" / "train-0.parquet").touch()
-    bare.setenv("MTKD_TRANSFER", str(tmp_path))
+    assert doctor.wants(laptop, online=True) == ["encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT"]
     for name in laptop.trainable:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train-00000-of-00001.parquet").touch()
     bare.setenv("MTKD_GLUE", str(tmp_path))
     bare.setenv("MTKD_TEXT", str(ROOT / "README.md"))
-    assert doctor.wants(laptop, online=False) == ["SNLI: set MTKD_TRANSFER, connect to the hub, or leave it out by --set adaptation=null"]
+    assert doctor.wants(laptop, online=False) == [
+        "SNLI: set MTKD_TRANSFER, connect to the hub, or leave out what needs it by --set adaptation=null"]
     assert doctor.wants(studies.load("laptop", ["adaptation=null"]), online=False) == []
+    pairs = studies.load("laptop", ["adaptation=null", "ablation.variants.more={source: unlabelled, unlabelled: {transfer: 9}}"])
+    assert len(doctor.wants(pairs, online=False)) == 1
     (tmp_path / "snli").mkdir()
     bare.setenv("MTKD_TRANSFER", str(tmp_path))
     assert doctor.wants(laptop, online=False) == []
