@@ -60,7 +60,8 @@ before = {
 
 
 wildcard_constraints:
-    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9_]+", system="[a-z-]+", student="[a-z0-9_]+"
+    encoder="[a-z0-9_]+", dropout="[0-9.e-]+", seed="[0-9]+", task="[a-z0-9_]+", system="[a-z-]+", student="[a-z0-9_]+",
+    variant="[a-z][a-z0-9.-]*"
 
 
 # The pages are seconds of work: they are made where the study was started.
@@ -126,6 +127,17 @@ rule finetune:
     resources: **asks("05_finetune", "{system}-s{seed}")
     shell: command("05_finetune", "system", "seed")
 
+if STUDY.ablation:
+    rule ablation:
+        input:
+            done("02_mtdnn"), done("03_teacher"),
+            lambda wildcards: done("06_ablation", plan.before_variant(STUDY, wildcards.variant, int(wildcards.seed)))
+        output: REPORTS + "/notebooks/06_ablation.{variant}-s{seed}.ipynb"
+        log: REPORTS + "/logs/06_ablation.{variant}-s{seed}.log"
+        params: settings=lambda wildcards: key("06_ablation", wildcards.variant)
+        threads: STUDY.threads
+        resources: **asks("06_ablation", "{variant}-s{seed}")
+        shell: command("06_ablation", "variant", "seed")
 if STUDY.adaptation:
     rule adaptation:
         input: lambda wildcards: before[wildcards.system](wildcards.seed)
@@ -160,7 +172,9 @@ if STUDY.mkd:
 
     rule serving:
         # Its measurements of time are undisturbed: every other job comes before it or after it.
-        input: done("03_teacher"), done("04_student"), done("05_finetune"), done("06_adaptation"), done("06_ranking"), done("06_mkd")
+        input:
+            done("03_teacher"), done("04_student"), done("05_finetune"), done("06_ablation"), done("06_adaptation"), done("06_ranking"),
+            done("06_mkd")
         output: f"{REPORTS}/notebooks/06_serving.ipynb"
         log: f"{REPORTS}/logs/06_serving.log"
         params: settings=key("06_serving")
@@ -170,8 +184,8 @@ if STUDY.mkd:
 
 rule report:
     input:
-        done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune"), done("06_adaptation"), done("06_mkd"),
-        done("06_ranking"), done("06_serving")
+        done("02_mtdnn"), done("03_teacher"), done("04_student"), done("05_finetune"), done("06_ablation"), done("06_adaptation"),
+        done("06_mkd"), done("06_ranking"), done("06_serving")
     output: f"{REPORTS}/notebooks/07_report.ipynb"
     log: f"{REPORTS}/logs/07_report.log"
     params: settings=key("07_report")

@@ -86,6 +86,8 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
         return
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it first.")
+    if out.is_dir():
+        raise UserError(f"--out {out}: it is a folder; name a file in it.")
     partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with partial.open("w", encoding="utf-8") as file:

@@ -103,7 +103,7 @@ def read(path: Path) -> Artifact:
         whole = artifact.whole()
     except FileNotFoundError:
         raise UserError(f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that makes it.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise UserError(f"{path} is damaged (a file is missing or truncated): remove that folder and run the stage again.")

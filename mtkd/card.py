@@ -114,7 +114,7 @@ def _seeds(trained: Trained) -> dict[tuple[str, str], str]:
         return {}  # the report is of another run
     found = {}
     for (split, metric), part in rows.groupby(["split", "metric"]):
-        _, low, high = scores.interval(part.value)
+        low, high = scores.interval(part.value)
         reach = f"{low:.1f} to {high:.1f}, " if len(part) > 1 else ""
         found[split, metric] = f"{part.value.mean():.1f} ({reach}{len(part)} seed{'s' * (len(part) > 1)})"
     return found

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from mtkd import study as studies
-from mtkd.errors import UserError, full_disk_told
+from mtkd.errors import UserError, bad_path_told, full_disk_told, one_line
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False,
                   help="Multi-task knowledge distillation that anyone can rerun.")  # fmt: skip
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
@@ -51,6 +51,7 @@ def new(study: Annotated[Path, typer.Argument(help="The study to write, such as 
     """Writes a commented study of your own tasks after a look at their files; what no option answers is asked."""
     from mtkd import starter
 
+    starter.free(study)
     options = dict(name=name, type=type, columns=columns, label=label, labels=labels, metrics=metrics, dev=dev, test=test)
     tasks = {}
     for place, path in enumerate(train):
@@ -90,12 +91,12 @@ def _parameter(text: str) -> tuple[str, object]:
 def stage(study: StudyName, job: Annotated[str, typer.Argument(help="A job as --dry-run lists it, such as 02_mtdnn.uncased-0.1-s0.")],
           overrides: Overrides = []) -> None:  # noqa: B006  # fmt: skip
     """Computes one stage without its notebook; under torchrun all of its processes share the training."""
-    from mtkd import adaptation, mkd, parallel, plan, ranking, stages
+    from mtkd import ablation, adaptation, mkd, parallel, plan, ranking, stages
 
     found = studies.load(study, overrides)
     computed = {"00_data": stages.data, "01_pretrain": stages.pretrain, "02_mtdnn": stages.mtdnn, "03_teacher": stages.teacher,
-                "04_student": stages.student, "05_finetune": stages.finetune, "06_adaptation": adaptation.adaptation,
-                "06_mkd": mkd.runs, "06_ranking": ranking.ranking}  # fmt: skip
+                "04_student": stages.student, "05_finetune": stages.finetune, "06_ablation": ablation.ablation,
+                "06_adaptation": adaptation.adaptation, "06_mkd": mkd.runs, "06_ranking": ranking.ranking}  # fmt: skip
     jobs = {known.name: known for known in plan.jobs(found) if known.notebook in computed}
     if job not in jobs:
         raise UserError(f"Study {found.name} has no stage '{job}' to compute: its stages are {', '.join(jobs)}.")
@@ -108,7 +109,8 @@ def pages(study: StudyName) -> None:
     from mtkd import work
     from mtkd.report import pages as html
 
-    html.all_pages(work.reports(studies.load(study)))
+    if not html.all_pages(folder := work.reports(studies.load(study))):
+        raise UserError(f"{folder / 'notebooks'} holds no executed notebook: run 'mtkd run {study}', which makes them and their pages.")
 
 
 @app.command()
@@ -156,6 +158,8 @@ def doctor(study: Annotated[list[str], typer.Argument(help="Studies to look at (
     """What is installed and at hand here, which studies can run, and for about how long."""
     from mtkd import doctor as doctors
 
+    for name in study:
+        studies.load(name)
     for line in doctors.lines(study):
         typer.echo(line)
 
@@ -163,8 +167,14 @@ def doctor(study: Annotated[list[str], typer.Argument(help="Studies to look at (
 def main() -> None:
     """Runs the command line; what a user can mend ends with one line and status 2."""
     try:
-        with full_disk_told(None, "MTKD_REPORTS"):
-            app()
+        with bad_path_told(), full_disk_told(None, "MTKD_REPORTS"):
+            sys.exit(app(sys.argv[1:] or ["--help"], prog_name="mtkd", standalone_mode=False))
     except UserError as error:
-        print(f"mtkd: {error}", file=sys.stderr)
-        sys.exit(2)
+        told = str(error)
+    except typer.BadParameter.__base__ as error:  # every way to call a command wrongly
+        command = error.ctx.command_path if error.ctx else "mtkd"
+        told = one_line(f"{error.format_message().rstrip('.')}: '{command} --help' tells how it is called.")
+    except typer.Abort:
+        told = "Stopped, and nothing was written: a question got no answer; answer it, or take every proposal by --yes."
+    print(f"mtkd: {told}", file=sys.stderr)
+    sys.exit(2)

@@ -2,14 +2,14 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import yaml
-
 from mtkd.errors import UserError
 from mtkd.study import Study
+from mtkd.yaml_text import parsed
 
 
 def executor(profile: Path | None) -> str:
@@ -23,10 +23,12 @@ def executor(profile: Path | None) -> str:
     if not file.is_file():
         raise UserError(f"--profile {profile}: there is no {file}; give a folder with a config.yaml, such as profiles/slurm.")
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a readable YAML file: {' '.join(str(error).split())}") from None
-    found = settings.get("executor", "local") if isinstance(settings, dict) else "local"
+        settings = parsed(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # no UTF-8 too
+        raise UserError(f"{file} is not a readable YAML file: {error}; correct it there.") from None
+    found = settings.get("executor", "local") if isinstance(settings, dict) else None
+    if not isinstance(found, str) or not re.fullmatch(r"[a-z0-9-]+", found):
+        raise UserError(f"{file} names no executor: write it as a mapping of Snakemake's options, such as 'executor: slurm'.")
     if found != "local" and not importlib.util.find_spec(f"snakemake_executor_plugin_{found}".replace("-", "_")):
         raise UserError(f"{file} asks for the executor {found}, which is not installed: pip install snakemake-executor-plugin-{found}.")
     return found

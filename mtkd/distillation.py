@@ -37,6 +37,21 @@ def select(scores: pd.DataFrame, on: list[str], keep: int) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """One of `of` parts of these tasks' train sets, drawn by `seed`: models that are to score it are trained without it."""
+
+    number: int
+    of: int
+    tasks: tuple[str, ...]
+    seed: int
+
+    def inside(self, examples: Examples) -> np.ndarray:
+        """Which of a task's train examples are in this part (n,): none where the task is not one of these."""
+        part = np.random.default_rng([self.seed, self.of]).permutation(len(examples)) % self.of
+        return (part == self.number) & (examples.task.name in self.tasks)
+
+
+@dataclass(frozen=True)
 class SoftTargets:
     """A teacher's word on every train example of a task.
 

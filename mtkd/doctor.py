@@ -133,7 +133,7 @@ def _places() -> Iterator[str]:
         yield f"MTKD_TRANSFER: {snli} is no directory: taken for a hub id"
     else:
         there = list(Path(snli, tasks.SNLI.name).glob("train-*.parquet"))
-        yield f"MTKD_TRANSFER: {snli}, " + ("complete" if there else "without snli/train-*.parquet")
+        yield f"MTKD_TRANSFER: {snli}, {'complete' if there else 'without snli/train-*.parquet'}"
     yield "MTKD_TEXT: not set" if text is None else f"MTKD_TEXT: {text}{'' if Path(text).is_file() else ' is no file'}"
     for key in sorted(key for key in os.environ if key.startswith("MTKD_ENCODER_")):
         place = Path(os.environ[key])
@@ -151,8 +151,11 @@ def wants(study: Study, online: bool) -> list[str]:
                         if name in tasks.GLUE and not list(place.glob(f"{name}/train-*.parquet"))]  # fmt: skip
         elif not online and set(study.tasks) & set(tasks.GLUE):
             missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
-    if study.adaptation and not online and not Path(transfer.location(study.adaptation.hub), tasks.SNLI.name).is_dir():
-        missing.append("SNLI: set MTKD_TRANSFER, connect to the hub, or leave it out by --set adaptation=null")
+    levers = study.ablation.variants.values() if study.ablation else ()
+    places = [study.adaptation.hub] if study.adaptation else []
+    places += [transfer.HUB for variant in levers if variant.unlabelled and variant.unlabelled.transfer]
+    if not online and not all(Path(transfer.location(hub), tasks.SNLI.name).is_dir() for hub in places):
+        missing.append("SNLI: set MTKD_TRANSFER, connect to the hub, or leave out what needs it by --set adaptation=null")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)
         if checkpoint and (Path(checkpoint).is_dir() or online):

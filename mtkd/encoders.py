@@ -5,13 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import datasets
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from mtkd.artifacts import Artifact, file_hash, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples, tokenise
-from mtkd.errors import UserError
+from mtkd.errors import UserError, first_line
 from mtkd.study import Encoder, Study
 from mtkd.tasks import Task
 from mtkd.work import folder
@@ -60,8 +60,8 @@ def _taken(study: Study, name: str, checkpoint: str) -> Artifact:
         try:
             tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
             model = AutoModel.from_pretrained(checkpoint, use_safetensors=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"The checkpoint {checkpoint} of encoder '{name}' cannot be had ({str(error).splitlines()[0][:140]}): set "
+        except Exception as error:  # offline, not there, damaged, code of its own: transformers raises many kinds
+            raise UserError(f"The checkpoint {checkpoint} of encoder '{name}' cannot be had ({first_line(error)}): set "
                             f"MTKD_ENCODER_{name.upper()} to a directory that holds it, or give the encoder a pretrain recipe.") from None
         if tokenizer("the film was good")["input_ids"].count(tokenizer.unk_token_id) > 2:
             raise UserError(f"The tokenizer of {checkpoint} maps plain English to {tokenizer.unk_token}: its vocabulary was not found; "
@@ -130,14 +130,30 @@ def tokens(study: Study, name: str) -> Artifact:
     inputs = {"stage": "tokens", "encoder": start.fingerprint, "data": raw.fingerprint, "max_length": study.data.max_length}
 
     def build(out: Path) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
+        tokenizer = tokenizer_of(start)
+        positions = AutoConfig.from_pretrained(start.file("encoder"), trust_remote_code=False).max_position_embeddings
+        longest = min(study.data.max_length, positions)
         for task in map(study.task, study.tasks):
             for split, found in data_files.splits(raw, task):
                 (out / task.name).mkdir(exist_ok=True)
-                tokenise(found, task, tokenizer, study.data.max_length, out / task.name / f"{split}.arrow")
+                tokenise(found, task, tokenizer, longest, out / task.name / f"{split}.arrow")
         write_json(out / "pad.json", tokenizer.pad_token_id)
 
     return make(folder(study, "tokens", name), inputs, build)
+
+
+def tokenizer_of(start: Artifact) -> PreTrainedTokenizerBase:
+    """The tokenizer of an encoder's output; no code of its folder is run. `UserError` where there is none, or an empty one."""
+    place = start.file("encoder")
+    try:
+        found = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise many kinds, and some that are Exception itself
+        raise UserError(f"The tokenizer in {place} cannot be read ({first_line(error)}): remove {start.path} and run its stage "
+                        "again.") from None
+    if len(found) <= len(found.all_special_ids):
+        raise UserError(f"The tokenizer in {place} has no word pieces (tokenizer.json is missing): remove {start.path} and run its stage "
+                        "again.")
+    return found
 
 
 def examples_of(study: Study, name: str, task: Task, split: str, as_task: Task | None = None) -> Examples | None:

@@ -9,8 +9,40 @@ from pathlib import Path
 class UserError(Exception):
     """Something the user can mend; its text is one sentence that says what, where and how.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. What it quotes from a file or an argument may hold
+    anything: line ends and what a terminal would obey are written as escapes, and the middle of a long text is left out.
     """
+
+    def __init__(self, text: str):
+        super().__init__(one_line(text))
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """The text on one line, printable; of more than `most` characters the first and the last."""
+    if len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text.splitlines()))
+
+
+def first_line(error: BaseException, most: int = 140) -> str:
+    """What a library's exception says on its first line, with its kind where that says nothing."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return said[:most] if " " in said else f"{type(error).__name__}: {said[:most]}"
+
+
+# What a path may be wrong in: not there, of the wrong kind, too long, not permitted.
+_PATHS = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def bad_path_told() -> Iterator[None]:
+    """A file or folder that the system refuses in the block becomes a `UserError` with its name and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _PATHS or error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}: correct that path, what stands there, or its permissions.") from error
 
 
 def no_space(error: BaseException) -> bool:

@@ -25,16 +25,15 @@ from transformers import AutoTokenizer
 
 from mtkd.artifacts import Artifact, file_hash, make
 from mtkd.data.batches import Examples
-from mtkd.distillation import SoftTargets, read_soft_targets, write_soft_targets
+from mtkd.distillation import SoftTargets, read_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vectors_table
 from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
-from mtkd.objectives import MatchLogits
 from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
-from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, soft_targets, teacher
-from mtkd.study import LstmStudent, Study, Train, TransformerStudent
+from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, teacher, voices_of, words
+from mtkd.study import Distil, LstmStudent, Study, Train, TransformerStudent
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
 from mtkd.work import folder
@@ -59,18 +58,11 @@ def teacher_logits(study: Study, name: str) -> Artifact:
     if ensemble and name in study.distil.teachers:
         return teacher(study, name)
     if ensemble:
-        voices = [(row.encoder, row.dropout, start, found, row.candidate, [task]) for row, start, found in members_of(study, name)]
+        voices = voices_of(task, members_of(study, name))
     else:
         own = teacher_encoder(study)
         voices = [(own, study.model.encoder_dropout, encoder(study, own), refined(study), "mt-dnn", list(map(study.task, study.multitask)))]
-    inputs = {"stage": "teacher-logits", "task": name, "data": data(study).fingerprint, "max_length": study.data.max_length,
-              "precision": study.train.precision, "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
-
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
-        write_soft_targets(out / "soft_targets.parquet", (targets for targets, *_ in soft_targets(study, task, voices)))
-
-    return make(folder(study, "teachers", f"logits-{study.mkd.teacher}", name), inputs, build)
+    return words(study, folder(study, "teachers", f"logits-{study.mkd.teacher}", name), task, voices)
 
 
 def with_logits(examples: dict[str, Examples], targets: dict[str, SoftTargets]) -> None:
@@ -160,7 +152,8 @@ def _trained(study: Study, place: Path, name: str, system: str, seed: int, names
             model.load(parent.file("model.safetensors"), heads=not fresh_head)
             seed_everything(seed)
         title = " ".join(place.parts[-3:])
-        fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, MatchLogits(inputs["hard_weight"]), title, keep_model)
+        distil = Distil(hard_weight=inputs["hard_weight"], loss="logits")
+        fit(model, train_sets, dev_sets, [], settings, seed, out, inputs, system, distil, title, keep_model)
 
     return make(place, inputs, build)
 

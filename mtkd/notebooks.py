@@ -1,7 +1,10 @@
 """Notebooks as batches: papermill behind one function, with unknown parameters refused."""
 
+import ast
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from mtkd.artifacts import sync
 from mtkd.errors import UserError, full_disk_told
@@ -25,13 +28,15 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    source = folder() / f"{name}.ipynb"
-    if not source.is_file():
-        known = ", ".join(sorted(path.stem for path in folder().glob("*.ipynb")))
-        raise UserError(f"There is no notebook '{name}': the notebooks are {known}.")
+    every = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
+    if name not in every:
+        raise UserError(f"There is no notebook '{name}': the notebooks are {', '.join(every)}.")
+    source = every[name]
     known = papermill.inspect_notebook(str(source))
     if unknown := [key for key in parameters if key not in known]:
         raise UserError(f"Notebook {name} has no parameter '{unknown[0]}': its parameters are {', '.join(known)}.")
+    for key, value in parameters.items():
+        _check(name, key, value, ast.literal_eval(known[key]["default"]))
     failed = log.with_suffix(".ipynb")
     os.environ["MTKD_LOG"] = str(log.absolute())
     with full_disk_told(output, "MTKD_REPORTS"):
@@ -47,3 +52,10 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
             raise UserError(KILLED) from None
         sync(failed)
         os.replace(failed, output)
+
+
+def _check(name: str, key: str, value: Any, default: Any) -> None:
+    """`UserError` for a parameter of another type than its default in the notebook; a whole number is a number too."""
+    wanted = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
+        raise UserError(f"Notebook {name}: the parameter {key} is {json.dumps(value)}: give a value such as {json.dumps(default)}.")

@@ -113,7 +113,9 @@ def check_names(study: Any) -> None:
               "mkd.tasks": study.mkd.tasks or [] if study.mkd else []}  # fmt: skip
     named = [(f"{field}.{place}", name) for field, names in fields.items() for place, name in enumerate(names)]
     known = [*GLUE, *study.own_tasks]
-    for where, name in [*named, *(("model.head_dropout_of", name) for name in study.model.head_dropout_of)]:
+    named += [("model.head_dropout_of", name) for name in study.model.head_dropout_of]
+    named += [("distil.hard_weight_of", name) for name in study.distil.hard_weight_of]
+    for where, name in named:
         if name not in known:
             raise ValueError(f'{where}: unknown task (it is "{name}"); the tasks are {", ".join(map(repr, known))}')
     for place, name in enumerate(study.ranking):

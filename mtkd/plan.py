@@ -9,6 +9,7 @@ from mtkd import notebooks, tasks
 from mtkd.artifacts import file_hash, fingerprint
 from mtkd.data import files
 from mtkd.errors import UserError
+from mtkd.levers import Distil, Variant
 from mtkd.study import Adaptation, Mkd, Study, Train
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
@@ -45,6 +46,8 @@ def mtdnn_runs(study: Study) -> list[tuple[str, float, int]]:
     wanted += [(study.student_encoder, study.model.encoder_dropout, seed) for seed in study.seeds]
     if study.mkd and study.mkd.teacher == "mt-dnn":
         wanted.append((teacher_encoder(study), study.model.encoder_dropout, study.candidates.seed))
+    if study.ablation and any(variant.source == "self" for variant in study.ablation.variants.values()):
+        wanted.append((study.student_encoder, study.model.encoder_dropout, study.candidates.seed))
     return list(dict.fromkeys(wanted))
 
 
@@ -78,6 +81,32 @@ def mkd_system(study: Study, student: str, control: str, tuned: bool = False) ->
     return {"none-single": student, "none-multi": f"mt-{student}" if tuned else f"mt-{student}:mtl", "task": f"task-kd-{student}",
             "multi": f"mkd-{student}" if tuned else f"mkd-{student}:mtl",
             "multi-mixed": f"mkd-{student}:hard-{study.mkd.also_hard_weight or 0:g}"}[control]  # fmt: skip
+
+
+def variants(study: Study) -> dict[str, Variant]:
+    """The ways to distil that are compared with the study's own; `UserError` where there are none."""
+    if study.ablation is None:
+        raise UserError(f"Study {study.name} compares no ways to distil: give it a section ablation, or take a study with one (laptop).")
+    return study.ablation.variants
+
+
+def ablation_seeds(study: Study) -> list[int]:
+    return list(study.ablation.seeds or study.seeds) if study.ablation else []
+
+
+def first_generation(study: Study, name: str) -> str:
+    """The variant whose student teaches that of a second generation: one of the study's, or a name of its own."""
+    first = variants(study)[name].model_copy(update={"generations": 1})
+    return next((other for other, variant in variants(study).items() if variant == first), f"{name}.first")
+
+
+def before_variant(study: Study, name: str, seed: int) -> list[str]:
+    """Runs of 06_ablation that make what this one shares with them: its variant's soft targets are made once."""
+    first, own = f"{name}-s{ablation_seeds(study)[0]}", []
+    if variants(study)[name].generations == 2:
+        own = [f"{first_generation(study, name)}-s{study.candidates.seed}"]
+    known = [job.run for job in _ablation_jobs(study)]
+    return [run for run in ([first] if f"{name}-s{seed}" != first else own) if run in known]
 
 
 def adaptation_of(study: Study) -> Adaptation:
@@ -122,6 +151,7 @@ def jobs(study: Study) -> list[Job]:
         *(Job("04_student", f"s{seed}", {"seed": seed}, multitask) for seed in study.seeds),
         *(Job("05_finetune", f"{system}-s{seed}", {"system": system, "seed": seed}, single)
           for system in SYSTEMS for seed in study.seeds),
+        *_ablation_jobs(study),
         *_adaptation_jobs(study),
         *_mkd_jobs(study),
         *_ranking_jobs(study),
@@ -138,6 +168,26 @@ def asked(study: Study, job: Job, attempt: int = 1) -> dict[str, int | None]:
     minutes = wants.minutes + math.ceil(job.steps / wants.steps_per_minute)
     return {"mem_mb": attempt * wants.memory_mb, "runtime": attempt * minutes,
             "gpu": wants.gpus or None if trains else None, "gpu_slots": 1 if trains else None}  # fmt: skip
+
+
+def _ablation_jobs(study: Study) -> list[Job]:
+    return [Job("06_ablation", f"{name}-s{seed}", {"variant": name, "seed": seed},
+                _ablation_steps(study, variants(study)[name], first=seed == ablation_seeds(study)[0]))
+            for seed in ablation_seeds(study) for name in variants(study)]  # fmt: skip
+
+
+def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
+    """Updates of a student, and for the first seed of what its variant's soft targets come from."""
+    multitask, keep = _steps(study, study.multitask, study.train), variant.keep or study.candidates.keep
+    steps = multitask
+    if variant.unlabelled and variant.unlabelled.updates == "more":
+        text = variant.unlabelled.transfer + variant.unlabelled.rest + variant.unlabelled.tasks
+        steps += len(study.distil.teachers) * study.train.epochs * math.ceil(text / study.train.batch_size)
+    if first:
+        steps += max(0, keep - study.candidates.keep) * _steps(study, study.multitask, study.finetuning)
+        steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.finetuning))
+        steps += multitask if variant.generations == 2 else 0
+    return steps
 
 
 def _adaptation_jobs(study: Study) -> list[Job]:
@@ -202,11 +252,11 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     """Changes when a setting changes that this stage or one before it depends on: the workflow runs it again then.
 
     So it does when the notebook changes, or the data, the text or a checkpoint that lie in a folder here. `system` is
-    that of 05_finetune, 06_adaptation or 06_ranking.
+    that of 05_finetune, 06_adaptation or 06_ranking, or the variant of 06_ablation.
     """
     # Each stage without what no run of it depends on; a run's name tells its seed, and its encoder and dropout before the student.
     student = {"mkd": True, "adaptation": True, "ranking": True, "seeds": True, "test_predictions": True, "finetune": {"fresh_head"}}
-    teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": {"hard_weight", "temperature"}}
+    teacher = student | {"student_encoder": True, "model": {"encoder_dropout"}, "distil": set(Distil.model_fields) - {"teachers"}}
     mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
     pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
     ranked = {"mkd": True, "adaptation": True, "seeds": True}
@@ -214,12 +264,15 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
     adapted = finetune | {"adaptation": {"seeds"}, "test_predictions": True, "finetune": {"fresh_head"}}
     before_student = {"distil": True, "candidates": True} if system in ("bert", "mt-dnn") else {}
     without = {"00_data": pretrain | {"encoders": True}, "01_pretrain": pretrain, "02_mtdnn": mtdnn, "03_teacher": teacher,
-               "04_student": student, "05_finetune": finetune | before_student, "06_adaptation": adapted | before_student,
-               "06_ranking": ranked | before_student,
+               "04_student": student, "05_finetune": finetune | before_student, "06_ablation": student,
+               "06_adaptation": adapted | before_student, "06_ranking": ranked | before_student,
                "06_mkd": {"adaptation": True, "ranking": True}, "06_serving": {"adaptation": True, "ranking": True}}  # fmt: skip
     never = {"about": True, "threads": True, "resources": True, "own_tasks": True}
+    never |= {"ablation": True} if notebook != "07_report" else {}
     own = [study.seeds[0] if notebook in ("05_finetune", "06_ranking") else None,  # its test sets are predicted
            study.threads if notebook == "06_serving" else None]  # fmt: skip
+    if notebook == "06_ablation":
+        own.append((variants(study)[system] if system else study.ablation).model_dump())
     sources = [files.origin(study, name) for name in study.tasks if name in study.own_tasks]
     source = notebooks.folder() / f"{notebook}.ipynb"
     return fingerprint([study.model_dump(exclude=never | without.get(notebook, {})), own, sources, _places(study, notebook),
@@ -229,6 +282,7 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
 def _places(study: Study, notebook: str) -> dict:
     """Where data, text and encoders come from; of folders and files here, also every file's size and time of change."""
     places = {"hub": study.data.hub, "MTKD_GLUE": os.environ.get("MTKD_GLUE")}
+    places |= {"MTKD_TRANSFER": os.environ.get("MTKD_TRANSFER")} if notebook == "06_ablation" else {}
     if notebook != "00_data":
         places |= {name: encoder.checkpoint for name, encoder in study.encoders.items()}
         places |= {key: value for key, value in os.environ.items() if key == "MTKD_TEXT" or key.startswith("MTKD_ENCODER_")}

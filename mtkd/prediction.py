@@ -15,8 +15,8 @@ def predict(model: nn.Module, examples: Examples, precision: str = "fp32", part:
     device, part = next(model.parameters()).device, part or range(len(examples))
     model.eval()
     outputs = np.empty((len(part), examples.task.outputs), dtype=np.float32)
-    for rows in by_length(examples.lengths[part.start : part.stop]):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):  # weights are cast once, not every batch
+        for rows in by_length(examples.lengths[part.start : part.stop]):
             outputs[rows] = model(examples.batch(rows + part.start).to(device)).cpu().numpy()
     return outputs
 

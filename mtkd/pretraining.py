@@ -29,7 +29,7 @@ from transformers import (
 
 from mtkd import checkpoints
 from mtkd.data.batches import one_pass
-from mtkd.errors import UserError
+from mtkd.errors import UserError, first_line
 from mtkd.models import processor
 from mtkd.progress import bar
 from mtkd.wordpiece import SPECIAL_TOKENS, first_characters, train_tokenizer
@@ -134,10 +134,11 @@ def warm_start(model: BertForMaskedLM, tokenizer: BertTokenizerFast, folder: str
     Raises UserError when `folder` is no BERT of the same shape.
     """
     try:
-        other = AutoModelForMaskedLM.from_pretrained(folder)
-        vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
-    except (OSError, ValueError) as error:
-        raise UserError(f"start_from: {folder} holds no masked-LM encoder that transformers can load.") from error
+        other = AutoModelForMaskedLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+        vocabulary = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
+    except Exception as error:  # transformers raises many kinds for what a folder may hold
+        raise UserError(f"start_from: {folder} holds no masked-LM encoder that can be loaded ({first_line(error)}): give a folder with "
+                        "config.json, model.safetensors and tokenizer.json.") from error
     own = model.state_dict()
     by_piece = {"bert.embeddings.word_embeddings.weight", "cls.predictions.bias"}
     by_piece |= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # tied to the two above

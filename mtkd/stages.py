@@ -5,6 +5,7 @@ and parents that matter to it. So a stage that is done is not done again, and a 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mtkd import parallel
 from mtkd.artifacts import Artifact, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples
-from mtkd.distillation import CERTAINTY, SoftTargets, certainty, ensemble, read_soft_targets, select, slabs, write_soft_targets
+from mtkd.distillation import CERTAINTY, Fold, SoftTargets, certainty, ensemble, read_soft_targets, select, slabs, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
@@ -38,22 +39,34 @@ def pretrain(study: Study, name: str) -> Artifact:
     return encoder(study, name)
 
 
-def mtdnn(study: Study, encoder_name: str, dropout: float, seed: int) -> Artifact:
-    """02_mtdnn: a vanilla MT-DNN by Algorithm 1 from hard targets (a candidate, or a seed of the baseline)."""
-    name = f"{candidate_name(encoder_name, dropout)}-s{seed}"
+def mtdnn(study: Study, encoder_name: str, dropout: float, seed: int, without: Fold | None = None) -> Artifact:
+    """02_mtdnn: a vanilla MT-DNN by Algorithm 1 from hard targets (a candidate, or a seed of the baseline), all of them or
+    `without` a part."""
+    place = folder(study, *_apart(without), "mtdnn", f"{candidate_name(encoder_name, dropout)}-s{seed}")
     # A notebook's parameter 0 and a study's 0.0 are the same run.
-    return _multitask(study, "mt-dnn:mtl", folder(study, "mtdnn", name), encoder_name, float(dropout), seed, {})
+    return multitask(study, "mt-dnn:mtl", place, encoder_name, float(dropout), seed, {}, without=without)
+
+
+def _apart(without: Fold | None) -> tuple[str, ...]:
+    """Folders above the models that are trained without a part of the train sets."""
+    return () if without is None else ("folds", f"{without.number + 1}-of-{without.of}")
 
 
 def student(study: Study, seed: int) -> Artifact:
     """04_student: MT-DNN_KD, an MT-DNN trained on hard and soft targets of all tasks at once (section 3)."""
     soft = {name: teacher(study, name) for name in study.distil.teachers}
     place = folder(study, "student", f"s{seed}")
-    return _multitask(study, "mt-dnn-kd:mtl", place, study.student_encoder, study.model.encoder_dropout, seed, soft)
+    return multitask(study, "mt-dnn-kd:mtl", place, study.student_encoder, study.model.encoder_dropout, seed, soft)
 
 
-def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropout: float, seed: int,
-               teachers: dict[str, Artifact]) -> Artifact:  # fmt: skip
+def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout: float, seed: int, teachers: dict[str, Artifact],
+              also: dict | None = None, add: Callable[[dict[str, Examples]], None] | None = None,
+              without: Fold | None = None) -> Artifact:  # fmt: skip
+    """One training of all tasks by Algorithm 1, with the soft targets of some tasks' teachers.
+
+    `add` changes the train sets once they have their soft targets, and `also` is what it depends on; `without` is the
+    part of the train sets that is left out.
+    """
     start = encoder(study, encoder_name)
     inputs = {
         "stage": "multitask", "system": system, "tasks": study.multitask, "seed": seed, "dropout": dropout,
@@ -62,21 +75,34 @@ def _multitask(study: Study, system: str, place: Path, encoder_name: str, dropou
         "teachers": {name: found.fingerprint for name, found in teachers.items()},
         "distil": study.distil.model_dump() if teachers else None,
     }  # fmt: skip
+    inputs |= (also or {}) | _inputs_of(without)
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
         train_sets, dev_sets = {}, []
         for task in map(study.task, study.multitask):
-            train_sets[task.name] = examples_of(study, encoder_name, task, task.train)
+            train_sets[task.name] = _train_set(study, encoder_name, task, without)
             dev_sets += dev_splits(study, encoder_name, task)
         for name, teacher_found in teachers.items():
             targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), study.task(name))
-            train_sets[name].soft = targets.for_examples(train_sets[name])
+            wanted = targets.logits_for if study.distil.loss == "logits" else targets.for_examples
+            train_sets[name].soft = wanted(train_sets[name])
+        if add:
+            add(train_sets)
         seed_everything(seed)
         model = new_model(study, start, list(map(study.task, study.multitask)), dropout)
         fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
 
     return make(place, inputs, build)
+
+
+def _inputs_of(without: Fold | None) -> dict:
+    return {} if without is None else {"without": asdict(without)}
+
+
+def _train_set(study: Study, encoder_name: str, task: Task, without: Fold | None) -> Examples:
+    found = examples_of(study, encoder_name, task, task.train)
+    return found if without is None or task.name not in without.tasks else found.only(np.flatnonzero(~without.inside(found)))
 
 
 def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int,
@@ -144,18 +170,19 @@ def dev_splits(study: Study, encoder_name: str, task: Task) -> list[tuple[str, E
 
 
 def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: Artifact | None, *, encoder_name: str, dropout: float,
-               seed: int, system: str, fresh_head: bool, test: bool, keep_model: bool) -> Artifact:  # fmt: skip
+               seed: int, system: str, fresh_head: bool, test: bool, keep_model: bool,
+               without: Fold | None = None) -> Artifact:  # fmt: skip
     """One model fine-tuned on one task, from a multi-task model (`parent`) or from the encoder alone."""
     inputs = {
         "stage": "finetune", "system": system, "task": task.name, "seed": seed, "dropout": dropout, "fresh_head": fresh_head,
         "encoder": start.fingerprint, "parent": parent and parent.fingerprint, "data": data(study).fingerprint,
         "max_length": study.data.max_length, "model": model_settings(study), "test": test, "keep_model": keep_model,
-        "train": study.finetuning.model_dump(exclude={"checkpoint_seconds"}),
+        "train": study.finetuning.model_dump(exclude={"checkpoint_seconds"}), **_inputs_of(without),
     }  # fmt: skip
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
-        train_set = examples_of(study, encoder_name, task, task.train)
+        train_set = _train_set(study, encoder_name, task, without)
         seed_everything(seed)
         model = new_model(study, start, [task], dropout)
         if parent is not None:
@@ -185,21 +212,29 @@ def selection(study: Study) -> pd.DataFrame:
     return chosen
 
 
-def members_of(study: Study, name: str) -> list[tuple]:
-    """The members of a task's ensemble: (row of `selection`, encoder, model fine-tuned on the task with a new head)."""
+def members_of(study: Study, name: str, without: Fold | None = None) -> list[tuple]:
+    """The members of a task's ensemble: (row of `selection`, encoder, model fine-tuned on the task with a new head).
+
+    `without` a part of the train sets, candidates and members are trained anew; those chosen stay the same.
+    """
     chosen = selection(study)
     members = []
     for row in chosen[chosen.kept].itertuples():
         start = encoder(study, row.encoder)
-        parent = mtdnn(study, row.encoder, row.dropout, study.candidates.seed)
-        place = folder(study, "members", row.candidate, name)
+        parent = mtdnn(study, row.encoder, row.dropout, study.candidates.seed, *([] if without is None else [without]))
+        place = folder(study, *_apart(without), "members", row.candidate, name)
         members.append((row, start, _finetuned(
             study, place, study.task(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
-            system="member", fresh_head=True, test=False, keep_model=True)))  # fmt: skip
+            system="member", fresh_head=True, test=False, keep_model=True, without=without)))  # fmt: skip
     return members
 
 
-def teacher(study: Study, name: str) -> Artifact:
+def voices_of(task: Task, members: list[tuple]) -> list[tuple]:
+    """The members of a task's ensemble as `soft_targets` takes them."""
+    return [(row.encoder, row.dropout, start, member, row.candidate, [task]) for row, start, member in members]
+
+
+def teacher(study: Study, name: str, place: Path | None = None) -> Artifact:
     """03_teacher: the best candidates, each fine-tuned on one task with a new head, averaged (section 3, Eq. 3).
 
     Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
@@ -224,8 +259,7 @@ def teacher(study: Study, name: str) -> Artifact:
         scores = pd.DataFrame(rows).assign(system="mt-dnn-ensemble", seed=np.nan, params=sum(found.params.iloc[0] for found in own),
                                            seconds=sum(found.seconds.iloc[0] for found in own))  # fmt: skip
         if name in study.distil.teachers:
-            voices = [(row.encoder, row.dropout, start, member, row.candidate, [task]) for row, start, member in members]
-            write_soft_targets(out / "soft_targets.parquet", _told(soft_targets(study, task, voices), sure))
+            write_soft_targets(out / "soft_targets.parquet", _told(soft_targets(study, task, voices_of(task, members)), sure))
         scores.to_csv(out / "scores.csv", index=False)
         pd.concat(own).to_csv(out / "members.csv", index=False)
         chosen.to_csv(out / "selection.csv", index=False)
@@ -233,7 +267,7 @@ def teacher(study: Study, name: str) -> Artifact:
         pd.concat(sure or [pd.DataFrame(columns=CERTAINTY)]).to_parquet(out / "certainty.parquet", index=False)
         write_json(out / "notes.json", notes)
 
-    return make(folder(study, "teachers", name), inputs, build)
+    return make(place or folder(study, "teachers", name), inputs, build)
 
 
 def _averaged(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -241,12 +275,14 @@ def _averaged(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return parts[0].assign(outputs=list(outputs))
 
 
-def soft_targets(study: Study, task: Task, voices: list[tuple]) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:
+def soft_targets(study: Study, task: Task, voices: list[tuple],
+                 sets: dict[str, Examples] | None = None) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:  # fmt: skip
     """Eq. 3 on every train example, a part at a time: targets, labels, and how many examples there are in all.
 
-    A voice is (encoder, dropout, its artifact, the model's artifact, name, heads).
+    A voice is (encoder, dropout, its artifact, the model's artifact, name, heads). `sets` are other examples in place of
+    the task's train set, as each encoder's tokenizer gives them.
     """
-    sets = {voice[0]: examples_of(study, voice[0], task, task.train) for voice in voices}
+    sets = sets or {voice[0]: examples_of(study, voice[0], task, task.train) for voice in voices}
     examples = sets[voices[-1][0]]
     idx, labels = examples.idx, examples.labels
     for part in slabs(len(examples)):
@@ -259,6 +295,18 @@ def soft_targets(study: Study, task: Task, voices: list[tuple]) -> Iterator[tupl
         rows = slice(part.start, part.stop)
         yield SoftTargets(task, idx[rows], ensemble(list(each)), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
                           examples.fingerprint), labels[rows], len(examples)  # fmt: skip
+
+
+def words(study: Study, place: Path, task: Task, voices: list[tuple]) -> Artifact:
+    """An artifact with what these voices say of the task's train examples, alone (soft_targets.parquet)."""
+    inputs = {"stage": "teacher-logits", "task": task.name, "data": data(study).fingerprint, "max_length": study.data.max_length,
+              "precision": study.train.precision, "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        write_soft_targets(out / "soft_targets.parquet", (targets for targets, *_ in soft_targets(study, task, voices)))
+
+    return make(place, inputs, build)
 
 
 def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.DataFrame], most: int = 100_000) -> Iterator[SoftTargets]:

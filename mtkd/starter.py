@@ -75,6 +75,14 @@ def _values(path: Path, label: str) -> tuple[list[str], tuple[float, float] | No
     return order if classes else [], (low, high) if numeric else None
 
 
+def free(study: Path) -> None:
+    """`UserError` where no study can be written."""
+    if study.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{study}: a study is a .yaml file: name it so, such as {study.stem or 'mine'}.yaml.")
+    if study.exists():
+        raise UserError(f"{study} is there already: name another file, or remove it.")
+
+
 def interview(study: Path, train: Path, given: dict[str, str | None], ask: Callable[[str, str], str]) -> tuple[str, dict]:
     """A task's name and its entry under own_tasks: from `given` answers, and for the others from `ask`(question, proposal)."""
 
@@ -94,6 +102,8 @@ def interview(study: Path, train: Path, given: dict[str, str | None], ask: Calla
     if label != seen.label:
         seen = look(train, label)
     columns = listed(answer("columns", "Its text column, or two (parted by a comma)", ", ".join(seen.columns)))
+    if missing := [column for column in columns if column not in seen.names]:
+        raise UserError(f"{train}: there is no column '{missing[0]}' (there are {', '.join(seen.names)}): name the text's by --columns.")
     kind = answer("type", "Its type: single, pair, similarity or ranking", seen.type if len(columns) > 1 else "single")
     dev = answer("dev", "Its dev file, or the share of train to hold out", "0.1")
     task = {"type": kind, "train": place(str(train)), "dev": float(dev) if dev.replace(".", "", 1).isdigit() else place(dev)}
@@ -146,8 +156,7 @@ NOTES = {
 
 def write(study: Path, tasks: dict[str, dict]) -> None:
     """Writes the study; `UserError` where the file is there already, or an answer does not fit."""
-    if study.exists():
-        raise UserError(f"{study} is there already: name another file, or remove it.")
+    free(study)
     studies.check({"name": study.stem, "own_tasks": tasks, "encoders": {"uncased": {"checkpoint": "any"}}}, "mtkd new")
     blocks = []
     for name, task in tasks.items():

@@ -5,15 +5,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from mtkd import own, tasks
+from mtkd import levers, own, tasks
 from mtkd.errors import UserError
-from mtkd.sections import Adaptation, Dropout, Resources, Seed, Serving, Settings, Share, Tuning
+from mtkd.levers import Ablation, Distil, Unlabelled, Variant
+from mtkd.sections import Adaptation, Resources, Serving, Tuning
+from mtkd.settings import Dropout, Seed, Settings, Share, TaskName
 from mtkd.tasks import Task
-
-TaskName = str  # of GLUE, or of own_tasks: Study knows both
+from mtkd.yaml_text import no_numbers, parsed
 
 
 class Data(Settings):
@@ -119,14 +119,6 @@ class Candidates(Settings):
     seed: Seed = 0
 
 
-class Distil(Settings):
-    """Soft targets and how they enter the loss (section 3)."""
-
-    teachers: list[TaskName] = Field(["mnli", "qqp", "rte", "qnli"], min_length=1)
-    hard_weight: Share = Field(0.5, description="weight of Eq. 2; Eq. 4 has the rest")
-    temperature: float = Field(1.0, gt=0)
-
-
 class LstmStudent(Settings):
     """A bi-attentive LSTM student (`mtkd.models.lstm`)."""
 
@@ -214,6 +206,7 @@ class Study(Settings):
     ranking: list[TaskName] = Field([], exclude_if=lambda names: not names,
                                     description="tasks of questions and candidates that a ranking head learns too (`mtkd.ranking`)")
     mkd: Mkd | None = Field(None, description="the second paper's students; None: not in this study")
+    ablation: Ablation | None = Field(None, exclude_if=lambda given: given is None, description="other ways to distil; None: none")
     adaptation: Adaptation | None = Field(None, exclude_if=lambda section: section is None,
                                           description="fine-tuning on shares of SNLI; None: not in this study")
     _folder: Path = PrivateAttr(default_factory=Path)  # of the study's file, from which its own tasks' files are seen
@@ -234,9 +227,7 @@ class Study(Settings):
                 raise ValueError(f"{field}: {', '.join(missing)} is not trained in this study (tasks: {', '.join(sorted(trained))})")
         if self.student_encoder not in self.encoders:
             raise ValueError(f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})")
-        if self.candidates.keep > len(self.encoders) * len(self.candidates.dropouts):
-            raise ValueError(f"candidates.keep: {self.candidates.keep} is more than the candidates there are "
-                             f"({len(self.encoders) * len(self.candidates.dropouts)})")
+        levers.check(self)
         once = {"tasks": self.tasks, "seeds": self.seeds, "candidates.dropouts": self.candidates.dropouts,
                 "candidates.select_on": self.candidates.select_on, "distil.teachers": self.distil.teachers,
                 "single_only": self.single_only, "ranking": self.ranking}  # fmt: skip
@@ -296,17 +287,20 @@ def studies_folder() -> Path:
     return Path(os.environ.get("MTKD_STUDIES", home() / "studies"))
 
 
-def _with(settings: dict, key: str, text: str) -> None:
-    """Sets `a.b.c` of nested settings to a YAML value."""
-    *path, last = key.split(".")
+def _with(settings: dict, override: str) -> None:
+    """Sets `a.b.c=value` in nested settings; the value is YAML."""
+    key, equals, text = override.partition("=")
+    *path, last = key.strip().split(".")
+    if not equals or not all([*path, last]):
+        raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
     for part in path:
         settings = settings.setdefault(part, {})
         if not isinstance(settings, dict):
-            raise UserError(f"--set {key}={text}: '{part}' holds a value, not settings.")
+            raise UserError(f"--set {override}: '{part}' holds a value, not settings.")
     try:
-        settings[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {key}={text}: the value is not readable YAML; write it as in a study.") from None
+        settings[last] = parsed(text)
+    except ValueError as error:
+        raise UserError(f"--set {override}: the value is not readable YAML ({error}); write it as in a study.") from None
 
 
 def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
@@ -326,16 +320,13 @@ def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
         known = ", ".join(sorted(file.stem for file in studies_folder().glob("*.yaml"))) or "none"
         raise UserError(f"There is no study '{study}' ({path}): the studies here are {known}; or give the path of a .yaml file.")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+        settings = parsed(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # no UTF-8 too
+        raise UserError(f"{path} is not a readable YAML file: {error}; correct it there.") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path} holds no settings: a study is a YAML mapping of fields, such as 'name: {path.stem}'.")
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
-        _with(settings, key, value)
+        _with(settings, override)
     settings.setdefault("name", path.stem)
     found = check(settings, path)
     found._folder = path.parent
@@ -345,10 +336,13 @@ def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
 def check(settings: dict[str, Any], where: Any = "the study") -> Study:
     """Validates settings; `where` is named in the message."""
     try:
-        return Study.model_validate(settings)
+        found = Study.model_validate(settings)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise UserError(f"{where}: " + "; ".join(lines) + ".") from None
+    for field, told in no_numbers(settings, found.model_dump()):
+        raise UserError(f"{where}: {field}: {told}.")
+    return found
 
 
 def _explain(problem: dict) -> str:
@@ -366,8 +360,10 @@ def _fields_at(path: tuple) -> list[str]:
     """Names of the fields that a place in a study may have."""
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
               ("candidates",): Candidates, ("distil",): Distil, ("resources",): Resources}  # fmt: skip
-    fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving,
+    fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving, ("ablation",): Ablation,
                ("adaptation",): Adaptation, ("adaptation", "train"): Tuning}  # fmt: skip
+    if path[:2] == ("ablation", "variants"):
+        return list((Unlabelled if path[-1] == "unlabelled" else Variant).model_fields)
     if path in fields:
         return list(fields[path].model_fields)
     if path[:1] == ("own_tasks",):

@@ -1,16 +1,18 @@
 """07_report: what all stages of a study found, in one tidy table and a page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mtkd import adaptation, mkd, mkd_serving, ranking, stages, work
+from mtkd import ablation, adaptation, mkd, mkd_serving, ranking, stages, work
 from mtkd.artifacts import Artifact, provenance
 from mtkd.encoders import encoder, examples_of
-from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs
+from mtkd.plan import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs, variants
+from mtkd.report import ablation as ablation_report
+from mtkd.report import comparisons
 from mtkd.report import mkd as mkd_report
 from mtkd.report.pages import write_report
 from mtkd.study import Study
@@ -29,7 +31,9 @@ class Report:
     selection: pd.DataFrame
     sizes: pd.DataFrame
     run: dict
+    compared: comparisons.Compared
     mkd: mkd_report.Found | None = None
+    ablation: ablation_report.Found | None = None
     adaptation: pd.DataFrame | None = None
     ranking: pd.DataFrame | None = None
 
@@ -48,19 +52,23 @@ def report(study: Study) -> Report:
               for run, found in mtdnns.items()]  # fmt: skip
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
+    levers, ways = _ablation(study, results)
     adapted, of_snli = adaptation.results(study) if study.adaptation else ([], None)
     ranked, of_candidates = ranking.results(study)
-    scored += [*students_of_mkd, *adapted, *ranked]
+    scored += [*students_of_mkd, *levers, *adapted, *ranked]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
+    compared = _compared(study, scored, [*comparisons.PAIRS, *mkd_report.pairs(distilled), *ablation_report.pairs(ways)])
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
-        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), mkd=distilled,
+        selection=stages.selection(study), sizes=sizes(study), run=_run(study, everything), compared=compared,
+        mkd=distilled and replace(distilled, compared=compared), ablation=ways and replace(ways, compared=compared),
         adaptation=of_snli, ranking=of_candidates,
     )  # fmt: skip
     write_report(found.folder, study=study, results=found.results, curves=found.curves, soft=found.soft, selection=found.selection,
-                 sizes=found.sizes, run=found.run, mkd=found.mkd, adaptation=found.adaptation, ranking=found.ranking)  # fmt: skip
+                 sizes=found.sizes, run=found.run, compared=found.compared, mkd=found.mkd, ablation=found.ablation,
+                 adaptation=found.adaptation, ranking=found.ranking)  # fmt: skip
     return found
 
 
@@ -78,6 +86,31 @@ def _mkd(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], mkd_repor
         teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else "mt-dnn-ensemble",
     )  # fmt: skip
     return [*parts, served], found
+
+
+def _compared(study: Study, scored: list[Artifact], pairs: list[tuple[str, str]]) -> comparisons.Compared:
+    """The pairs by their stages' predictions; a stage without any (of an earlier version) is named, not run again."""
+    parts, lacking = [], []
+    for found in scored:
+        rows = found.frame("scores.csv").drop_duplicates("system") if "scores.csv" in found.record["files"] else pd.DataFrame()
+        for row in rows.itertuples():  # one, or none where a stage only measures
+            if not any(row.system in pair for pair in pairs):
+                continue
+            if "predictions.parquet" in found.record["files"]:
+                parts.append((row.system, row.seed, found.frame("predictions.parquet")))
+            else:
+                lacking.append(row.system)
+    return comparisons.compare([study.task(name) for name in study.tasks], parts, pairs, lacking)
+
+
+def _ablation(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], ablation_report.Found | None]:
+    """The students of other ways to distil with their scores; nothing where there are none."""
+    if study.ablation is None:
+        return [], None
+    parts, rows = ablation.scored(study)
+    found = ablation_report.Found(results=results, rows=rows.assign(study=study.name)[COLUMNS], variants=variants(study),
+                                  keep=study.candidates.keep, tasks=study.multitask)  # fmt: skip
+    return [*parts, *ablation.sources(study)], found
 
 
 def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:

@@ -71,7 +71,7 @@ class Source:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{self.name}, line {number}: it is no JSON ({error}); give an object a line.") from None
             if not isinstance(row, dict):
                 raise UserError(f"{self.name}, line {number}: it is no JSON object; write it as {{\"{self.columns[0]}\": \"…\"}}.")
@@ -104,7 +104,7 @@ class Source:
                 for values in zip(*(batch.column(column).to_pylist() for column in self.columns), strict=True):
                     self.done += 1
                     yield tuple(map(_clean, self._texts(list(values), f"row {self.done}")))
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self.name}: it cannot be read as Parquet ({' '.join(str(error).split())[:120]}); copy it again.") from None
 
     def _check(self, names: list[str], where: str) -> None:

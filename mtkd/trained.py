@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from mtkd import study as studies
 from mtkd import tasks
 from mtkd.artifacts import RECORD, Artifact, read
 from mtkd.data.batches import Examples
-from mtkd.encoders import tokenised
+from mtkd.encoders import tokenised, tokenizer_of
 from mtkd.errors import UserError
 from mtkd.mkd import student_encoder
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.own import OwnTask
-from mtkd.plan import TOGETHER, candidate_name, candidates, mkd_controls, mkd_seeds, mkd_system, mtdnn_runs
+from mtkd.plan import TOGETHER, ablation_seeds, candidate_name, candidates, mkd_controls, mkd_seeds, mkd_system, mtdnn_runs, variants
 from mtkd.study import LstmStudent, Study, TransformerStudent
 from mtkd.tasks import Task
 from mtkd.work import folder
@@ -53,7 +53,9 @@ class Trained:
 
     @property
     def max_length(self) -> int:
-        return self.inputs["max_length"]
+        """Word pieces of a text that are read: as in training, and no more than the model has positions for."""
+        inner = getattr(self.model.encoder, "model", None)
+        return min([self.inputs["max_length"], *([inner.config.max_position_embeddings] if inner is not None else [])])
 
     def data(self) -> Artifact:
         """The study's examples that it was trained on; `UserError` where they are no longer there."""
@@ -85,6 +87,8 @@ def paths(study: Study) -> dict[str, Path]:
     for name, dropout, seed in mtdnn_runs(study):
         run = f"{candidate_name(name, dropout)}-s{seed}"
         named[run] = folder(study, "mtdnn", run)
+    for seed in ablation_seeds(study):
+        named |= {f"mt-dnn-kd:{name}-s{seed}": folder(study, "ablation", name, f"s{seed}") for name in variants(study)}
     for name in study.mkd.students if study.mkd else ():
         for seed in mkd_seeds(study):
             for control in (found for found in mkd_controls(study) if found in TOGETHER):
@@ -98,11 +102,11 @@ def paths(study: Study) -> dict[str, Path]:
 
 def locate(name: str) -> Path:
     """The folder of a model: a path, or `STUDY:SYSTEM` or `STUDY:SYSTEM-sSEED` (without a seed, the study's first)."""
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     study_name, colon, system = name.partition(":")
     if not colon:
-        raise UserError(f"There is no folder {name}: give a model's folder, such as artifacts/quick/student/s0, or STUDY:SYSTEM, such as "
+        raise UserError(f"There is no folder '{name}': give a model's folder, such as artifacts/quick/student/s0, or STUDY:SYSTEM, such as "
                         "quick:mt-dnn-kd.")
     study, system = studies.load(study_name), system.removesuffix(":mtl")
     found = paths(study)
@@ -131,11 +135,12 @@ def open_model(name: str, task: str | None = None) -> Trained:
         every = [_task(known, start) for known in inputs.get("tasks") or [inputs["task"]]]
         wanted = _chosen(artifact, every, task)
         model = MultiTaskModel(_shape(artifact, start), every, {known.name: 0.0 for known in every})
+        if not isinstance(inputs["max_length"], int) or inputs["max_length"] < 8:
+            raise ValueError("max_length")
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{artifact.path / RECORD} is not the record of a trained model: run the stage that makes it again.") from None
     model.load(artifact.file(WEIGHTS))
-    tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
-    return Trained(artifact, start, model.eval(), tokenizer, wanted)
+    return Trained(artifact, start, model.eval(), tokenizer_of(start), wanted)
 
 
 def _chosen(artifact: Artifact, every: list[Task], name: str | None) -> Task:

@@ -17,7 +17,7 @@ from mtkd import checkpoints
 from mtkd.data.batches import Batch, Examples, plan_epoch
 from mtkd.errors import UserError
 from mtkd.models import processor
-from mtkd.objectives import MatchLogits, ranking_loss, task_loss
+from mtkd.objectives import ranking_loss, task_loss
 from mtkd.progress import bar
 from mtkd.study import Distil, Train
 
@@ -44,16 +44,17 @@ def plan(examples: dict[str, Examples], settings: Train, seed: int, epoch: int) 
     lengths = {name: split.lengths for name, split in examples.items()}
     groups = {name: split.groups for name, split in examples.items() if split.groups is not None}
     return plan_epoch(lengths, batch_size=settings.batch_size, seed=seed, epoch=epoch, sampling=settings.sampling,
-                      temperature=settings.temperature, bucket=settings.bucket, groups=groups)  # fmt: skip
+                      temperature=settings.temperature, bucket=settings.bucket,
+                      counted={name: split.counted for name, split in examples.items()}, groups=groups)  # fmt: skip
 
 
 def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, seed: int, checkpoint: Path,
-          distil: Distil | MatchLogits | None = None, scorer: Scorer | None = None, title: str = "training") -> list[dict]:  # fmt: skip
+          distil: Distil | None = None, scorer: Scorer | None = None, title: str = "training") -> list[dict]:  # fmt: skip
     """Trains `model` in place by Algorithm 1 and returns its log.
 
-    `examples` holds the tasks' train splits; one that carries soft targets is trained on the average of Eq. 2 and
-    Eq. 4, or under `MatchLogits` of Eq. 2 and the distance to the teacher's logits that it carries. `scorer` gives dev
-    scores, after every epoch or after the last. The log has a row an epoch and task, or an epoch, task and score:
+    `examples` holds the tasks' train splits; one that carries soft targets (under `distil.loss: logits`, its teacher's
+    logits) is trained on the average of Eq. 2 and the loss on these. `scorer` gives dev scores, after every epoch or after
+    the last. The log has a row an epoch and task, or an epoch, task and score:
     epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's seconds so far. Every
     `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes on from it and ends
     with the same weights to the last bit. Raises `UserError` when the loss is not finite.
@@ -90,9 +91,11 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
                 own = rows[rank::processes]
                 # A process without rows (a last batch may be small) computes on another's, with no weight.
                 batch = examples[task].batch(own if len(own) else rows[:1]).to(accelerator.device)
+                update = sum(steps[:epoch]) + step
                 if processes > 1:
-                    torch.manual_seed(_dropout_seed(seed, rank, sum(steps[:epoch]) + step))
-                loss = step_on(shared, batch, tasks[task], optimizer, accelerator, settings, distil, len(own) / len(rows))
+                    torch.manual_seed(_dropout_seed(seed, rank, update))
+                loss = step_on(shared, batch, tasks[task], optimizer, accelerator, settings, distil, len(own) / len(rows),
+                               update / max(1, sum(steps) - 1))  # fmt: skip
                 scheduler.step()
                 if not math.isfinite(loss):
                     raise UserError(f"{title}: the loss on {tasks[task].title} is {loss} at step {step + 1} of epoch {epoch + 1}; lower "
@@ -112,16 +115,17 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
 
 
 def step_on(model: nn.Module, batch: Batch, task, optimizer, accelerator: Accelerator, settings: Train,
-            distil: Distil | MatchLogits, share: float = 1.0) -> float:  # fmt: skip
+            distil: Distil, share: float = 1.0, done: float = 0.0) -> float:  # fmt: skip
     """Lines 3 to 5 of Algorithm 1: loss, gradient, update. Heads of other tasks have no gradient and stay as they are.
 
-    `share` is this process's part of the mini-batch's examples. Returns the mini-batch's loss.
+    `share` is this process's part of the mini-batch's examples, `done` how far the training is (0 at its first update, 1 at
+    its last). Returns the mini-batch's loss.
     """
     model.train()
     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         logits = model(batch)
     if batch.groups is None:
-        loss = task_loss(task, logits, batch.labels, batch.soft, distil)
+        loss = task_loss(task, logits, batch.labels, batch.soft, distil, done, batch.known)
     else:
         loss = ranking_loss(task, logits[:, 0], batch.labels, batch.groups)
     # Gradients are averaged over the processes: so weighted, the average is the mini-batch's.

@@ -4,13 +4,19 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import torch
 from transformers import BertConfig, BertModel
 
+from mtkd import tasks
+from mtkd.artifacts import make
 from mtkd.data import embedded
 from mtkd.data.batches import Examples
+from mtkd.mkd import student_encoder
+from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.pretraining import train_tokenizer
-from mtkd.study import Study, check
+from mtkd.report import comparisons, scores
+from mtkd.study import LstmStudent, Study, check
 from mtkd.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +33,22 @@ def tiny_bert(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0)
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def trained_models(work: Path, names: tuple[str, ...] = ("sst2", "mrpc", "stsb")) -> tuple[Path, Path]:
+    """The folders of a Transformer and an LSTM as a study's stages leave them under `work`, drawn at random, with their encoder."""
+    start = make(work / "made" / "encoder" / "uncased", {"stage": "encoder"}, lambda out: tiny_bert(out / "encoder"))
+    place, of = start.file("encoder"), [tasks.get(name) for name in names]
+    lstm = LstmStudent(kind="lstm", width=8, hidden=8, output=16)
+    inputs = {"encoder": start.fingerprint, "data": "none", "max_length": 64, "tasks": list(names), "model": {"representation": "cls"}}
+    kinds = {("student", "s0"): (load_encoder(place, dropout=0.0), {"stage": "student"}),
+             ("mkd", "lstm", "multi-s0", "all"): (student_encoder(lstm, place, "cls", lambda: torch.randn(300, 8)),
+                                                  {"stage": "mkd", "student": lstm.model_dump(exclude={"train"})})}  # fmt: skip
+    found = []
+    for folder, (encoder, more) in kinds.items():
+        model = MultiTaskModel(encoder, of, dict.fromkeys(names, 0.0))
+        found.append(make(work.joinpath("made", *folder), inputs | more, lambda out, of=model: of.save(out / "model.safetensors")).path)
+    return tuple(found)
 
 
 def sentences(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 12) -> list[str]:
@@ -86,3 +108,13 @@ def study(**settings) -> Study:
     """A small valid study with these settings."""
     given = {"name": "small", "encoders": {"uncased": {"checkpoint": "somewhere/bert"}, "cased": {"checkpoint": "somewhere/bert-cased"}}}
     return check(given | settings)
+
+
+def compared(results: pd.DataFrame, pairs: list[tuple[str, str]], reach: float) -> comparisons.Compared:
+    """Comparisons whose intervals reach so many points to either side of the differences of these results."""
+    rows = []
+    for a, b in pairs:
+        frame = scores.gains(results, student=a, base=b)
+        rows += [dict(a=a, b=b, task=task, difference=row.gain, low=row.gain - reach, high=row.gain + reach, seeds=row.seeds, examples=100,
+                      p=0.001 if abs(row.gain) > reach else 0.5) for task, row in frame[frame["gain"].notna()].iterrows()]  # fmt: skip
+    return comparisons.Compared(pd.DataFrame(rows, columns=comparisons.COLUMNS), comparisons.Kept(0.5, 0.3, 0.7))

@@ -50,8 +50,11 @@ def test_with_data_and_encoders_at_hand_a_study_can_run(bare, tmp_path):
         (tmp_path / name / "train-00000-of-00001.parquet").touch()
     bare.setenv("MTKD_GLUE", str(tmp_path))
     bare.setenv("MTKD_TEXT", str(ROOT / "README.md"))
-    assert doctor.wants(laptop, online=False) == ["SNLI: set MTKD_TRANSFER, connect to the hub, or leave it out by --set adaptation=null"]
+    assert doctor.wants(laptop, online=False) == [
+        "SNLI: set MTKD_TRANSFER, connect to the hub, or leave out what needs it by --set adaptation=null"]
     assert doctor.wants(studies.load("laptop", ["adaptation=null"]), online=False) == []
+    pairs = studies.load("laptop", ["adaptation=null", "ablation.variants.more={source: unlabelled, unlabelled: {transfer: 9}}"])
+    assert len(doctor.wants(pairs, online=False)) == 1
     (tmp_path / "snli").mkdir()
     bare.setenv("MTKD_TRANSFER", str(tmp_path))
     assert doctor.wants(laptop, online=False) == []

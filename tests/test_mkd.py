@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import compared
 
 from mtkd import mkd, plan, stages, tasks, training
 from mtkd import study as studies
@@ -16,11 +17,13 @@ from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel
 from mtkd.models.lstm import BiAttentiveEncoder, own_table
-from mtkd.objectives import MatchLogits, hard_loss, logit_loss, task_loss
+from mtkd.objectives import hard_loss, logit_loss, task_loss
 from mtkd.prediction import predict
 from mtkd.report import mkd as report
+from mtkd.report import mkd_plots
+from mtkd.report.comparisons import Compared
 from mtkd.serving import Served, costs
-from mtkd.study import Train
+from mtkd.study import Distil, Train
 from mtkd.training import seed_everything
 
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
@@ -47,11 +50,12 @@ def test_logit_loss_by_hand():
     task, labels = tasks.get("rte"), torch.tensor([0, 1])
     hard = float(hard_loss(task, logits, labels))
     for weight in (0.0, 0.25, 1.0):
-        mixed = task_loss(task, logits, labels, teacher, MatchLogits(weight))
+        mixed = task_loss(task, logits, labels, teacher, Distil(hard_weight=weight, loss="logits"))
         assert float(mixed) == pytest.approx(weight * hard + (1 - weight) * 1.25)
-    assert float(task_loss(task, logits, labels, None, MatchLogits(0.0))) == pytest.approx(hard)  # a control: no logits
+    alone = task_loss(task, logits, labels, None, Distil(hard_weight=0.0, loss="logits"))  # a control: no logits
+    assert float(alone) == pytest.approx(hard)
     score, gold, told = torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 3.0]), torch.tensor([[1.5], [4.0]])
-    mixed = task_loss(tasks.get("stsb"), score, gold, told, MatchLogits(0.5))
+    mixed = task_loss(tasks.get("stsb"), score, gold, told, Distil(hard_weight=0.5, loss="logits"))
     assert float(mixed) == pytest.approx(0.5 * (1 + 0) / 2 + 0.5 * (0.25 + 1) / 2)
 
 
@@ -204,7 +208,7 @@ def test_bad_settings_are_named(override, words):
 def test_without_the_section_nothing_changes():
     study = tiny()
     off = study.model_copy(update={"mkd": None})
-    before = [job for job in plan.jobs(study) if not job.notebook.startswith("06")]
+    before = [job for job in plan.jobs(study) if job.notebook not in ("06_mkd", "06_serving")]
     assert before == plan.jobs(off)
     for notebook in ("00_data", "02_mtdnn", "05_finetune"):
         assert plan.settings_key(study, notebook) == plan.settings_key(off, notebook)
@@ -248,21 +252,22 @@ def test_the_ensemble_pays_for_all_its_members(work, tmp_path):
     layer = bert.encoder.model.config
     h, m = layer.hidden_size, layer.intermediate_size
     lengths = np.concatenate([split.lengths[:3] for split in sets]).astype(float)
-    expected = (2 * lengths * (4 * h * h + 2 * h * m) + 4 * lengths**2 * h).mean() + 2 * h * 2
+    # One layer: keys and values of all word pieces, the rest of [CLS] alone; then the head.
+    expected = (2 * lengths * 2 * h * h + 4 * lengths * h).mean() + 2 * (2 * h * h + 2 * h * m) + 2 * h * 2
     assert one.flops == pytest.approx(expected)
     assert (found.latency > 0).all() and (found.latency_low <= found.latency_high).all()
     assert not list(tmp_path.iterdir())
 
 
-def made(gain: float, seeds: int = 3, spread: float = 0.0) -> report.Found:
-    """Results in which multi-task distillation of the LSTM is `gain` above task-specific distillation, `spread` by seed."""
+def made(gain: float, seeds: int = 3, reach: float = 0.5) -> report.Found:
+    """Results in which multi-task distillation of the LSTM is `gain` above task-specific distillation, give or take `reach`."""
     draw, rows = np.random.default_rng(0), []
     systems = {"bert": 0, "mt-dnn:mtl": 2, "mt-dnn": 2, "mt-dnn-kd": 3, "mt-dnn-ensemble": 4, "lstm": -6, "mt-lstm:mtl": -5,
                "task-kd-lstm": -4, "mkd-lstm:mtl": -4 + gain, "mkd-lstm:hard-0.5": -3}  # fmt: skip
     for system, shift in systems.items():
         for task in ("rte", "mnli", "cola"):
             for seed in [np.nan] if system == "mt-dnn-ensemble" else range(seeds):
-                value = 60 + shift + 0.05 * draw.normal() + (spread * (seed - 1) if system == "mkd-lstm:mtl" else 0)
+                value = 60 + shift + 0.05 * draw.normal()
                 rows.append(["t", system, task, tasks.get(task).dev[0], tasks.get(task).metrics[0], value, seed, 100, 4.4e6, 9.0])
     columns = ["study", "system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]
     shapes = {"bert": 4.0, "mt-dnn-ensemble": 12.0, "lstm": 2.0}
@@ -272,24 +277,33 @@ def made(gain: float, seeds: int = 3, spread: float = 0.0) -> report.Found:
             for system in systems for size in (1, 32)
             for shape, ms in shapes.items()
             if shape == (system if system in shapes else "lstm" if "lstm" in system else "bert")]  # fmt: skip
-    return report.Found(pd.DataFrame(rows, columns=columns), pd.DataFrame(cost), {"cpu": "x", "threads": 1}, ["lstm"],
-                        ["mnli", "rte", "cola"], "mt-dnn:mtl")  # fmt: skip
+    found = report.Found(pd.DataFrame(rows, columns=columns), pd.DataFrame(cost), {"cpu": "x", "threads": 1}, ["lstm"],
+                         ["mnli", "rte", "cola"], "mt-dnn:mtl")  # fmt: skip
+    return replace(found, compared=compared(found.results, report.pairs(found), reach))
 
 
-@pytest.mark.parametrize(("gain", "seeds", "spread", "words"), [
-    (2.0, 3, 0, ["**LSTM: multi-task distillation added to task-specific distillation.**", "95 % interval +"]),
-    (-2.0, 3, 0, ["did not add to task-specific distillation"]),
+@pytest.mark.parametrize(("gain", "seeds", "reach", "words"), [
+    (2.0, 3, 0.5, ["**LSTM: multi-task distillation added to task-specific distillation.**", "95 % interval +"]),
+    (-2.0, 3, 0.5, ["did not add to task-specific distillation"]),
     (1.0, 3, 2, ["did not measurably add", "includes zero"]),
-    (2.0, 1, 0, ["in this run (one seed: chance is not ruled out)"]),
+    (2.0, 1, 0.5, ["in this run (one seed: how training varies is not known)", "95 % interval +"]),
+    (1.0, 1, 2, ["did not measurably add", "includes zero"]),
 ])  # fmt: skip
-def test_the_finding_is_computed(gain, seeds, spread, words):
-    text = report.finding(made(gain, seeds, spread))
+def test_the_finding_is_computed(gain, seeds, reach, words):
+    text = report.finding(made(gain, seeds, reach))
     for word in [*words, "2 times as fast at batch 1", "6 times as fast", "50 % of the parameters"]:
         assert word in text, word
 
 
-def test_one_seed_has_no_interval_and_still_a_figure():
-    assert "one seed" in report.over_task_specific(made(2.0, seeds=1)).legends[0].get_title().get_text()
+def test_the_figure_says_what_its_bars_are():
+    def said(found):
+        return report.over_task_specific(found).legends[0].get_title().get_text()
+
+    assert said(made(2.0, seeds=3)) == "bars: 95 % interval over 3 seeds and dev examples"
+    assert said(made(2.0, seeds=1)) == "bars: 95 % interval over dev examples; one seed"
+    without = replace(made(2.0), compared=Compared())
+    assert said(without) == "no predictions, so no interval"
+    assert "in this run (no interval: chance is not ruled out)" in report.finding(without) and "95 %" not in report.finding(without)
 
 
 def test_a_student_above_its_teacher_is_told():
@@ -309,7 +323,7 @@ def test_the_reports_part():
     gains = report.gains_table(found).frame
     assert gains["Average"].iloc[0].startswith("+2.0 (") and len(gains) == 3
     points = pd.DataFrame({"x": [1.0, 1.0, 2.0, 3.0, 3.0], "y": [5.0, 6.0, 5.5, 7.0, 7.0]})
-    assert report.front(points) == [1, 3]
+    assert mkd_plots.front(points) == [1, 3]
     for figure in (report.pareto(found), report.over_task_specific(found)):
         assert figure.get_label()
     assert "MT-DNN-ensemble" in report.pareto(found).get_label()

@@ -10,18 +10,31 @@ import pydantic
 import pytest
 from conftest import ROOT, TINY
 
-from mtkd import adaptation, encoders, mkd, mkd_serving, plan, ranking, stages
+from mtkd import ablation, adaptation, encoders, mkd, mkd_serving, plan, ranking, stages
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint
 from mtkd.data import load as data_files
 
 DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED = "00_data", "01_pretrain", "02_mtdnn", "03_teacher", "04_student", "05_finetune"
-ADAPTED, RANKED = "06_adaptation", "06_ranking"  # a ranking is made anew with what is fine-tuned
-ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, ADAPTED, "06_mkd", "06_serving"}
+LEVERS, ADAPTED, RANKED = "06_ablation", "06_adaptation", "06_ranking"  # a ranking is made anew with what is fine-tuned
+ALL = {DATA, PRETRAIN, MTDNN, TEACHER, STUDENT, TUNED, LEVERS, ADAPTED, "06_mkd", "06_serving"}
 FROM = {stage: {later for later in ALL if later >= stage} for stage in ALL}
 # Of the fine-tuned systems, and of the adapted ones: only that one.
 KD, KD_ADAPTED, MT_ADAPTED = "05_finetune.mt-dnn-kd", "06_adaptation.mt-dnn-kd", "06_adaptation.mt-dnn"
 MKD = {"06_mkd", "06_serving"}
+# Every source of soft targets, in place of the tiny study's own.
+VARIANTS = {
+    "loud": {"hard_weight": 0.9}, "warm": {"temperature": 3.0}, "annealing": {"annealing": True, "hard_weight_of": {}},
+    "kl": {"loss": "kl"}, "keep-1": {"keep": 1}, "folds-2": {"source": "folds", "folds": 2},
+    "self-1": {"source": "self", "generations": 1}, "self-2": {"source": "self", "generations": 2},
+    "tasks": {"source": "unlabelled", "unlabelled": {"tasks": 20}},
+}  # fmt: skip
+
+
+def levers(*but: str) -> set[str]:
+    """Runs of the ablation, but those of some variants."""
+    return {f"{LEVERS}.{name}" for name in VARIANTS if name not in but}
+
 GLUES = ALL - {PRETRAIN, ADAPTED} | {MT_ADAPTED, KD_ADAPTED}  # what GLUE's examples are seen by
 
 # field, another value, stages whose artifacts are made anew (all of them, or by name)
@@ -45,17 +58,21 @@ TABLE = [
     ("model.head_dropout_of", {"rte": 0.2}, FROM[MTDNN]),
     ("train.checkpoint_seconds", 7, set()),
     # The tiny study fine-tunes for its own epochs.
-    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, "05_finetune.mt-dnn", KD, MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
+    ("train.epochs", 3, {MTDNN, TEACHER, STUDENT, LEVERS, "05_finetune.mt-dnn", KD, MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
     # Adaptation never does.
     ("train.score_every_epoch", False, FROM[MTDNN] - MKD - {ADAPTED} | {MT_ADAPTED, KD_ADAPTED, "06_mkd"}),
-    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED, ADAPTED}),
-    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED, ADAPTED}),
+    ("finetune.learning_rate", 1e-4, {TEACHER, STUDENT, TUNED, ADAPTED} | levers("self-1", "self-2")),
+    ("finetune.epochs", 3, {TEACHER, STUDENT, TUNED, ADAPTED} | levers("self-1", "self-2")),
     ("finetune.fresh_head", True, {"05_finetune.mt-dnn", KD}),
-    ("candidates.keep", 1, {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"}),
-    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"}),
-    ("distil.teachers", ["mnli"], {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD, KD_ADAPTED}),
-    ("distil.hard_weight", 0.2, {STUDENT, KD, KD_ADAPTED}),
-    ("distil.temperature", 2.0, {STUDENT, KD, KD_ADAPTED}),
+    ("candidates.keep", 1, {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"} | levers("keep-1", "self-1", "self-2")),
+    ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"} | levers("self-1", "self-2")),
+    ("distil.teachers", ["mnli"],
+     {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD, KD_ADAPTED} | levers("self-1", "self-2")),
+    ("distil.hard_weight", 0.2, {STUDENT, KD, KD_ADAPTED} | levers("loud")),
+    ("distil.hard_weight_of", {"rte": 0.2}, {STUDENT, KD, KD_ADAPTED} | levers("annealing")),
+    ("distil.temperature", 2.0, {STUDENT, KD, KD_ADAPTED} | levers("warm")),
+    ("distil.loss", "kl", {STUDENT, KD, KD_ADAPTED} | levers("kl")),
+    ("distil.annealing", True, {STUDENT, KD, KD_ADAPTED} | levers("annealing")),
     ("test_predictions", ["bert"], {"05_finetune.mt-dnn-s0", "05_finetune.mt-dnn-kd-s0"}),
     *((f"adaptation.{name}", value, {ADAPTED}) for name, value in {
         "hub": "another/snli", "shares": [0.5], "max_train": 50, "max_dev": 50, "least_updates": 9, "train.learning_rate": 2e-4,
@@ -83,7 +100,7 @@ TABLE = [
 ]  # fmt: skip
 # They change which runs there are, or name another parent for one: told below.
 ELSEWHERE = {"name", "student_encoder", "seeds", "model.encoder_dropout", "candidates.dropouts", "candidates.seed", "mkd.seeds",
-             "adaptation.seeds", "mkd.teacher"}  # fmt: skip
+             "mkd.teacher", "ablation.seeds", "adaptation.seeds"}  # fmt: skip
 
 
 def fields(kind, path: str = "") -> set[str]:
@@ -98,7 +115,8 @@ def fields(kind, path: str = "") -> set[str]:
 
 def tiny(*overrides: str) -> studies.Study:
     """The tiny study with every section; a default 60 is written as 60.0, like those compared with it."""
-    return studies.check(studies.load(TINY, ["adaptation={}", "ranking=[qnli]", *overrides]).model_dump())
+    settings = studies.load(TINY, ["adaptation={}", "ranking=[qnli]", *overrides]).model_dump()
+    return studies.check(settings | {"ablation": {"seeds": [0], "variants": VARIANTS}})
 
 
 class Fake:
@@ -125,7 +143,7 @@ def marks():
 
     def once(function):
         def asked(study, *which):
-            key = (function.__name__, *which)
+            key = (function.__name__, study.candidates.keep, *which)  # a variant of another size is another study
             if key not in known:
                 known[key] = function(study, *which)
             return known[key]
@@ -142,17 +160,18 @@ def marks():
                        MTDNN: lambda study, encoder, dropout, seed: stages.mtdnn(study, encoder, dropout, seed),
                        TEACHER: lambda study, task: stages.teacher(study, task),
                        STUDENT: lambda study, seed: stages.student(study, seed), TUNED: stages.finetune,
-                       ADAPTED: adaptation.adaptation, RANKED: ranking.ranking,
+                       LEVERS: ablation.ablation, ADAPTED: adaptation.adaptation, RANKED: ranking.ranking,
                        "06_mkd": lambda study, student, seed: mkd.runs(study, student, seed),
                        "06_serving": mkd_serving.serving}[job.notebook]  # fmt: skip
             outputs = make_of(study, **job.parameters)
             kept = outputs.values() if isinstance(outputs, dict) else [outputs]
             prints = [part.fingerprint for part in itertools.chain(*(part if isinstance(part, list) else [part] for part in kept))]
-            found[job.name] = (fingerprint(prints), plan.settings_key(study, job.notebook, job.parameters.get("system", "")))
+            of = job.parameters.get("system") or job.parameters.get("variant", "")
+            found[job.name] = (fingerprint(prints), plan.settings_key(study, job.notebook, of))
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (data_files, encoders, stages, adaptation, ranking, mkd, mkd_serving):
+        for module in (data_files, encoders, stages, ablation, adaptation, ranking, mkd, mkd_serving):
             patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
         for name in ("selection", "mtdnn", "teacher", "student"):
             patch.setattr(stages, name, once(getattr(stages, name)))
@@ -173,7 +192,8 @@ def changed(before: dict, after: dict, which: int) -> set[str]:
 def test_the_table_has_every_field_of_a_study():
     wanted = {name.replace("encoders.pretrain.", "encoders.uncased.pretrain.") for name in fields(studies.Study)}
     told = {name for name, *_ in TABLE} | ELSEWHERE
-    as_train = {name for name in wanted if name.startswith(("mkd.train.", "mkd.finetune.", "mkd.students", "own_tasks"))}
+    as_train = {name for name in wanted if name.startswith(("mkd.train.", "mkd.finetune.", "mkd.students", "own_tasks",
+                                                                "ablation.variants"))}  # fmt: skip
     assert wanted - told - as_train == {"encoders.checkpoint", "encoders.uncased.pretrain.start_from"}
     assert told <= wanted
 
@@ -184,7 +204,7 @@ def test_a_changed_setting_makes_anew_exactly_what_depends_on_it(field, value, s
     *path, last = field.split(".")
     place = settings
     for part in path:
-        place = place[part]
+        place = place.setdefault(part, {})
     place[last] = value
     after = marks(studies.check(settings))
     if not any(stage.startswith(RANKED) for stage in stages_anew):
@@ -217,6 +237,18 @@ def test_runs_that_are_added_leave_those_there_as_they_are(marks, before):
     early = {name for name in before if name[:2] in ("00", "01", "02", "03", "04", "05")}
     assert not changed(before, more, 0) & early and not changed(before, more, 1) & early
     assert {name for name in more if name not in before} >= {"04_student.s2", "05_finetune.bert-s2"}
+
+
+def test_a_variant_that_is_added_or_changed_leaves_all_others_as_they_are(marks, before):
+    settings = tiny().model_dump()
+    settings["ablation"] = {"seeds": [0], "variants": {**VARIANTS, "loud": {"hard_weight": 0.8}, "new": {"hard_weight": 0.1}}}
+    after = marks(studies.check(settings))
+    for which in (0, 1):
+        assert changed(before, after, which) == {f"{LEVERS}.loud-s0"}
+    assert set(after) - set(before) == {f"{LEVERS}.new-s0"}
+    plain = marks(studies.check({**tiny().model_dump(), "ablation": None}))
+    assert set(before) - set(plain) == {f"{LEVERS}.{name}-s0" for name in VARIANTS}
+    assert not changed(before, plain, 0) and not changed(before, plain, 1)
 
 
 def test_a_changed_notebook_runs_again_and_no_other(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ from transformers import BertConfig, BertModel
 
 from mtkd import tasks
 from mtkd.models.multitask import TransformerEncoder
-from mtkd.models.processor import Dropout, keep_mask, lighten
+from mtkd.models.processor import Dropout, LayerOfFirst, keep_mask, lighten
+from mtkd.models.transformer import keep_layers
 
 
 def bert(dropout: float = 0.0) -> BertModel:
@@ -69,3 +70,31 @@ def test_an_encoder_is_lightened_and_keeps_its_weights_names():
     # Those of the attention's own modules are read for their p alone.
     assert sum(isinstance(module, Dropout) for module in shared.modules()) == count
     assert shared.model.config._attn_implementation == "mtkd"
+
+
+@pytest.mark.parametrize("attention", ["mtkd", "eager"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_the_last_layer_at_cls_alone_gives_its_values_and_gradients(grad, attention):
+    batch = some_examples(tasks.get("rte"), 6).batch([0, 1, 2, 3, 4, 5])
+    assert (batch.attention_mask == 0).any()
+    plain, light = bert(), TransformerEncoder(bert(), "cls")
+    light.model.set_attn_implementation(attention)
+    with torch.set_grad_enabled(grad):
+        whole = plain(batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids).last_hidden_state[:, 0]
+        first = light(batch)
+    assert torch.allclose(whole, first, atol=1e-5)
+    if grad:
+        whole.pow(2).sum().backward()
+        first.pow(2).sum().backward()
+        for one, other in zip(plain.parameters(), light.parameters(), strict=True):
+            assert torch.allclose(one.grad, torch.zeros_like(one) if other.grad is None else other.grad, atol=1e-4)
+
+
+def test_only_the_last_layer_that_is_kept_is_computed_at_cls_alone():
+    def kinds(encoder):
+        return [type(layer) is LayerOfFirst for layer in encoder.model.encoder.layer]
+
+    assert kinds(TransformerEncoder(bert(), "cls")) == [False, True]
+    assert kinds(TransformerEncoder(bert(), "mean")) == [False, False]
+    assert kinds(keep_layers(TransformerEncoder(bert(), "cls"), [1, 0])) == [False, True]
+    assert kinds(keep_layers(TransformerEncoder(bert(), "cls"), [0])) == [True]

@@ -8,11 +8,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import compared
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mtkd import study as studies
 from mtkd import summary, tasks
-from mtkd.report import pages, plots, published, scores, table, tables, views
+from mtkd.report import comparisons, pages, plots, published, scores, table, tables, views
 from mtkd.report.finding import finding
 from mtkd.report.style import Shown, image
 from mtkd.study import Data
@@ -44,8 +45,10 @@ def made(gain: float = 1.0, seeds: int = 3, names=("mnli", "qqp", "rte", "cola",
     soft = [["rte", split, "teacher", 1 - c, c, draw.random() < c] for split in ("train", "validation") for c in sure]
     columns = ["task", "title", "kind", "split", "role", "examples", "labels", "majority", "words", "pieces", "overlap"]
     selection = pd.DataFrame({"candidate": ["a", "b"], "mean": [60.0, 59.0], "kept": [True, False]})
+    results = pd.DataFrame(rows, columns=RESULTS)
     return dict(
-        results=pd.DataFrame(rows, columns=RESULTS),
+        results=results,
+        compared=compared(results, [*comparisons.PAIRS], reach=0.2),
         curves=pd.DataFrame(curves, columns=["run", "system", "seed", "epoch", "task", "loss", "metric", "value"]),
         soft=pd.DataFrame(soft, columns=["task", "split", "source", "entropy", "confidence", "correct"]),
         selection=selection,
@@ -143,9 +146,9 @@ def test_gains_by_hand():
         *[("mt-dnn-kd", "rte", "validation", "accuracy", v, s) for s, v in enumerate((61.0, 63.0, 65.0))],
         ("mt-dnn-ensemble", "rte", "validation", "accuracy", 65.0, np.nan),
     )
-    row = scores.gains(results).loc["rte"]
-    assert row["gain"] == pytest.approx(2) and row["se"] == pytest.approx(1 / 3**0.5)
-    assert row["high"] - row["gain"] == pytest.approx(4.302653 / 3**0.5, rel=1e-6)  # t of 2 degrees of freedom
+    row = scores.gains(results, compared(results, [("mt-dnn-kd", "mt-dnn"), ("mt-dnn-ensemble", "mt-dnn")], reach=0.5)).loc["rte"]
+    assert row["gain"] == pytest.approx(2) and (row["low"], row["high"], row["p"]) == pytest.approx((1.5, 2.5, 0.001))
+    assert scores.gains(results)[["low", "high", "p"]].isna().all(axis=None)  # nothing is made up where nothing was compared
     assert row["ensemble_gain"] == pytest.approx(4) and row["kept"] == pytest.approx(0.5)
     worse = results.assign(value=results["value"].where(results["system"] != "mt-dnn-ensemble", 50.0))
     assert np.isnan(scores.gains(worse).loc["rte", "kept"])
@@ -157,15 +160,27 @@ def test_gains_by_hand():
         (1.0, 3, ["**Distillation helped", "95 % interval +", "better on 5 of 5"]),
         (-1.0, 3, ["**Distillation did not help", "95 % interval −", "worse on 5", "keeps none"]),
         (0.03, 3, ["did not help measurably", "includes zero"]),
-        (1.0, 1, ["in this run", "only one seed", "no interval"]),
-        (-1.0, 1, ["did not help", "only one seed"]),
+        (1.0, 1, ["**Distillation helped in this run", "95 % interval +", "one seed: how training varies is not in it"]),
+        (-1.0, 1, ["did not help", "one seed: how training varies is not in it", "the interval excludes zero"]),
     ],
 )
 def test_finding(gain, seeds, words):
     frames = made(gain, seeds)
-    text = finding(frames["results"], frames["selection"], frames["sizes"])
+    text = finding(frames["results"], frames["selection"], frames["sizes"], compared=frames["compared"])
+    words = [*words, "MT-DNN is better than BERT (+", "The ensembles gain +2.0", "points over MT-DNN (95 % interval +1."]
+    words += ["taken one by one, p < .05 on no task" if gain == 0.03 else "taken one by one, p < .05 on MNLI ("]
     for word in [*words, "Outside the average: WNLI", "1 of 2 candidates (a)", "Published", "+1.25 points", "88 %"]:
         assert word in text, word
+
+
+def test_without_predictions_the_finding_has_no_interval():
+    frames = made()
+    text = finding(frames["results"], compared=comparisons.Compared(lacking=("mt-dnn-kd",)))
+    assert "there are no predictions to work an interval out from, so chance is not ruled out" in text and "95 %" not in text
+    assert "No predictions of MT-DNN_KD are at hand, so there is no interval: run those stages again." in text
+    assert "in this run" in text and "keeps 5" in text
+    figure = plots.overview(frames["results"])
+    assert "no predictions, so no interval" in figure.axes[1].get_xlabel()
 
 
 @pytest.mark.parametrize("systems", [[], ["bert"], ["bert", "mt-dnn"], ["mt-dnn", "mt-dnn-kd"]])
@@ -178,7 +193,7 @@ def test_partial_studies_do_not_break_anything(systems, names, tmp_path):
                    plots.ensemble_vs_student(frames["results"]), plots.learning_curves(frames["curves"]),
                    plots.soft_targets(frames["soft"])):  # fmt: skip
         assert figure.get_label()
-    for shown in pages.all_tables(frames["results"], frames["sizes"]):
+    for shown in pages.all_tables(frames["results"], frames["sizes"], compared(frames["results"], [*comparisons.PAIRS], 0.2)):
         assert shown.markdown() and shown.html() and shown.csv()
     if "mt-dnn-kd" not in systems:
         assert "cannot be told" in finding(frames["results"])
@@ -189,7 +204,7 @@ def test_report_is_written_alike_twice(tmp_path):
     for folder in ("a", "b"):
         pages.write_report(tmp_path / folder, study=study(("rte", "cola"), ("rte",)), **frames)
     written = [path.relative_to(tmp_path / "a") for path in sorted((tmp_path / "a").rglob("*")) if path.is_file()]
-    assert {"results.csv", "run.json", "finding.md"} <= {path.name for path in written}
+    assert {"results.csv", "comparisons.csv", "comparisons.md", "run.json", "finding.md"} <= {path.name for path in written}
     assert {path.stem for path in written if path.suffix == ".svg"} == {
         path.stem for path in written if path.suffix == ".png"
     }
@@ -269,7 +284,7 @@ def test_the_index_notebook_runs_on_a_report(tmp_path, monkeypatch):
     cells = [one for one in notebook.cells if one.cell_type == "code"]
     assert [one.metadata.get("tags") for one in cells if one.metadata.get("tags")] == [["parameters"]]
     assert not any(one.outputs or one.execution_count for one in cells)
-    none = dict.fromkeys(("mkd", "adaptation", "ranking"))
+    none = dict.fromkeys(("mkd", "ablation", "adaptation", "ranking"))
     monkeypatch.setattr(summary, "report", lambda settings: SimpleNamespace(folder=tmp_path, **none, **made()))
     monkeypatch.setattr(studies, "load", lambda name, overrides: study())
     space = {}

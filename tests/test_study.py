@@ -52,7 +52,7 @@ def test_a_study_of_the_checkout_loads_and_has_jobs(path):
     names = [job.name for job in plan.jobs(found)]
     assert len(set(names)) == len(names)
     wanted = {*STAGES, *(["06_mkd", "06_serving"] if found.mkd else []), *(["06_adaptation"] if found.adaptation else []),
-              *(["06_ranking"] if found.ranking else [])}  # fmt: skip
+              *(["06_ablation"] if found.ablation else []), *(["06_ranking"] if found.ranking else [])}  # fmt: skip
     assert {job.notebook for job in plan.jobs(found)} == wanted
 
 

@@ -162,7 +162,7 @@ def test_rows_are_read_as_they_are_answered(tiny, tmp_path):
 
 
 WRONG = {
-    "no such model": (["predict", "nowhere", "a"], ["no folder nowhere", "quick:mt-dnn-kd"]),
+    "no such model": (["predict", "nowhere", "a"], ["no folder 'nowhere'", "quick:mt-dnn-kd"]),
     "no such study": (["predict", "quik:mt-dnn", "a"], ["no study 'quik'", "quick"]),
     "no such system": (["predict", model("mt-dn"), "a"], ["keeps no weights of 'mt-dn'", "mt-dnn-kd-s0"]),
     "a fine-tuned one": (["predict", model("bert"), "a"], ["keeps no weights of 'bert'", "only scores"]),

@@ -18,7 +18,7 @@ from mtkd.distillation import read_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.prediction import predict, probabilities
-from mtkd.report import ask, pages
+from mtkd.report import ask, comparisons, pages, scores
 
 
 @pytest.fixture
@@ -45,6 +45,25 @@ def test_every_job_leaves_an_executed_notebook_and_a_page(tiny_run, tiny):
         assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code"), path
 
 
+def test_comparisons_are_of_the_scores_in_the_results(tiny_run):
+    """Worked out from predictions, the differences are those of the scores, which a stage rounds to four decimals."""
+    results, found = (pd.read_csv(tiny_run[0] / f"{name}.csv") for name in ("results", "comparisons"))
+    pairs = set(zip(found.a, found.b, strict=True))
+    assert {*comparisons.PAIRS} <= pairs
+    for a, b in pairs:
+        rows = found[(found.a == a) & (found.b == b)].set_index("task")
+        # An ensemble is compared with every seed of the other, as the mean of its one score's differences.
+        if "mt-dnn-ensemble" in (a, b):
+            means = [scores.by_seed(results, one).mean() for one in (a, b)]
+            wanted = (means[0] - means[1]).dropna()
+        else:
+            wanted = scores.gains(results, student=a, base=b)["gain"].dropna()
+            assert rows.loc["average", "difference"] == pytest.approx(wanted["average"], abs=2e-4)
+        for task in rows.index.drop("average"):
+            assert rows.loc[task, "difference"] == pytest.approx(wanted[task], abs=2e-4), (a, b, task)
+    assert (found.low <= found.high).all() and found.loc[found.task != "average", "p"].between(0, 1).all()
+
+
 def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):
     results = pd.read_csv(tiny_run[0] / "results.csv")
     assert list(results.columns) == summary.COLUMNS
@@ -58,6 +77,8 @@ def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):
                 if name in tiny.multitask:
                     wanted |= {(f"{system}:mtl", name, split, metric, seed) for system in ("mt-dnn", "mt-dnn-kd") for seed in tiny.seeds}
                     wanted.add(("mt-dnn-ensemble", name, split, metric, None))
+                    wanted |= {(f"mt-dnn-kd:{variant}", name, split, metric, 0) for variant in ("annealing", "keep-1")}
+                    wanted.add(("mt-dnn-ensemble:keep-1", name, split, metric, None))
                     for student in tiny.mkd.students:
                         systems = [plan.mkd_system(tiny, student, control) for control in plan.mkd_controls(tiny)]
                         systems += [plan.mkd_system(tiny, student, control, tuned=True) for control in ("none-multi", "multi")]

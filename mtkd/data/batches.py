@@ -15,11 +15,37 @@ def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list
     """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1); `texts` holds a list a column.
 
     `input_ids`, and `second`: where the second segment begins (the length where there is none). Examples over
-    `max_length` lose the end of their longer text.
+    `max_length` lose the end of their longer text, and of both once they are alike (transformers' `longest_first`).
     """
-    pieces = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True, return_attention_mask=False)
-    second = [len(kinds) - sum(kinds) for kinds in pieces["token_type_ids"]]
-    return {"input_ids": pieces["input_ids"], "second": second}
+    # The tokenizers library, told to truncate, also makes every window of what it cuts off, of a pair every two of them: for two
+    # texts of 100,000 words these are millions.
+    how = False if tokenizer.is_fast else "longest_first"
+    pieces = tokenizer(*texts, truncation=how, max_length=max_length, return_token_type_ids=True, return_attention_mask=False,
+                       verbose=False)  # fmt: skip
+    found = {"input_ids": [], "second": []}
+    for row, (ids, kinds) in enumerate(zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)):
+        if len(ids) > max_length:
+            places = _places(pieces.sequence_ids(row), max_length)
+            ids, kinds = [ids[place] for place in places], [kinds[place] for place in places]
+        found["input_ids"].append(ids)
+        found["second"].append(len(kinds) - sum(kinds))
+    return found
+
+
+def _places(parts: list[int | None], max_length: int) -> list[int]:
+    """The places of an example's pieces that stay: `parts` tells each piece's text (0 or 1), None of those that the tokenizer adds."""
+    sizes = [parts.count(0), parts.count(1)]
+    room = max_length - parts.count(None)
+    short = min(sizes)
+    kept = [room // 2, room - room // 2] if 2 * short > room else [short, room - short]
+    most = dict(enumerate(reversed(kept) if sizes[0] > sizes[1] else kept))
+    seen, places = {0: 0, 1: 0}, []
+    for place, part in enumerate(parts):
+        if part is not None:
+            seen[part] += 1
+        if part is None or seen[part] <= most[part]:
+            places.append(place)
+    return places
 
 
 def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, path: Path | None = None) -> datasets.Dataset:
@@ -39,7 +65,8 @@ def tokenise(split: datasets.Dataset, task: Task, tokenizer, max_length: int, pa
 
 @dataclass
 class Batch:
-    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets."""
+    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets, `known` (b,)
+    tells which labels there are (None: all)."""
 
     task: str
     input_ids: torch.Tensor
@@ -47,6 +74,7 @@ class Batch:
     token_type_ids: torch.Tensor
     labels: torch.Tensor
     soft: torch.Tensor | None = None
+    known: torch.Tensor | None = None
     groups: torch.Tensor | None = None  # the question of each candidate, where they are ranked
 
     def to(self, device: torch.device) -> "Batch":
@@ -66,6 +94,18 @@ class Examples:
         self._split = split.with_format("numpy")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
+
+        self.counted = len(self.lengths)  # examples by which a task's share of the batches is reckoned
+
+    def only(self, rows: np.ndarray) -> "Examples":
+        """These rows alone, in memory, under the fingerprint of the whole."""
+        part = self._split.select(rows).flatten_indices(keep_in_memory=True)
+        return Examples(self.task, part, self.fingerprint, self.pad_id, None if self.soft is None else self.soft[rows])
+
+    def joined(self, others: "Examples") -> "Examples":
+        """These examples and then the others, both with their soft targets."""
+        both = datasets.concatenate_datasets([self._split, others._split])
+        return Examples(self.task, both, self.fingerprint, self.pad_id, np.concatenate([self.soft, others.soft]))
 
     # Read where they are wanted: training has its batches' labels alone.
     @property
@@ -96,10 +136,12 @@ class Examples:
         mask = place < self.lengths[rows][:, None]
         kinds = mask & (place >= found["second"][:, None])
         dtype = torch.float32 if self.task.regression else torch.int64
+        known = ~np.isnan(found["label"]) if self.task.regression else found["label"] >= 0
         return Batch(
             self.task.name, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(kinds.astype(np.int64)),
             torch.tensor(found["label"], dtype=dtype),
             None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
+            None if known.all() else torch.from_numpy(known),
             None if self.groups is None else torch.from_numpy(self.groups[rows]),
         )  # fmt: skip
 
@@ -108,24 +150,27 @@ Plan = list[tuple[str, np.ndarray]]
 
 
 def plan_epoch(lengths: dict[str, np.ndarray], *, batch_size: int, seed: int, epoch: int, sampling: str = "proportional",
-               temperature: float = 2.0, bucket: int = 50, groups: dict[str, np.ndarray] | None = None) -> Plan:  # fmt: skip
+               temperature: float = 2.0, bucket: int = 50, counted: dict[str, int] | None = None,
+               groups: dict[str, np.ndarray] | None = None) -> Plan:  # fmt: skip
     """Lines 1 and 2 of Algorithm 1: the batches (task, rows) of one epoch, in the order they are trained on.
 
     `lengths` holds each task's word pieces an example. Proportional sampling shows every example once. Under `sqrt` and
     `temperature` a task gets batches in proportion to size ** (1/2) or size ** (1/temperature), as many in all; small
     tasks then come round more than once an epoch. `bucket` batches of random examples are sorted by length together, so
-    that a batch's examples are alike in length while the examples are shuffled anew each epoch. The plan is a function
-    of (seed, epoch) alone: a resumed run sees the same batches.
-    Of a task in `groups` a batch holds whole groups, as many as fill it on average.
+    that a batch's examples are alike in length while the examples are shuffled anew each epoch. A task may have more
+    examples than are `counted`: an epoch then shows as many of them, others each time. Of a task in `groups` a batch holds
+    whole groups, as many as fill it on average, and an epoch shows all. The plan is a function of (seed, epoch) alone: a
+    resumed run sees the same batches.
     """
     random = np.random.default_rng([seed, epoch])
     members = {task: _members(found) for task, found in (groups or {}).items()}
     lengths = lengths | {task: np.array([lengths[task][rows].max() for rows in found]) for task, found in members.items()}
     size_of = {task: max(1, round(batch_size * len(found) / len(groups[task]))) for task, found in members.items()}
-    counts = {task: -(-len(sizes) // size_of.get(task, batch_size)) for task, sizes in lengths.items()}
+    totals = {task: len(sizes) if task in members else (counted or {}).get(task, len(sizes)) for task, sizes in lengths.items()}
+    counts = {task: -(-total // size_of.get(task, batch_size)) for task, total in totals.items()}
     if sampling != "proportional":
         power = 0.5 if sampling == "sqrt" else 1 / temperature
-        weights = {task: len(sizes) ** power for task, sizes in lengths.items()}
+        weights = {task: total**power for task, total in totals.items()}
         share = sum(counts.values()) / sum(weights.values())
         counts = {task: max(1, round(share * weight)) for task, weight in weights.items()}
     plan: Plan = []

@@ -34,13 +34,16 @@ def origin(study: Study, name: str) -> dict:
 def count(study: Study, name: str) -> int:
     """About how many train examples an own task has (lines of a text file), for estimates; 0 for the hub's."""
     own = study.own_tasks[name]
-    return 0 if own.hub else _lines(path := _file(study, name, own.train), path.stat().st_mtime_ns)
+    return 0 if own.hub else _lines(path := _file(study, name, own.train), path.stat().st_mtime_ns, f"own_tasks.{name} ({own.train})")
 
 
 @lru_cache
-def _lines(path: Path, changed: int) -> int:
+def _lines(path: Path, changed: int, where: str) -> int:
     if path.suffix.lower() == ".parquet":
-        return parquet.read_metadata(path).num_rows
+        try:
+            return parquet.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(where, "Parquet", error) from None
     with path.open("rb") as file:
         return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
 
@@ -96,10 +99,14 @@ def rows(path: Path, where: str, own: OwnTask | None = None, unlabelled: bool = 
     try:
         found = arrow.dataset(path, format=form())
         yield from found.to_batches(columns=_wanted(found.schema.names, own, where, unlabelled) if own else columns, batch_size=ROWS)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split()).rpartition("Invalid: ")[2].removesuffix(".")
-        hint = "" if kind == "Parquet" else " (it must be UTF-8 text)"
-        raise UserError(f"{where}: the file cannot be read as {kind} ({told[:160]}): correct or convert it{hint}.") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(where, kind, error) from None
+
+
+def _unreadable(where: str, kind: str, error: Exception) -> UserError:
+    told = " ".join(str(error).split()).rpartition("Invalid: ")[2].removesuffix(".")
+    hint = "" if kind == "Parquet" else " (it must be UTF-8 text)"
+    return UserError(f"{where}: the file cannot be read as {kind} ({told[:160]}): correct or convert it{hint}.")
 
 
 def _hub(own: OwnTask, study: Study, split: str, where: str, unlabelled: bool) -> Iterator[pa.RecordBatch]:
@@ -182,8 +189,8 @@ def _labels(values: pa.Array, own: OwnTask, name: str, where: str, first: int, u
         found = pc.if_else(pc.is_in(pc.fill_null(words, ""), pa.array(["", "-1"])), -1, found)
     if found.null_count:
         row = pc.index(pc.is_null(found), True).as_py()
-        said = pc.fill_null(words, "")[row]
-        raise UserError(f"{where}, row {first + row}: label '{said}' is {allowed}: correct the row, or the settings own_tasks.{name}.")
+        said = pc.fill_null(words, "")[row].as_py()
+        raise UserError(f"{where}, row {first + row}: label '{said[:80]}' is {allowed}: correct the row, or the settings own_tasks.{name}.")
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import parquet
 
 from mtkd.artifacts import Artifact, file_hash, fingerprint, make, write_json
 from mtkd.data import files
@@ -102,9 +103,12 @@ def read(place: Place, task: Task, config: str | None = None) -> dict[str, datas
             raise UserError(f"{folder} is not a {place.kind} directory: it has no {task.name}/train-*.parquet. Give {place.variable} a "
                             f"copy of the hub's {place.hub} (a folder a task with a Parquet file a split).")
         try:
-            return {split: datasets.Dataset.from_parquet(paths, keep_in_memory=False) for split, paths in files.items()}
+            empty = [split for split, paths in files.items() if not any(parquet.read_metadata(path).num_rows for path in paths)]
+            if not empty:
+                return {split: datasets.Dataset.from_parquet(paths, keep_in_memory=False) for split, paths in files.items()}
         except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
             raise UserError(f"{folder / task.name} cannot be read as Parquet ({_first_line(error)}): copy that folder again.") from None
+        raise UserError(f"{task.title}, split '{empty[0]}': it has no examples; give it some, or remove its file.")
     if place.where.startswith((".", "/", "~")):
         raise UserError(f"There is no directory {place.where}: set {place.variable} (or the study's {place.field}) to a directory in the "
                         f"layout of the hub's {place.hub}, or to a hub id.")
@@ -123,7 +127,7 @@ def check(task: Task, name: str, split: datasets.Dataset, unlabelled: tuple[str,
     """The split with exactly the task's columns, `label` and `idx`; `UserError` where it cannot be used."""
     where = f"{task.title}, split '{name}'"
     if missing := [column for column in (*task.columns, "label") if column not in split.column_names]:
-        raise UserError(f"{where}: column '{missing[0]}' is missing (there are {', '.join(split.column_names)}).")
+        raise UserError(f"{where}: column '{missing[0]}' is missing (there are {', '.join(split.column_names)}); give it that column.")
     if not len(split):
         raise UserError(f"{where}: it has no examples; give it some, or remove its file.")
     if "idx" not in split.column_names:
@@ -195,6 +199,15 @@ def limited(split: datasets.Dataset, task: Task, name: str, data: Data) -> datas
     if most is None or len(split) <= most:
         return split
     return split.shuffle(seed=data.seed).select(range(most)).flatten_indices()
+
+
+def rest(data: Data, task: Task, most: int, own: dict[str, datasets.Dataset] | None = None) -> datasets.Dataset | None:
+    """Train examples that `data.max_train` leaves out, at most so many; None where there are none. `own`: the splits of an own task."""
+    every = load(data.model_copy(update={"max_train": None}), [task], {task.name: own} if own else None)[task.name][task.train]
+    last = min(len(every), (data.max_train or len(every)) + most)
+    if last <= (data.max_train or last):
+        return None
+    return every.shuffle(seed=data.seed).select(range(data.max_train, last)).flatten_indices()
 
 
 def examples_fingerprint(split: datasets.Dataset, task: Task) -> str:

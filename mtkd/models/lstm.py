@@ -22,6 +22,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from mtkd.data.batches import Batch
 from mtkd.errors import UserError
 
+GREATEST = 1e6  # of a word vector's numbers
+
 
 class BiLstm(nn.Module):
     """Packed bidirectional LSTM: (b, n, in) with lengths (b,) to (b, n, 2h); what lies behind a length is zero."""
@@ -160,13 +162,16 @@ def vectors_table(path: Path, vocabulary: dict[str, int]) -> torch.Tensor:
                     raise UserError(f"{path}, line {number}: {len(values)} numbers, the lines before have {width}: give a file in GloVe's "
                                     "text format, a word and its numbers a line.")
                 if word in vocabulary:
-                    found[vocabulary[word]] = np.array(values, dtype=np.float32)
+                    found[vocabulary[word]] = vector = np.array(values, dtype=np.float64)
+                    if not np.abs(vector).max() < GREATEST:
+                        raise UserError(f"{path}, line {number}: a number of '{word}' is not finite or above {GREATEST:g}: correct it.")
     except (OSError, ValueError) as error:
         raise UserError(f"The word vectors {path} cannot be read ({str(error)[:100]}): give a UTF-8 file in GloVe's text format, a word "
                         "and its numbers a line.") from None
     if not found:
         raise UserError(f"{path} holds no word of the tokenizer's {len(vocabulary)}: give vectors of the study's language and case.")
-    known = torch.from_numpy(np.stack(list(found.values())))
-    table = torch.randn(max(vocabulary.values()) + 1, width) * known.std() + known.mean()
+    known = torch.from_numpy(np.stack(list(found.values())).astype(np.float32))
+    deviation = known.std() if known.numel() > 1 else torch.zeros(())
+    table = torch.randn(max(vocabulary.values()) + 1, width) * deviation + known.mean()
     table[list(found)] = known
     return table

@@ -9,8 +9,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.batches import Batch
-from mtkd.errors import UserError
-from mtkd.models.processor import lighten
+from mtkd.errors import UserError, first_line
+from mtkd.models.processor import lighten, read_first
 from mtkd.tasks import Task
 
 
@@ -24,7 +24,11 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel, representation: str = "cls"):
         super().__init__()
+        if representation not in ("cls", "pooled", "mean"):
+            raise ValueError(f"there is no representation '{representation}'")
         self.model, self.representation = lighten(model), representation
+        if representation != "mean":
+            read_first(model)
         self.width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
 
@@ -101,7 +105,7 @@ def load_encoder(source: str | Path, *, dropout: float, representation: str = "c
         extra = {} if representation == "pooled" else {"add_pooling_layer": False}
         model = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
                                           **extra)  # fmt: skip
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"The encoder at {source} cannot be loaded ({str(error).splitlines()[0][:160]}): give a folder with config.json, "
+    except Exception as error:  # transformers raises many kinds for what a folder may hold
+        raise UserError(f"The encoder at {source} cannot be loaded ({first_line(error)}): give a folder with config.json, "
                         "model.safetensors and tokenizer.json, or a hub id.") from None
     return TransformerEncoder(model, representation)

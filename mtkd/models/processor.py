@@ -1,6 +1,5 @@
-"""A BERT's step made cheaper on a processor: attention for short texts, dropout from fewer random bits, memory kept.
-
-On a GPU torch's own kernels are taken.
+"""A BERT's step made cheaper: a last layer at [CLS] alone; and on a processor attention for short texts, dropout from fewer
+random bits, memory kept. On a GPU torch's own kernels are taken.
 """
 
 import contextlib
@@ -12,6 +11,8 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.bert.modeling_bert import BertLayer, eager_attention_forward
 
 NAME = "mtkd"
 
@@ -76,3 +77,30 @@ def lighten(model: PreTrainedModel) -> PreTrainedModel:
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
     return model
+
+
+class LayerOfFirst(BertLayer):
+    """A BERT's layer at its first place ([CLS]) alone, (b, n, d) to (b, 1, d): for the last one, where nothing reads the others.
+
+    Keys and values are still of all places; a sixth of the layer's products is left.
+    """
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_, **more) -> torch.Tensor:
+        own, first = self.attention.self, hidden_states[:, :1]
+
+        def heads(values: torch.Tensor) -> torch.Tensor:
+            return values.unflatten(-1, (own.num_attention_heads, own.attention_head_size)).transpose(1, 2)
+
+        look = ALL_ATTENTION_FUNCTIONS.get_interface(own.config._attn_implementation, eager_attention_forward)
+        found, _ = look(own, heads(own.query(first)), heads(own.key(hidden_states)), heads(own.value(hidden_states)),
+                        None if attention_mask is None else attention_mask[:, :, :1],
+                        dropout=own.dropout.p if own.training else 0.0, scaling=own.scaling)  # fmt: skip
+        return self.feed_forward_chunk(self.attention.output(found.flatten(2), first))
+
+
+def read_first(model: PreTrainedModel) -> None:
+    """Has the last layer computed at [CLS] alone and the others whole, in place; a model that is no BERT stays as it is."""
+    layers = getattr(getattr(model, "encoder", None), "layer", [])
+    if model.config._attn_implementation in (NAME, "sdpa", "eager") and all(type(layer) in (BertLayer, LayerOfFirst) for layer in layers):
+        for layer in layers:
+            layer.__class__ = LayerOfFirst if layer is layers[-1] else BertLayer

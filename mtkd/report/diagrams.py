@@ -84,7 +84,9 @@ def _head(study: Study, name: str) -> str:
 @styled
 def distillation(study: Study) -> Figure:
     """Figure 2: candidates, an ensemble a task as its teacher, soft targets, and the student that learns from both."""
-    teachers, keep, hard_weight = study.distil.teachers, study.candidates.keep, study.distil.hard_weight
+    teachers, keep = study.distil.teachers, study.candidates.keep
+    weights = ("w", "(1 − w)") if study.distil.annealing else (f"{study.distil.hard_weight:g}", f"{1 - study.distil.hard_weight:g}")
+    grows = "w grows from 0 to 1" if study.distil.annealing else ""
     untaught = [name for name in study.multitask if name not in teachers]
     candidates = len(study.encoders) * len(study.candidates.dropouts)
     rows = [f"{title(name)} train set" for name in teachers]
@@ -135,8 +137,8 @@ def distillation(study: Study) -> Figure:
         middle - 9,
         26,
         18,
-        f"Student: one MT-DNN_KD\nby Algorithm 1\n\nloss = {hard_weight:g} · correct targets\n"
-        f"+ {1 - hard_weight:g} · soft targets",
+        f"Student: one MT-DNN_KD\nby Algorithm 1\n\nloss = {weights[0]} · correct targets\n"
+        f"+ {weights[1]} · soft targets{grows and chr(10) + grows}",
         "#fbe3d4",
         size=9,
         edge=COLOURS["mt-dnn-kd"],
@@ -144,7 +146,7 @@ def distillation(study: Study) -> Figure:
     figure.set_label(
         f"The distillation: the {keep} best of {candidates} single MT-DNNs are fine-tuned into a teacher for each of "
         f"{', '.join(map(title, teachers)) or 'no task'}; their averaged class probabilities are the soft targets. One "
-        f"student learns from correct and soft targets (weights {hard_weight:g} and {1 - hard_weight:g}), and from "
+        f"student learns from correct and soft targets (weights {weights[0]} and {weights[1]}{grows and ', ' + grows}), and from "
         f"correct targets alone on {plain}."
     )
     return figure

@@ -7,8 +7,9 @@ import pandas as pd
 from scipy import stats
 
 from mtkd import tasks
-from mtkd.report import published
+from mtkd.report import comparisons, published
 from mtkd.report import scores as figures
+from mtkd.report.comparisons import Compared, sentence, share, span
 from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
 from mtkd.report.table import number, percent
 
@@ -18,13 +19,15 @@ def finding(
     selection: pd.DataFrame | None = None,
     sizes: pd.DataFrame | None = None,
     teachers=published.TEACHERS,
+    compared: Compared | None = None,
 ) -> str:
     """One paragraph of Markdown that says what these results show, whichever way they fall.
 
-    `sizes` gives the train sizes (without it those of the full data sets serve), `teachers` the tasks that have one.
+    `sizes` gives the train sizes (without it those of the full data sets serve), `teachers` the tasks that have one,
+    `compared` the intervals.
     """
-    frame = gains(results)
-    sentences = []
+    compared = compared or Compared()
+    frame, sentences = gains(results, compared), []
     if "average" not in frame.index or math.isnan(frame.loc["average", "gain"]):
         sentences += [_nothing(results), _averages(results)]
     else:
@@ -33,12 +36,12 @@ def finding(
         sentences += [
             _verdict(overall, len(figures.averaged(results))),
             _averages(results),
-            _before(results),
+            _others(compared),
             _tally(by_task),
             _with_teacher(by_task, teachers),
         ]
-        sentences += [_by_size(by_task, figures.train_sizes(sizes)), _kept(overall), _apart(frame)]
-    sentences += [_selected(selection), _paper() if figures.beside_the_paper(results) else ""]
+        sentences += [_by_size(by_task, figures.train_sizes(sizes)), _kept(overall, compared), _apart(frame)]
+    sentences += [_selected(selection), *comparisons.without(compared), _paper() if figures.beside_the_paper(results) else ""]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -77,27 +80,28 @@ def _verdict(row: pd.Series, counted: int) -> str:
     rounded = round(gain, 2)
     over = "" if row["tasks"] == counted else f" over the {int(row['tasks'])} tasks that both have"
     change = f"MT-DNN_KD is {_points(gain)} against MT-DNN on average{over}"
-    if not math.isfinite(row["low"]):
-        why = "there is only one seed" if seeds == 1 else "no seed is shared"
+    if not span(row):
         lead = "Distillation did not help" if rounded <= 0 else "Distillation helped in this run"
-        return f"**{lead}: {change}**; {why}, so there is no interval and chance is not ruled out."
-    low, high = number(row["low"], 2, sign=True), number(row["high"], 2, sign=True)
-    span = f"95 % interval {low} to {high}, {seeds} seeds, paired"
+        return f"**{lead}: {change}**; there are no predictions to work an interval out from, so chance is not ruled out."
+    seeds = f"{seeds} seeds, paired" if seeds > 1 else "one seed: how training varies is not in it"
+    within = f"95 % interval {span(row)}, {seeds}"
     if rounded <= 0:
         tail = "the interval includes zero" if row["low"] <= 0 <= row["high"] else "the interval excludes zero"
-        return f"**Distillation did not help: {change}** ({span}); {tail}."
+        return f"**Distillation did not help: {change}** ({within}); {tail}."
     if row["low"] <= 0:
-        return f"**Distillation did not help measurably: {change}** ({span}); the interval includes zero."
-    return f"**Distillation helped: {change}** ({span})."
+        return f"**Distillation did not help measurably: {change}** ({within}); the interval includes zero."
+    return f"**Distillation helped{'' if row['seeds'] > 1 else ' in this run'}: {change}** ({within})."
 
 
-def _before(results: pd.DataFrame) -> str:
-    frame = gains(results, f"{STUDENT}:mtl", f"{BASE}:mtl")
-    if "average" not in frame.index or math.isnan(frame.loc["average", "gain"]):
-        return ""
-    row = frame.loc["average"]
-    span = f" ({number(row.low, 2, sign=True)} to {number(row.high, 2, sign=True)})" if math.isfinite(row.low) else ""
-    return f"Before per-task fine-tuning the difference is {_points(row.gain)}{span}."
+def _others(compared: Compared) -> str:
+    """The other comparisons on average, a sentence each; the ensembles' against MT-DNN is told with the share kept."""
+    texts = []
+    for a, b in comparisons.PAIRS:
+        rows = compared.of(a, b)
+        if "average" in rows.index and (a, b) not in ((STUDENT, BASE), (ENSEMBLE, BASE)):
+            row = rows.loc["average"]
+            texts.append(f"{sentence(row).removesuffix('.')} ({_points(row.difference)}, {span(row)}).")
+    return " ".join(texts)
 
 
 def _tally(frame: pd.DataFrame) -> str:
@@ -110,14 +114,10 @@ def _tally(frame: pd.DataFrame) -> str:
     if equal := len(frame) - len(better) - len(worse):
         parts.append(f"equal on {equal}")
     text = f"MT-DNN_KD is {_listed(parts)}"
-    sure = frame[(frame["low"] > 0) | (frame["high"] < 0)]
-    if frame["low"].notna().any():
+    sure = frame[frame["p"] < 0.05]
+    if frame["p"].notna().any():
         names = [f"{title(task)} ({number(row.gain, 1, sign=True)})" for task, row in sure.iterrows()]
-        text += (
-            f"; taken one by one, the interval excludes zero on {_listed(names)}"
-            if names
-            else ("; taken one by one, no task's interval excludes zero")
-        )
+        text += f"; taken one by one, p < .05 on {_listed(names) or 'no task'} (approximate randomisation)"
     return text + "."
 
 
@@ -150,14 +150,21 @@ def _by_size(frame: pd.DataFrame, sizes: dict[str, float]) -> str:
     return f"{trend} ({figure})."
 
 
-def _kept(row: pd.Series) -> str:
+def _kept(row: pd.Series, compared: Compared) -> str:
     if math.isnan(row["ensemble_gain"]):
         return "There is no ensemble to compare with."
+    above = compared.of(ENSEMBLE, BASE)
+    within = f" (95 % interval {span(above.loc['average'])})" if "average" in above.index else ""
     if not math.isfinite(row["kept"]):
-        return f"The ensembles do not beat MT-DNN ({_points(row['ensemble_gain'])}), so there is no gain to keep."
-    share = percent(row["kept"]) if row["kept"] > 0 else "none"
+        return f"The ensembles do not beat MT-DNN ({_points(row['ensemble_gain'])}{within}), so there is no gain to keep."
     where = f" on the {row['ensemble_tasks']:.0f} tasks that they have" if row["ensemble_tasks"] < row["tasks"] else ""
-    return f"The ensembles gain {_points(row['ensemble_gain'])} over MT-DNN{where}; the student keeps {share} of it."
+    kept, text = compared.kept, f"The ensembles gain {_points(row['ensemble_gain'])} over MT-DNN{where}{within}; the student keeps"
+    text = f"{text} {share(row['kept'])} of it"
+    if not within:
+        return f"{text}."
+    if not math.isfinite(kept.low):
+        return f"{text}, a share without bounds, as the ensembles' own gain may be nothing."
+    return f"{text} ({percent(kept.low)} to {percent(kept.high)})."
 
 
 def _apart(frame: pd.DataFrame) -> str:

@@ -5,78 +5,21 @@ marked published; none is MKD's own, whose full text was not at hand.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mtkd.artifacts import Artifact
 from mtkd.report import neighbours as others
 from mtkd.report import scores as figures
-from mtkd.report.scores import ENSEMBLE, gains, name, title
-from mtkd.report.style import WAYS, Shown, blank, colour, marker, nothing, styled
-from mtkd.report.table import NONE, Table, count, gained, number, spread
-
-ABSENT = "This study has no students of MKD (its settings have no section mkd)."
-LARGE = ("bert", "mt-dnn:mtl", "mt-dnn", "mt-dnn-kd", ENSEMBLE)
-
-
-@dataclass(frozen=True)
-class Found:
-    """`results`: rows of results.csv of all systems; `costs`: `mtkd.serving.costs`; `students`: names in the study;
-    `tasks`: that the students are trained on; `teacher`: the system that wrote the logits."""
-
-    results: pd.DataFrame
-    costs: pd.DataFrame
-    machine: dict
-    students: list[str]
-    tasks: list[str]
-    teacher: str
-
-    @property
-    def averaged(self) -> list[str]:
-        """Tasks that an average is taken over: those of Table 3 that the students have."""
-        return [task for task in figures.averaged(self.results) if task in self.tasks] or self.tasks
-
-    def systems(self) -> list[str]:
-        """Those with scores: the large ones, then every student's by its way of training."""
-        present = list(dict.fromkeys(self.results["system"]))
-        known = [system for system in LARGE if system in present]
-        for student in self.students:
-            ways = [student, f"mt-{student}:mtl", f"mt-{student}", f"task-kd-{student}", f"mkd-{student}:mtl"]
-            ways += [system for system in present if system.startswith(f"mkd-{student}:hard-")] + [f"mkd-{student}"]
-            known += [system for system in ways if system in present]
-        return known
-
-    def student_of(self, system: str) -> str | None:
-        base = system.partition(":")[0]
-        return next((student for student in self.students for before in ("", "mt-", "task-kd-", "mkd-") if base == before + student), None)
-
-    def label(self, system: str) -> str:
-        """A system in words."""
-        student = self.student_of(system)
-        if student is None:
-            return name(system) + (" (teacher)" if system == self.teacher else "")
-        base, _, stage = system.partition(":")
-        shown = {"lstm": "LSTM", "transformer": "Transformer"}.get(student, student)
-        before = base.removesuffix(student)
-        way = {"": "hard targets, single-task", "mt-": "hard targets, multi-task", "task-kd-": "task-specific distillation",
-               "mkd-": "multi-task distillation"}[before]  # fmt: skip
-        tail = f" with hard targets ({stage.removeprefix('hard-')})" if stage.startswith("hard-") else ""
-        tuned = ", fine-tuned" if before in ("mt-", "mkd-") and not stage else ""
-        return f"{shown}: {way}{tail}{tuned}"
-
-    def cost(self, system: str, size: int, device: str = "cpu") -> pd.Series | None:
-        """A system's row of `costs` at a batch size."""
-        rows = self.costs[(self.costs["system"] == system) & (self.costs["batch"] == size) & (self.costs["device"] == device)]
-        return rows.iloc[0] if len(rows) else None
-
-    @property
-    def sizes(self) -> list[int]:
-        return sorted(self.costs["batch"].unique())
+from mtkd.report.comparisons import METHOD, called, span
+from mtkd.report.mkd_found import ABSENT, COMPARISONS, Found, added
+from mtkd.report.mkd_plots import over_task_specific, pareto
+from mtkd.report.scores import ENSEMBLE, name, title
+from mtkd.report.style import Shown
+from mtkd.report.table import NONE, Table, count, number, spread
 
 
 def _missing(name_: str) -> Table:
@@ -154,29 +97,34 @@ def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
     return Table("costs", "What it costs to serve", pd.DataFrame(rows), notes)
 
 
-COMPARISONS = (("task-kd-{}", "over task-specific distillation"), ("mt-{}:mtl", "over hard targets, multi-task"),
-               ("{}", "over hard targets, single-task"))  # fmt: skip
+def pairs(found: Found | None) -> list[tuple[str, str]]:
+    """Multi-task distillation of every student against the other ways of training it."""
+    return [(f"mkd-{student}:mtl", base.format(student)) for student in (found.students if found else ()) for base, _ in COMPARISONS]
 
 
-def added(found: Found, student: str, base: str) -> pd.DataFrame:
-    """`scores.gains` of a student by multi-task distillation over another way of training it, the average over `averaged`."""
-    frame = gains(found.results[found.results["task"].isin(found.tasks)], f"mkd-{student}:mtl", base.format(student))
-    return frame[frame["gain"].notna()]
+def label(found: Found | None) -> Callable[[str], str]:
+    """How a comparison calls a system, a student among them."""
+    shown = (lambda system: found.label(system).replace(": ", " by ") if found.student_of(system) else name(system)) if found else name
+    return partial(called, label=shown)
 
 
 def gains_table(found: Found | None) -> Table:
-    """What multi-task distillation adds, by student and comparison: points with the 95 % t-interval over seeds."""
+    """What multi-task distillation adds, by student and comparison: points with the 95 % interval."""
     if found is None:
         return _missing("mkd_gains")
     rows = []
     for student in found.students:
         for base, words in COMPARISONS:
             frame = added(found, student, base)
-            cells = {"Average" if task == "average" else title(task): gained(row) for task, row in frame.iterrows()}
+            cells = {"Average" if task == "average" else title(task): _gain(row) for task, row in frame.iterrows()}
             rows.append({"Multi-task distillation": f"{found.label(student).partition(':')[0]}: {words}",
                          "Seeds": str(int(frame["seeds"].max())) if len(frame) else NONE, **cells})  # fmt: skip
-    notes = ["Points, paired by seed, on the same budget of updates, before any fine-tuning; in brackets the 95 % t-interval over seeds."]
+    notes = [f"Points, paired by seed, on the same budget of updates, before any fine-tuning. {METHOD.partition(';')[0]}."]
     return Table("mkd_gains", "What multi-task distillation adds", pd.DataFrame(rows).fillna(NONE), notes)
+
+
+def _gain(row) -> str:
+    return number(row["gain"], 1, sign=True) + (f" ({span(row, 1)})" if span(row) else "")
 
 
 def neighbours() -> Table:
@@ -199,18 +147,18 @@ def _finding_of(found: Found, student: str) -> str:
         if "average" not in frame.index:
             continue
         row = frame.loc["average"]
-        text = f"{number(row.gain, 2, sign=True)} points {words}"
-        if math.isfinite(row.low):
-            sure = "" if row.low > 0 or row.high < 0 else ", which includes zero"
-            text += f" (95 % interval {number(row.low, 2, sign=True)} to {number(row.high, 2, sign=True)}{sure})"
-        parts.append((row, text))
+        sure = "" if row.low > 0 or row.high < 0 else ", which includes zero"
+        told = f" (95 % interval {span(row)}{sure})" if span(row) else ""
+        parts.append((row, f"{number(row.gain, 2, sign=True)} points {words}{told}"))
     if not parts:
         return f"**{shown}**: what multi-task distillation adds cannot be told, as the ways of training share no task."
     row = parts[0][0]
     if round(row.gain, 2) <= 0:
         verdict = "multi-task distillation did not add to task-specific distillation"
-    elif not math.isfinite(row.low):
-        verdict = "multi-task distillation added to task-specific distillation in this run (one seed: chance is not ruled out)"
+    elif not span(row):
+        verdict = "multi-task distillation added to task-specific distillation in this run (no interval: chance is not ruled out)"
+    elif row.low > 0 and row.seeds < 2:
+        verdict = "multi-task distillation added to task-specific distillation in this run (one seed: how training varies is not known)"
     else:
         verdict = f"multi-task distillation {'added' if row.low > 0 else 'did not measurably add'} to task-specific distillation"
     return " ".join(filter(None, [f"**{shown}: {verdict}.**", f"On average {'; '.join(text for _, text in parts)}.",
@@ -245,108 +193,6 @@ def _cheaper(found: Found, student: str, shown: str) -> str:
 
 def _times(ratio: float) -> str:
     return f"{ratio:.2g} times"
-
-
-def front(points: pd.DataFrame) -> list:
-    """Index of the points that no other beats: none as fast (x) with a higher score (y), nor faster with as high."""
-    kept, best = [], -math.inf
-    for place, row in points.sort_values(["x", "y"], ascending=[True, False]).iterrows():
-        if row.y > best:
-            kept.append(place)
-            best = row.y
-    return kept
-
-
-@styled
-def pareto(found: Found | None) -> Figure:
-    """Average dev score against time an example, a panel a batch size (processor): the line joins what nothing else beats."""
-    if found is None:
-        return nothing(ABSENT)
-    averages = figures.averages(found.results, found.averaged).groupby("system")["average"]
-    systems = [system for system in found.systems() if system in averages.groups and found.cost(system, found.sizes[0]) is not None]
-    if not systems:
-        return nothing("No system has both a score on every task and a measured cost.")
-    means, deviations = averages.mean(), averages.std(ddof=1).fillna(0)
-    figure = blank(10.5, 5.6)
-    panels = figure.subplots(1, len(found.sizes), sharey=True, squeeze=False)[0]
-    told = []
-    for axes, size in zip(panels, found.sizes, strict=True):
-        points = pd.DataFrame({"x": [found.cost(system, size).latency / size for system in systems],
-                               "y": [means[system] for system in systems]}, index=systems)  # fmt: skip
-        best = front(points)
-        for system, row in points.iterrows():
-            hollow = system.endswith(":mtl") and f"{system.partition(':')[0]}" in systems
-            face = "white" if hollow or ":hard-" in system else colour(system)
-            axes.errorbar(row.x, row.y, yerr=deviations[system], fmt=_marker(found, system), color=colour(system), mfc=face, mew=1.6,
-                          markersize=6 if ":hard-" in system else 8.5, elinewidth=1, capsize=2, zorder=3,
-                          label=found.label(system))  # fmt: skip
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.margins(x=0.15, y=0.08)
-        _front_line(axes, points.loc[best])
-        axes.set_xlabel("ms an example")
-        axes.set_title(f"Batch {size}", loc="left")
-        words = [f"{found.label(system)} ({points.x[system]:.2g} ms, {number(points.y[system])})" for system in best]
-        told.append(f"batch {size}: {', '.join(words)}")
-    panels[0].set_ylabel(f"average dev score of {len(found.averaged)} tasks, percent")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
-    figure.set_label("Average dev score against time an example on the processor. What nothing else beats at " + "; ".join(told) + ".")
-    return figure
-
-
-def _front_line(axes: Axes, best: pd.DataFrame) -> None:
-    """Joins the points that nothing beats, from the lower edge to the right one: a single point has a line too."""
-    (_, right), (low, _) = axes.get_xlim(), axes.get_ylim()
-    axes.step([best["x"].iloc[0], *best["x"], right], [low, *best["y"], best["y"].iloc[-1]], where="post", color="#777777", linewidth=1.2,
-              linestyle="--", zorder=1, label="nothing else is both faster and better")  # fmt: skip
-    axes.set(xlim=axes.get_xlim()[:1] + (right,), ylim=(low, axes.get_ylim()[1]))
-
-
-def _marker(found: Found, system: str) -> str:
-    student = found.student_of(system)
-    return marker(system) if student is None else "PXv<>"[found.students.index(student) % 5]
-
-
-@styled
-def over_task_specific(found: Found | None) -> Figure:
-    """A panel a student: points that multi-task distillation adds over task-specific distillation, and over hard targets, by task."""
-    if found is None:
-        return nothing(ABSENT)
-    frames = {student: {base: added(found, student, base) for base, _ in COMPARISONS[:2]} for student in found.students}
-    names = [*figures.in_order(found.tasks), "average"]
-    if all(not len(frame) for pair in frames.values() for frame in pair.values()):
-        return nothing("No student has scores by both ways of distillation.")
-    figure = blank(10, 1.7 + 0.46 * len(names))
-    panels = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
-    told = []
-    for axes, (student, pair) in zip(panels, frames.items(), strict=True):
-        axes.axvline(0, color="#555555", linewidth=1)
-        for (base, words), shift, tint in zip(COMPARISONS, (0.13, -0.13), (WAYS["mkd-"], WAYS["mt-"]), strict=False):
-            frame, face = pair[base], tint if base == COMPARISONS[0][0] else "white"
-            for task, row in frame.iterrows():
-                reach = [[row["gain"] - row["low"]], [row["high"] - row["gain"]]] if math.isfinite(row["low"]) else None
-                shape = "D" if task == "average" else "o"
-                axes.errorbar(row["gain"], shift - names.index(task), xerr=reach, fmt=shape, color=tint, mfc=face, mew=1.6,
-                              markersize=7, capsize=3, elinewidth=1.1)  # fmt: skip
-            axes.plot([], [], "o", color=tint, mfc=face, mew=1.6, label=words)
-            told += [f"{found.label(student).partition(':')[0]} {words}, {'average' if task == 'average' else title(task)} "
-                     f"{number(row.gain, 1, sign=True)}" for task, row in frame.iterrows()]  # fmt: skip
-        values = np.abs(pd.concat(pair.values())[["gain", "low", "high"]].to_numpy(dtype=float))
-        # Room for every point and most intervals: each student has its own scale.
-        ends = values[:, 1:][np.isfinite(values[:, 1:])]
-        room = max(2.0, 1.3 * np.nanmax(values[:, 0]), np.quantile(ends, 0.8) if len(ends) else 0.0)
-        axes.set_xlim(-room, room)
-        axes.set_xlabel("points added by multi-task distillation")
-        axes.set_title(found.label(student).partition(":")[0], loc="left")
-    panels[0].set_yticks([-place for place in range(len(names))], ["Average" if task == "average" else title(task) for task in names])
-    panels[0].set_ylim(-len(names) + 0.4, 0.6)
-    seeds = max(int(frame["seeds"].max()) for pair in frames.values() for frame in pair.values() if len(frame))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                  title=f"bars: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed: no interval")  # fmt: skip
-    figure.set_label("Points that multi-task distillation adds. " + "; ".join(told) + ".")
-    return figure
 
 
 def scores_of(runs: dict[str, list[Artifact]], teacher: Artifact) -> Table:

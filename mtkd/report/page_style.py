@@ -40,6 +40,7 @@ thead button::after { content: "\\2195"; opacity: .45; font-size: .85em; padding
 [aria-sort=ascending] button::after { content: "\\25b2"; opacity: 1; }
 [aria-sort=descending] button::after { content: "\\25bc"; opacity: 1; }
 .mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
+.mtkd-table.words td.short { white-space: nowrap; }
 ul.notes { font-size: 13.5px; color: var(--muted); padding-left: 20px; }
 .maths { height: auto; min-width: 0; max-width: 100%; vertical-align: middle; }
 .highlight, pre { font: 13px/1.45 "DejaVu Sans Mono", Consolas, monospace; }

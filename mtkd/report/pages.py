@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 
 from mtkd.errors import UserError
+from mtkd.report import ablation as ablation_report
 from mtkd.report import adaptation as adaptation_report
-from mtkd.report import diagrams, plots, tables
+from mtkd.report import comparisons, diagrams, plots, tables
 from mtkd.report import mkd as mkd_report
 from mtkd.report import ranking as ranking_report
 from mtkd.report.finding import finding
@@ -198,52 +199,61 @@ def write_report(
     selection: pd.DataFrame,
     sizes: pd.DataFrame,
     run: dict,
+    compared: comparisons.Compared | None = None,
     mkd: mkd_report.Found | None = None,
+    ablation: ablation_report.Found | None = None,
     adaptation: pd.DataFrame | None = None,
     ranking: pd.DataFrame | None = None,
 ) -> None:
-    """Writes results.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
+    """Writes results.csv, comparisons.csv, run.json, finding.md, tables/ (CSV, Markdown) and figures/ (PNG, SVG) of a study to `folder`.
 
     Scores of adaptation go to adaptation.csv: they are of another task, have a share beside a seed, and count in no average;
     those of ranking, by another way of answering, to ranking.csv.
 
     The same frames give the same files, byte for byte; the frames are those of `stages.report`.
     """
-    folder = Path(folder)
+    folder, compared = Path(folder), compared or comparisons.Compared()
     for part in (folder / "tables", folder / "figures"):
         part.mkdir(parents=True, exist_ok=True)
-    (results if mkd is None else mkd.results).to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    every = [results if mkd is None else mkd.results, *([] if ablation is None else [ablation.rows])]
+    pd.concat(every, ignore_index=True).to_csv(folder / "results.csv", index=False, lineterminator="\n")
+    compared.frame.round(4).to_csv(folder / "comparisons.csv", index=False, lineterminator="\n")
     for name, rows in (("adaptation", adaptation), ("ranking", ranking)):
         if rows is not None:
             rows.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    text = finding(results, selection, sizes, study.distil.teachers)
+    text = finding(results, selection, sizes, study.distil.teachers, compared)
     text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
     text += "" if adaptation is None else f"\n\n{adaptation_report.finding(adaptation)}"
     text += "" if ranking is None else f"\n\n{ranking_report.finding(ranking)}"
     (folder / "finding.md").write_text(text + "\n", encoding="utf-8")
-    extra = [*mkd_report.write_tables(mkd), *adaptation_report.write_tables(adaptation), *ranking_report.write_tables(ranking)]
-    for table in [*all_tables(results, sizes), *extra]:
+    written = [*all_tables(results, sizes, compared, mkd), *mkd_report.write_tables(mkd), *ablation_report.write_tables(ablation),
+               *adaptation_report.write_tables(adaptation), *ranking_report.write_tables(ranking)]  # fmt: skip
+    for table in written:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
-    figures = {**mkd_report.write_figures(mkd), **adaptation_report.write_figures(adaptation)}
-    for name, figure in {**all_figures(study, results, curves, soft, sizes), **figures}.items():
+    drawn = all_figures(study, results, curves, soft, sizes, compared)
+    drawn |= mkd_report.write_figures(mkd) | ablation_report.write_figures(ablation) | adaptation_report.write_figures(adaptation)
+    for name, figure in drawn.items():
         save(figure, folder / "figures" / name)
 
 
-def all_tables(results: pd.DataFrame, sizes: pd.DataFrame) -> list[Table]:
-    return [tables.table1(sizes), tables.table2(results), tables.table3(results), tables.gains_table(results)]
+def all_tables(
+    results: pd.DataFrame, sizes: pd.DataFrame, compared: comparisons.Compared, mkd: mkd_report.Found | None = None
+) -> list[Table]:
+    shown = [tables.table1(sizes), tables.table2(results), tables.table3(results), tables.gains_table(results, compared)]
+    return [*shown, comparisons.table(compared, mkd_report.label(mkd))]
 
 
-def all_figures(study: Study, results, curves, soft, sizes) -> dict[str, Figure]:
+def all_figures(study: Study, results, curves, soft, sizes, compared: comparisons.Compared) -> dict[str, Figure]:
     """Every figure of the report by its file name."""
     teachers = study.distil.teachers
     return {
-        "overview": plots.overview(results, sizes, teachers),
-        "gain_by_size": plots.gain_by_size(results, sizes, teachers),
-        "ensemble_vs_student": plots.ensemble_vs_student(results, teachers),
+        "overview": plots.overview(results, sizes, teachers, compared),
+        "gain_by_size": plots.gain_by_size(results, sizes, teachers, compared),
+        "ensemble_vs_student": plots.ensemble_vs_student(results, teachers, compared),
         "learning_curves": plots.learning_curves(curves),
         "loss_curves": plots.learning_curves(curves, of="loss"),
         "soft_targets": plots.soft_targets(soft),

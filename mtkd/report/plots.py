@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mtkd.report import published
 from mtkd.report import scores as figures
+from mtkd.report.comparisons import Compared, bars, reach
 from mtkd.report.run_plots import learning_curves, soft_targets
 from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
 from mtkd.report.style import (
@@ -42,21 +43,11 @@ def _signed(value: float, _=None) -> str:
     return number(value, 0 if abs(value - round(value)) < 1e-9 else 1, sign=True)
 
 
-def _reach(row) -> list[list[float]] | None:
-    """Error bar of a gain: its distances to the ends of the 95 % interval."""
-    return [[row["gain"] - row["low"]], [row["high"] - row["gain"]]] if math.isfinite(row["low"]) else None
-
-
-def _seeds(frame: pd.DataFrame) -> str:
-    seeds = int(frame["seeds"].max()) if len(frame) else 0
-    return f"bars: 95 % interval over {seeds} seeds" if seeds > 1 else "one seed: no interval"
-
-
 def _window(axes, which: str, values, frame: pd.DataFrame) -> None:
     """Limits that show every value and most of every interval; one that runs out of the picture is cut at its edge."""
     values = np.array([v for v in values if math.isfinite(v)] or [0.0])
     ends = frame[["low", "high"]].to_numpy(dtype=float).ravel()
-    room = 2.5 * max(np.abs(values).max(), 0.2)
+    room = 3 * max(np.abs(values).max(), 0.2)
     ends = np.clip(ends[np.isfinite(ends)], -room, room)
     low, high = min(0, values.min(), *ends), max(0, values.max(), *ends)
     pad = 0.08 * max(high - low, 0.2)
@@ -68,20 +59,22 @@ def _dodged(train: dict[str, float]) -> dict[str, float]:
     places: dict[str, float] = {}
     for task in sorted(train, key=train.get):
         place = train[task]
-        while any(abs(math.log(place / other)) < 0.08 for other in places.values()):
-            place *= 1.09
+        while any(abs(math.log(place / other)) < 0.11 for other in places.values()):
+            place *= 1.12
         places[task] = place
     return places
 
 
 @styled
-def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.TEACHERS, paper: bool = True) -> Figure:
+def gain_by_size(
+    results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.TEACHERS, compared: Compared | None = None, paper: bool = True
+) -> Figure:
     """Gain of MT-DNN_KD over MT-DNN (points) against train examples (log): the paper's claim about small tasks.
 
     Filled points are tasks with a teacher; with `paper`, hollow diamonds are the published gains at Table 1's sizes.
     """
     train, paper = figures.train_sizes(sizes), paper and figures.beside_the_paper(results)
-    frame = gains(results).drop(index="average", errors="ignore").dropna(subset=["gain"])
+    frame = gains(results, compared).drop(index="average", errors="ignore").dropna(subset=["gain"])
     frame = frame[[task in train for task in frame.index]]
     if not len(frame):
         return nothing("No gains to show: MT-DNN and MT-DNN_KD share no task of known size.")
@@ -95,7 +88,7 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
         axes.errorbar(
             places[task],
             row["gain"],
-            yerr=_reach(row),
+            yerr=reach(row),
             fmt="o",
             markersize=9,
             color=COLOURS[STUDENT],
@@ -117,7 +110,7 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
     _window(axes, "y", [*frame["gain"], *official], frame)
     beside = "" if all(places[task] == train[task] for task in places) else " (tasks of like size stand side by side)"
     axes.set(xlabel=f"train examples of the task{beside}", ylabel="MT-DNN_KD − MT-DNN, points")
-    axes.set_title(f"Gain by size of the train set ({_seeds(frame)})", loc="left")
+    axes.set_title(f"Gain by size of the train set ({bars(frame)})", loc="left")
     key = [
         ("o", COLOURS[STUDENT], COLOURS[STUDENT], "task with a teacher"),
         ("o", "white", COLOURS[STUDENT], "task without"),
@@ -126,10 +119,11 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
     for shape, face, edge, text in key:
         axes.plot([], [], shape, mfc=face, mec=edge, mew=1.6, label=text)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    around = [
-        (x, y) for task, x in places.items() for y in np.linspace(frame.loc[task, "low"], frame.loc[task, "high"], 12)
-    ]
-    place_labels(axes, labels, [*around, *((published.size(task), gain) for task, gain in official.items())])
+    if beside:
+        _labels_below(axes, places, frame)
+    else:
+        ends = ((x, y) for task, x in places.items() for y in np.linspace(frame.loc[task, "low"], frame.loc[task, "high"], 12))
+        place_labels(axes, labels, [*ends, *((published.size(task), gain) for task, gain in official.items())])
     texts = [
         f"{title(task)} ({_thousands(train[task])}): {number(row.gain, 2, sign=True)}" for task, row in frame.iterrows()
     ]
@@ -137,10 +131,19 @@ def gain_by_size(results: pd.DataFrame, sizes: pd.DataFrame, teachers=published.
     return figure
 
 
+def _labels_below(axes, places: dict[str, float], frame: pd.DataFrame) -> None:
+    """Writes the tasks' names upright below their bars: they have no room beside them where tasks stand close together."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.12 * (high - low), high)
+    for task, x in places.items():
+        y = np.nanmin(frame.loc[task, ["gain", "low"]].to_numpy(dtype=float))
+        axes.annotate(title(task), (x, max(y, low)), (0, -8), textcoords="offset points", ha="center", va="top", fontsize=9.5, rotation=90)
+
+
 @styled
-def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> Figure:
+def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS, compared: Compared | None = None) -> Figure:
     """By task: BERT, student and ensemble relative to MT-DNN (points); at the right the share of the gain kept."""
-    frame = gains(results)
+    frame = gains(results, compared)
     frame = frame[frame["base"].notna()]
     if not len(frame):
         return nothing("Nothing to compare: MT-DNN has no dev scores.")
@@ -149,7 +152,7 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> F
     axes = figure.subplots()
     axes.axvline(0, color=COLOURS[BASE], linewidth=1.6)
     near = np.abs(frame[["gain", "ensemble_gain"]].to_numpy(dtype=float))
-    room = 2.5 * max(np.nanmax(near) if np.isfinite(near).any() else 0.0, 1.0)
+    room = 3 * max(np.nanmax(near) if np.isfinite(near).any() else 0.0, 1.0)
     shown, labels = [], []
     for place, (task, row) in enumerate(frame.iterrows()):
         y = -place
@@ -157,7 +160,7 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> F
             axes.errorbar(
                 row["gain"],
                 y,
-                xerr=_reach(row),
+                xerr=reach(row),
                 fmt=MARKERS[STUDENT],
                 color=COLOURS[STUDENT],
                 capsize=3,
@@ -187,9 +190,9 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> F
     axes.set_yticks([-place for place in range(len(labels))], labels)
     axes.set_ylim(-len(labels) + 0.4, 0.6)
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
-    axes.set_xlabel("points above MT-DNN, whose score stands beside the task (* with a teacher)")
+    axes.set_xlabel(f"points above MT-DNN, whose score stands beside the task (* with a teacher)\n{bars(frame)}")
     _window(axes, "x", [*shown, *frame["gain"], *frame["ensemble_gain"]], frame)
-    axes.set_title(f"Student and ensemble against MT-DNN ({_seeds(frame)})", loc="left", pad=26)
+    axes.set_title("Student and ensemble against MT-DNN", loc="left", pad=26)
     for system in ("bert", STUDENT, ENSEMBLE):
         axes.plot([], [], MARKERS[system], color=COLOURS[system], label=name(system))
     axes.plot([], [], color=COLOURS[BASE], label=name(BASE))
@@ -204,9 +207,11 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS) -> F
 
 
 @styled
-def overview(results: pd.DataFrame, sizes: pd.DataFrame | None = None, teachers=published.TEACHERS) -> Figure:
+def overview(
+    results: pd.DataFrame, sizes: pd.DataFrame | None = None, teachers=published.TEACHERS, compared: Compared | None = None
+) -> Figure:
     """The finding at a glance: average dev scores of the systems, and the gain of MT-DNN_KD over MT-DNN by task."""
-    averages, frame = figures.averages(results), gains(results).dropna(subset=["gain"])
+    averages, frame = figures.averages(results), gains(results, compared).dropna(subset=["gain"])
     systems = [system for system in SYSTEMS if system in set(averages["system"])]
     if not systems:
         return nothing("There is no system with scores on every task.")
@@ -265,7 +270,7 @@ def _gains(axes, frame: pd.DataFrame, train: dict[str, float], teachers) -> None
         axes.errorbar(
             row["gain"],
             -place,
-            xerr=_reach(row),
+            xerr=reach(row),
             fmt="D" if overall else "o",
             color=tint,
             mfc=face,
@@ -286,5 +291,5 @@ def _gains(axes, frame: pd.DataFrame, train: dict[str, float], teachers) -> None
     axes.set_ylim(-len(order) + 0.4, 0.6)
     _window(axes, "x", frame["gain"], frame)
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
-    axes.set_xlabel(f"points (filled: with a teacher)\n{_seeds(frame)}")
+    axes.set_xlabel(f"points (filled: with a teacher)\n{bars(frame)}")
     axes.set_title("MT-DNN_KD against MT-DNN, small tasks first", loc="left")

@@ -73,14 +73,13 @@ def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
     return rows.assign(seed=rows["seed"].fillna(-1)).pivot_table(index="seed", columns="task", values="score")
 
 
-def interval(values) -> tuple[float, float, float]:
-    """Standard error and the 95 % t-interval (low, high) of the mean of values, one a seed; NaN under two seeds."""
+def interval(values) -> tuple[float, float]:
+    """The 95 % t-interval (low, high) of the mean of values, one a seed; NaN under two seeds."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        return (math.nan,) * 3
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    reach = stats.t.ppf(0.975, len(values) - 1) * error
-    return error, values.mean() - reach, values.mean() + reach
+        return (math.nan,) * 2
+    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - reach, values.mean() + reach
 
 
 def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFrame:
@@ -98,22 +97,25 @@ def averaged(results: pd.DataFrame) -> list[str]:
     return [task for task in in_order(dev(results)["task"]) if task not in ASIDE]
 
 
-def gains(results: pd.DataFrame, student: str = STUDENT, base: str = BASE, ensemble: str = ENSEMBLE) -> pd.DataFrame:
+def gains(results: pd.DataFrame, compared=None, student: str = STUDENT, base: str = BASE, ensemble: str = ENSEMBLE) -> pd.DataFrame:
     """What distillation gains, by task and, in the last row, on 'average' (points of percent).
 
     Columns: `seeds` (paired: the same seed of both systems), `tasks` (averaged over), `base`, `student` (mean scores),
-    `gain` = student - base with `se`, `low`, `high` (standard error and 95 % t-interval over seeds), `ensemble`,
-    `ensemble_gain` = ensemble - base (mean over its seeds), `kept` = gain / ensemble_gain where that is above zero. A
-    figure that cannot be had is NaN. On average, the ensemble's columns are over the `ensemble_tasks` that it has too.
+    `gain` = student - base with `low`, `high` (95 % interval) and `p`, as `compared` (a `comparisons.Compared`) has them,
+    `ensemble`, `ensemble_gain` = ensemble - base (mean over its seeds), `kept` = gain / ensemble_gain where that is above
+    zero. A figure that cannot be had is NaN. On average, the ensemble's columns are over the `ensemble_tasks` that it has too.
     """
     first, second = by_seed(results, base), by_seed(results, student)
     third = by_seed(results, ensemble).mean()
     rows = {task: _gain(first, second, third, [task]) for task in in_order(dev(results)["task"])}
     if counted := averaged(results):
         rows["average"] = _average_gain(first, second, third, counted)
-    columns = ["seeds", "tasks", "base", "student", "gain", "se", "low", "high"]
+    columns = ["seeds", "tasks", "base", "student", "gain", "low", "high", "p"]
     columns += ["ensemble", "ensemble_gain", "ensemble_tasks", "kept"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("task")
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("task")
+    if compared is not None:
+        found[["low", "high", "p"]] = compared.of(student, base).reindex(found.index)[["low", "high", "p"]].astype(float)
+    return found
 
 
 def _gain(first, second, third, among) -> dict:
@@ -121,13 +123,12 @@ def _gain(first, second, third, among) -> dict:
     start = first.reindex(columns=among).dropna().mean(axis=1)
     end = second.reindex(columns=among).dropna().mean(axis=1)
     paired = (end - start).dropna()
-    error, low, high = interval(paired)
     gain = paired.mean() if len(paired) else end.mean() - start.mean()
     above = third.reindex(among).mean(skipna=False)
     above_gain = above - start.mean()
     kept = gain / above_gain if above_gain > 1e-9 else math.nan
     row = dict(seeds=len(paired), tasks=len(among), base=start.mean(), student=end.mean(), gain=gain)
-    row |= dict(se=error, low=low, high=high)
+    row |= dict(low=math.nan, high=math.nan, p=math.nan)
     return row | dict(ensemble=above, ensemble_gain=above_gain, ensemble_tasks=len(among), kept=kept)
 
 

@@ -39,7 +39,7 @@ class Table:
         head = "".join(f'<th scope="col">{bold_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
         parts = [[]]
         for place, row in enumerate(self.frame.astype(str).values.tolist()):
-            cells = "".join(f"<td>{bold_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
+            cells = "".join(f"<td{_short(cell)}>{bold_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
             if place in self.divide and place:
                 parts.append([])
             parts[-1].append(f'<tr><th scope="row">{bold_html(row[0])}</th>{cells}</tr>' if row else "")
@@ -56,6 +56,11 @@ class Table:
 
     def __str__(self) -> str:
         return self.markdown()
+
+
+def _short(cell: str) -> str:
+    """Marks a cell that stays on one line among prose: a figure, or an interval."""
+    return ' class="short"' if len(cell) < 18 else ""
 
 
 def bold_html(text) -> str:

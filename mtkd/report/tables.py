@@ -5,6 +5,7 @@ import pandas as pd
 from mtkd import tasks
 from mtkd.report import published
 from mtkd.report import scores as figures
+from mtkd.report.comparisons import METHOD, Compared, span
 from mtkd.report.scores import ENSEMBLE, gains, name, title
 from mtkd.report.table import NONE, Table, count, number, percent
 
@@ -223,13 +224,12 @@ def _notes3(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     return notes
 
 
-def gains_table(results: pd.DataFrame) -> Table:
+def gains_table(results: pd.DataFrame, compared: Compared | None = None) -> Table:
     """`gains` for reading: MT-DNN_KD and the ensembles against MT-DNN, beside the published gains."""
-    frame, paper = gains(results), published.gains()
+    frame, paper = gains(results, compared), published.gains()
     rows = []
     for task, row in frame.iterrows():
         official = paper.loc[task] if task in paper.index else None
-        low, high = number(row.low, sign=True), number(row.high, sign=True)
         rows.append(
             {
                 "Task": "**Average**" if task == "average" else title(task),
@@ -237,7 +237,8 @@ def gains_table(results: pd.DataFrame) -> Table:
                 "MT-DNN": number(row.base),
                 "MT-DNN_KD": number(row.student),
                 "Gain": number(row.gain, 2, sign=True),
-                "95 % interval": NONE if NONE in (low, high) else f"{low} to {high}",
+                "95 % interval": span(row) or NONE,
+                "p": NONE if pd.isna(row.p) else f"{row.p:.3f}",
                 "Ensemble's gain": number(row.ensemble_gain, 2, sign=True),
                 "Share kept": percent(row.kept),
                 "Gain, published": NONE if official is None else number(official.gain, 2, sign=True),
@@ -245,8 +246,8 @@ def gains_table(results: pd.DataFrame) -> Table:
             }
         )
     notes = [
-        "Points over MT-DNN, paired by seed, with a 95 % t-interval over seeds; an ensemble has no seeds, so its gain "
-        "has no interval. Share kept: the student's gain over the ensemble's, given only where the ensemble gains.",
+        f"Points over MT-DNN, paired by seed. {METHOD} Share kept: the student's gain over the ensemble's, given only where "
+        "the ensemble gains.",
         f"Published: worked out from Table 3 of {published.SOURCE}.",
     ]
     found = pd.DataFrame(rows)

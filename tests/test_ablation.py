@@ -1,0 +1,408 @@
+"""The levers on distillation: each loss by hand, annealing and its resumption, and whose word reaches which example."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_training import FAST, made, model_of, same
+
+from mtkd import ablation, checkpoints, encoders, plan, stages, tasks
+from mtkd import study as studies
+from mtkd.artifacts import fingerprint, read
+from mtkd.data import load as data_files
+from mtkd.data.batches import Examples, plan_epoch
+from mtkd.data.unlabelled import texts
+from mtkd.distillation import read_soft_targets
+from mtkd.errors import UserError
+from mtkd.levers import Unlabelled, Variant
+from mtkd.models import MultiTaskModel
+from mtkd.objectives import hard_weight, soft_loss, task_loss
+from mtkd.report import ablation as report
+from mtkd.report.comparisons import COLUMNS, Compared
+from mtkd.study import Distil
+from mtkd.training import train
+
+TINY = Path(__file__).parent / "studies" / "tiny.yaml"
+RTE, STSB = tasks.get("rte"), tasks.get("stsb")
+# Row 1: probabilities 1/4, 3/4; the teacher says 1/2, 1/2. Row 2: 2/3, 1/3; the teacher says 9/10, 1/10. Both labels are 1.
+LOGITS = torch.tensor([[0.0, math.log(3)], [math.log(2), 0.0]], dtype=torch.float64)
+LABELS = torch.tensor([1, 1])
+SOFT = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
+EQ2 = 0.693147  # (ln(4/3) + ln 3) / 2
+EQ4 = 0.655884  # (0.836988 + 0.474780) / 2
+KL = 0.146769  # row 1: ln(2/sqrt 3) = 0.143841; row 2: 0.9 ln(0.9 * 3/2) + 0.1 ln(0.1 * 3) = 0.149696
+
+SMALL = ["tasks=[rte, stsb, mrpc]", "single_only=[]", "data={source: embedded, scale: 0.2, max_length: 48, max_train: 40}", "mkd=null",
+         "candidates={dropouts: [0.1], keep: 2, select_on: [rte]}", "distil.teachers=[rte, stsb]", "train.epochs=1", "seeds=[0, 1]",
+         "train.score_every_epoch=false"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A work folder that this module's tests share: encoders, candidates and their members are made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("work")
+        patch.setenv("MTKD_WORK", str(folder))
+        for name in ("MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "MTKD_TRANSFER"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+def small(**variants: dict) -> studies.Study:
+    settings = studies.load(TINY, SMALL).model_dump()
+    return studies.check({**settings, "ablation": {"variants": {name.replace("_", "-"): found for name, found in variants.items()}}})
+
+
+def soft_of(found, task: tasks.Task, **how):
+    return read_soft_targets(found.file("soft_targets.parquet"), task, **how)
+
+
+def test_the_divergence_by_hand_has_the_gradient_of_eq_4():
+    assert soft_loss(RTE, LOGITS, SOFT, kind="kl").item() == pytest.approx(KL, abs=1e-6)
+    entropy = -(SOFT * SOFT.log()).sum(1).mean().item()
+    assert soft_loss(RTE, LOGITS, SOFT, kind="kl").item() == pytest.approx(EQ4 - entropy, abs=1e-6)
+    for temperature in (1.0, 3.0):
+        slopes = []
+        for kind in ("kl", "cross-entropy"):
+            at = LOGITS.clone().requires_grad_()
+            slopes += torch.autograd.grad(soft_loss(RTE, at, SOFT, temperature, kind), at)
+        torch.testing.assert_close(*slopes)
+
+
+def test_logits_by_hand():
+    teacher = torch.tensor([[1.0, math.log(3)], [math.log(2), 2.0]], dtype=torch.float64)
+    assert soft_loss(RTE, LOGITS, teacher, kind="logits").item() == pytest.approx((1 + 0 + 0 + 4) / 4)
+    mixed = task_loss(RTE, LOGITS, LABELS, teacher, Distil(hard_weight=0.2, loss="logits"))
+    assert mixed.item() == pytest.approx(0.2 * EQ2 + 0.8 * 1.25, abs=1e-6)
+
+
+def test_a_tasks_own_weight():
+    distil = Distil(hard_weight=0.5, hard_weight_of={"rte": 0.25})
+    assert task_loss(RTE, LOGITS, LABELS, SOFT, distil).item() == pytest.approx(0.25 * EQ2 + 0.75 * EQ4, abs=1e-6)
+    assert hard_weight(tasks.get("mnli"), distil, 0.9) == 0.5
+
+
+def test_annealing_goes_from_soft_targets_to_hard_ones():
+    distil = Distil(annealing=True)
+    for done in (0.0, 0.3, 1.0):
+        assert task_loss(RTE, LOGITS, LABELS, SOFT, distil, done).item() == pytest.approx(done * EQ2 + (1 - done) * EQ4, abs=1e-6)
+
+
+def test_annealing_is_at_0_in_the_first_update_and_at_1_in_the_last(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mtkd.training.task_loss", lambda *given: seen.append(given[5]) or task_loss(*given))
+    sets = {"mnli": made(tasks.get("mnli"), 40, soft=True), "rte": made(RTE, 16)}
+    train(model_of(["mnli", "rte"]), sets, FAST, seed=0, checkpoint=tmp_path, distil=Distil(annealing=True))
+    assert len(seen) == 2 * (5 + 2)
+    np.testing.assert_allclose(seen, np.arange(14) / 13)
+
+
+def test_a_resumed_training_with_annealing_ends_with_the_same_bits(tmp_path, monkeypatch):
+    def run(place):
+        model = model_of(["mnli", "rte"], dropout=0.1)
+        settings = FAST.model_copy(update={"checkpoint_seconds": 1e-9})
+        sets = {"mnli": made(tasks.get("mnli"), 40, soft=True), "rte": made(RTE, 16)}
+        train(model, sets, settings, seed=0, checkpoint=tmp_path / place, distil=Distil(annealing=True))
+        return model
+
+    undisturbed, real, saved = run("a"), checkpoints.save, []
+
+    def killed(*given, **named):
+        real(*given, **named)
+        saved.append(named["position"]["done"])
+        if len(saved) == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("b")
+    assert 7 < saved[-1] < 14, "the second epoch has begun"
+    monkeypatch.undo()
+    assert same(undisturbed, run("b"))
+
+
+def test_an_example_without_a_label_has_soft_targets_alone():
+    distil, known = Distil(hard_weight=0.25), torch.tensor([True, False])
+    mixed = task_loss(RTE, LOGITS, torch.tensor([1, -1]), SOFT, distil, 0.0, known)
+    first = 0.25 * math.log(4 / 3) + 0.75 * 0.836988
+    assert mixed.item() == pytest.approx((first + 0.474780) / 2, abs=1e-6)
+    none = task_loss(RTE, LOGITS, torch.tensor([-1, -1]), SOFT, distil, 0.0, torch.tensor([False, False]))
+    assert none.item() == pytest.approx(EQ4, abs=1e-6)
+    assert task_loss(RTE, LOGITS, LABELS, SOFT, distil, 0.0, torch.tensor([True, True])) == task_loss(RTE, LOGITS, LABELS, SOFT, distil)
+    scores, told = torch.tensor([[1.0], [3.0]]), torch.tensor([[1.5], [4.0]])
+    mixed = task_loss(STSB, scores, torch.tensor([2.0, math.nan]), told, distil, 0.0, known)
+    assert mixed.item() == pytest.approx((0.25 * 1 + 0.75 * 0.25 + 1) / 2)
+
+
+def test_batches_tell_which_labels_there_are():
+    for task, unknown in ((RTE, -1), (STSB, math.nan)):
+        found = made(task, 6)
+        labels = found.labels.copy()
+        labels[[1, 4]] = unknown
+        split = found._split.remove_columns("label").add_column("label", labels)
+        batch = type(found)(task, split, "made").batch(np.arange(6))
+        assert batch.known.tolist() == [True, False, True, True, False, True]
+        assert found.batch(np.arange(6)).known is None
+
+
+def test_settings_of_before_have_the_fingerprints_of_before():
+    assert Distil().model_dump() == {"teachers": ["mnli", "qqp", "rte", "qnli"], "hard_weight": 0.5, "temperature": 1.0}
+    assert fingerprint(Distil().model_dump()) == "385d9db4f249797a"
+    assert set(Distil(loss="kl", annealing=True).model_dump()) > {"loss", "annealing"}
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    for override, said in {
+        "distil={loss: logits, temperature: 2}": "distil: temperature: logits are matched as they are",
+        "distil={annealing: true, hard_weight_of: {rte: 0.2}}": "annealing sets the weight of every task",
+        "distil.hard_weight_of={cola: 0.2}": "distil.hard_weight_of: cola has no teacher",
+        "distil.hard_weight_of={nli: 0.2}": "distil.hard_weight_of: unknown task",
+        "distil.loss=mse": "distil.loss",
+    }.items():
+        with pytest.raises(UserError, match=said.replace(".", r"\.")):
+            studies.load(TINY, ["ablation=null", override])
+
+
+def test_variants_that_cannot_be_are_refused():
+    for variant, said in {
+        "{}": "it changes nothing",
+        "{folds: 3}": "source: folds and the field folds go together",
+        "{source: folds, folds: 1}": "folds: input should be greater than or equal to 2",
+        "{source: self, generations: 3}": "generations",
+        "{source: self, generations: 1, keep: 1}": "a model like the student has no members",
+        "{source: unlabelled, unlabelled: {updates: more}}": "there is no text",
+        "{source: unlabelled, unlabelled: {rest: 10}}": "x.unlabelled.rest: nothing of the train sets is left out: set data.max_train",
+        "{keep: 5}": r"ablation.variants.x.keep: 5 is more than the candidates there are \(4\)",
+        "{loss: logits, temperature: 2}": "ablation.variants.x: temperature: logits are matched as they are",
+        "{hard_weight_of: {cola: 0.1}}": "x.hard_weight_of: cola has no teacher",
+        "{tempreature: 2}": "unknown field 'ablation.variants.x.tempreature'; known there: hard_weight, hard_weight_of, temperature",
+    }.items():
+        with pytest.raises(UserError, match=said):
+            studies.load(TINY, f"ablation={{variants: {{x: {variant}}}}}")
+    for override, said in {"ablation={variants: {mtl: {keep: 1}}}": "'mtl' has a meaning of its own",
+                           "ablation={variants: {Loud: {keep: 1}}}": "should match pattern",
+                           "ablation.seeds=[7]": r"ablation.seeds: 7 is not one of seeds \(0, 1\)"}.items():  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            studies.load(TINY, override)
+    assert studies.load(TINY, "ablation={variants: {x: {source: self, generations: 1, hard_weight_of: {cola: 0.1}}}}")
+    with pytest.raises(UserError, match="compares no ways to distil"):
+        plan.variants(studies.load(TINY, "ablation=null"))
+    with pytest.raises(UserError, match="no variant 'y' in study tiny: its variants are annealing, keep-1"):
+        ablation.ablation(studies.load(TINY), "y", 0)
+
+
+def test_a_variant_is_the_student_of_its_settings(work):
+    study = small(same={"hard_weight": 0.5}, loud={"hard_weight": 1.0}, kl={"loss": "kl"}, logits={"loss": "logits"})
+    plain, found = stages.student(study, 0), {name: ablation.ablation(study, name, 0) for name in study.ablation.variants}
+    assert found["same"].frame("predictions.parquet").equals(plain.frame("predictions.parquet"))
+    outputs = {name: np.concatenate(list(one.frame("predictions.parquet").outputs)) for name, one in found.items()}
+    np.testing.assert_allclose(outputs["kl"], outputs["same"], atol=3e-5)  # the gradient is the same
+    assert np.abs(outputs["logits"] - outputs["same"]).max() > 1e-4 < np.abs(outputs["loud"] - outputs["same"]).max()
+    scores = found["kl"].frame("scores.csv")
+    assert set(scores.system) == {"mt-dnn-kd:kl"} and set(scores.task) == {"rte", "stsb", "mrpc"} and set(scores.seed) == {0}
+    vanilla = stages.mtdnn(study, "uncased", 0.1, 0)
+    # Hard targets alone: the same training as without a teacher.
+    assert found["loud"].frame("predictions.parquet").equals(vanilla.frame("predictions.parquet"))
+
+
+def test_ensembles_of_other_sizes(work):
+    study = small(keep_1={"keep": 1}, keep_2={"keep": 2})
+    task, best = tasks.get("rte"), stages.selection(study).candidate[0]
+    assert ablation.sized(study, 2, "rte").path == stages.teacher(study, "rte").path
+    targets = soft_of(ablation.sized(study, 1, "rte"), task, members=True)
+    both = soft_of(stages.teacher(study, "rte"), task, members=True)
+    assert targets.names == [best] == both.names[:1]
+    np.testing.assert_array_equal(targets.soft, both.members[0])
+    artifacts, rows = ablation.scored(study)
+    ensembles = rows[rows.system.str.startswith("mt-dnn-ensemble")]
+    assert set(ensembles.system) == {"mt-dnn-ensemble:keep-1"} and set(ensembles.task) == {"rte", "stsb", "mrpc"}
+    assert set(rows.system) == {"mt-dnn-kd:keep-1", "mt-dnn-kd:keep-2", "mt-dnn-ensemble:keep-1"}
+    assert len(artifacts) == 2 * 2 + 3
+
+
+def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch):
+    study, seen, scored = small(folds={"source": "folds", "folds": 3}), {}, {}
+    fit, predict = stages.fit, stages.predict
+
+    def watched_fit(model, train_sets, dev_sets, test_sets, settings, seed, out, *rest, **named):
+        place = out.parent if out.parent.name == "mtdnn" else out.parent.parent
+        seen.setdefault(place.parts[-2], []).append({name: set(found.idx.tolist()) for name, found in train_sets.items()})
+        fit(model, train_sets, dev_sets, test_sets, settings, seed, out, *rest, **named)
+
+    def watched_load(self, file, *given, **named):
+        self.came_from = file.parts
+        return load(self, file, *given, **named)
+
+    def watched_predict(model, examples, *given):
+        if len(given) == 2:  # a part of the examples is asked for: it is for soft targets, not for dev scores
+            fold = next(part for part in model.came_from if part.endswith("-of-3"))
+            scored.setdefault((examples.task.name, fold), []).append(set(examples.idx.tolist()))
+        return predict(model, examples, *given)
+
+    load = MultiTaskModel.load
+    monkeypatch.setattr(MultiTaskModel, "load", watched_load)
+    monkeypatch.setattr(stages, "fit", watched_fit)
+    monkeypatch.setattr(stages, "predict", watched_predict)
+    found = {name: ablation.cross_fitted(study, 3, name) for name in ("rte", "stsb")}
+    for name, artifact in found.items():
+        every = encoders.examples_of(study, "uncased", tasks.get(name), "train")
+        parts = [scored[name, f"{number}-of-3"] for number in (1, 2, 3)]
+        assert [len(part) for part in parts] == [2, 2, 2], "each member once"
+        assert sorted(idx for part in parts for idx in part[0]) == sorted(every.idx.tolist()), "each example in one part"
+        for number in (1, 2, 3):
+            trained = [sets[name] for sets in seen[f"{number}-of-3"] if name in sets]
+            assert len(trained) == 2 * 2, "two candidates, and each fine-tuned"
+            assert all(not sets & scored[name, f"{number}-of-3"][0] for sets in trained)
+            assert all(len(sets) == len(every) - len(scored[name, f"{number}-of-3"][0]) for sets in trained)
+        assert soft_of(artifact, tasks.get(name)).for_examples(every).shape == (len(every), tasks.get(name).outputs)
+    whole = {len(sets["mrpc"]) for part in seen.values() for sets in part if "mrpc" in sets}
+    assert whole == {40}, "a task without a teacher is trained on whole"
+    own = soft_of(found["rte"], tasks.get("rte"), members=True)
+    np.testing.assert_allclose(own.soft, own.members.mean(0), atol=1e-6)
+    assert set(ablation.ablation(study, "folds", 0).frame("scores.csv").system) == {"mt-dnn-kd:folds"}
+
+
+def test_a_model_like_the_student_teaches_all_tasks(work):
+    study = small(self_1={"source": "self", "generations": 1}, self_2={"source": "self", "generations": 2})
+    first, second = (ablation.ablation(study, f"self-{generation}", 0) for generation in (1, 2))
+    for found in (first, second):
+        assert set(found.record["inputs"]["teachers"]) == {"rte", "stsb", "mrpc"} == set(found.record["inputs"]["distil"]["teachers"])
+    task = tasks.get("mrpc")
+    targets = soft_of(read(first.path.parents[2] / "teachers" / "self-self-1" / "mrpc"), task)
+    model = stages.new_model(study, encoders.encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
+    model.load(first.file("model.safetensors"))
+    examples = encoders.examples_of(study, "uncased", task, "train")
+    np.testing.assert_allclose(targets.logits_for(examples), stages.predict(model, examples, study.train.precision), atol=1e-6)
+    assert plan.before_variant(study, "self-2", 0) == ["self-1-s0"] and plan.before_variant(study, "self-2", 1) == ["self-2-s0"]
+    assert plan.before_variant(study, "self-1", 0) == []
+
+
+def snli(folder: Path, count: int = 30) -> Path:
+    (folder / "snli").mkdir(parents=True)
+    table = {"premise": [f"a man {number} sleeps" for number in range(count)],
+             "hypothesis": [f"he {number} is awake" for number in range(count)],
+             "label": [number % 4 - 1 for number in range(count)], "idx": range(count)}  # fmt: skip
+    pd.DataFrame(table).to_parquet(folder / "snli" / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
+    given = {"transfer": 12, "rest": 7, "tasks": 9}
+    more = {**given, "updates": "more"}
+    study = small(same={"source": "unlabelled", "unlabelled": given}, more={"source": "unlabelled", "unlabelled": more})
+    batches: dict[str, list] = {}
+    batch, current = Examples.batch, []
+
+    def watched(self, rows):
+        found = batch(self, rows)
+        if self.soft is not None:
+            batches.setdefault(current[0], []).append(found)
+        return found
+
+    monkeypatch.setattr(Examples, "batch", watched)
+    for name in ("same", "more"):
+        current[:] = [name]
+        ablation.ablation(study, name, 0)
+    current[:] = ["plain"]
+    stages.student(study, 1)
+    count = {name: len(found) for name, found in batches.items()}
+    assert count == {"plain": 2 * 2, "same": 2 * 2, "more": 2 * 3}, "40 and 28 more examples of each task with a teacher, in batches of 32"
+    unknown = sum(int((~found.known).sum()) for found in batches["more"] if found.known is not None)
+    assert unknown == 2 * (12 + 7 + 9) and all(found.known is None for found in batches["plain"])
+    for found in batches["more"]:
+        if found.known is not None:
+            labels = found.labels[~found.known]
+            assert bool((labels.isnan() if found.task == "stsb" else labels == -1).all())
+            assert bool(torch.isfinite(found.soft).all())
+
+
+def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
+    study, task = small(x={"keep": 1}), tasks.get("rte")
+    data = stages.data(study)
+    train = dict(data_files.splits(data, task))["train"].to_pandas()
+    rest = texts(study, task, Unlabelled(rest=5), data, tmp_path).to_pandas()
+    assert len(rest) == 5 and not set(rest.sentence1 + rest.sentence2) & set(train.sentence1 + train.sentence2)
+    every = data_files.load(study.data.model_copy(update={"max_train": None}), [task])["rte"]["train"].to_pandas()
+    assert set(rest.sentence1 + rest.sentence2) <= set(every.sentence1 + every.sentence2) and set(rest.label) == {-1}
+    single = texts(study, tasks.get("sst2"), Unlabelled(transfer=4), stages.data(studies.check({**study.model_dump(), "tasks": ["sst2"],
+                   "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "keep": 1}, "distil": {"teachers": ["sst2"]}, "name": "one"})),
+                   tmp_path)  # fmt: skip
+    assert single.column_names == ["sentence", "label", "idx"] and all(text.startswith("a man") for text in single["sentence"])
+    full = studies.check({**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}})
+    with pytest.raises(UserError, match="RTE: there is no text beside its train set"):
+        texts(full, task, Unlabelled(rest=5), data, tmp_path)
+
+
+def test_an_epoch_shows_as_many_examples_as_are_counted():
+    lengths = {"rte": np.full(50, 9), "mrpc": np.full(20, 9)}
+    plans = [plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, counted={"rte": 20}) for epoch in (0, 1)]
+    rows = [np.concatenate([rows for task, rows in found if task == "rte"]) for found in plans]
+    assert all(len(found) == len(set(found.tolist())) == 20 for found in rows)
+    assert set(rows[0].tolist()) != set(rows[1].tolist()), "others each time"
+    assert [len(found) for found in plans] == [8, 8]
+
+
+def found_of(**over: dict) -> report.Found:
+    """Two tasks, two seeds: MT-DNN at 60 and 62, MT-DNN_KD 2 above it, variants as told, ensembles of 3 and of 1 at 70 and 66."""
+    rows = []
+    for task in ("rte", "mrpc"):
+        for seed, level in ((0, 60.0), (1, 62.0)):
+            values = {"mt-dnn:mtl": level, "mt-dnn-kd:mtl": level + 2, "mt-dnn-kd:keep-1": level + 1, "mt-dnn-kd:loud": level + 3 + seed}
+            rows += [(system, task, "validation", "accuracy", value, seed) for system, value in values.items()]
+        rows += [(system, task, "validation", "accuracy", value, np.nan)
+                 for system, value in {"mt-dnn-ensemble": 70.0, "mt-dnn-ensemble:keep-1": 66.0}.items()]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["system", "task", "split", "metric", "value", "seed"])
+    added = frame.system.isin(["mt-dnn-kd:keep-1", "mt-dnn-kd:loud", "mt-dnn-ensemble:keep-1"])
+    spans = {("keep-1", "kd"): (-1.2, -0.8), ("loud", "kd"): (-0.5, 3.5), ("loud", ""): (1.5, 5.5)}
+    compared = pd.DataFrame([(f"mt-dnn-kd:{a}", f"mt-dnn{b and '-' + b}:mtl", "average", 0.0, *span, np.nan, 2, 9)
+                             for (a, b), span in spans.items()], columns=COLUMNS)  # fmt: skip
+    given = dict(results=frame[~added], rows=frame[added], keep=3, tasks=["rte", "mrpc"],
+                 variants={"keep-1": Variant(keep=1), "loud": Variant(hard_weight=0.9)},
+                 compared=Compared(compared))  # fmt: skip
+    return report.Found(**{**given, **over})
+
+
+def test_the_tables_differences_are_paired_by_seed():
+    table = report.table(found_of()).frame.set_index("Student")
+    assert table.loc["MT-DNN_KD", "over MT-DNN"] == "+2.00" and table.loc["MT-DNN_KD", "over MT-DNN_KD"] == "–"
+    assert table.loc["keep-1", "over MT-DNN_KD"] == "−1.00 (−1.20 to −0.80)"
+    assert table.loc["loud", "over MT-DNN_KD"] == "+1.50 (−0.50 to +3.50)"
+    assert table.loc["loud", "over MT-DNN"] == "+3.50 (+1.50 to +5.50)"
+    assert table.loc["loud", ["RTE", "MRPC", "Average", "Seeds"]].tolist() == ["64.5", "64.5", "64.5", "2"]
+    assert table.loc["loud", "What is changed"] == "weight of hard targets 0.9"
+
+
+def test_every_difference_shown_is_compared():
+    found = found_of()
+    assert set(report.pairs(found)) >= set(zip(found.compared.frame.a, found.compared.frame.b, strict=True))
+    assert ("mt-dnn:mtl", "mt-dnn-kd:mtl") in report.pairs(found) and report.pairs(None) == []
+
+
+def test_the_figures_say_what_the_table_says():
+    found = found_of()
+    assert report.differences(found).get_label() == (
+        "Points over MT-DNN_KD before fine-tuning. loud +1.50 (−0.50 to +3.50); keep-1 −1.00 (−1.20 to −0.80); "
+        "MT-DNN (no soft targets) −2.00.")  # fmt: skip
+    points = report.by_size(found).groupby(["system", "size"])["average"].mean()
+    assert points.to_dict() == {("ensemble", 1): 66.0, ("ensemble", 3): 70.0, ("student", 1): 62.0, ("student", 3): 63.0}
+    assert "members" in report.ensemble_size(found).get_axes()[0].get_xlabel()
+    one = found_of(variants={"loud": Variant(hard_weight=0.9)}, rows=found.rows[found.rows.system == "mt-dnn-kd:loud"])
+    assert report.ensemble_size(one).get_label() == "The ensembles of this study are all of one size."
+
+
+def test_a_study_without_an_ablation_shows_nothing():
+    assert report.write_tables(None) == [] and report.write_figures(None) == {} and report.part(None)._repr_html_() == ""
+    assert "<h2" in report.part(found_of())._repr_html_()
+
+
+def test_every_variant_has_its_words():
+    study = studies.load("laptop")
+    told = {name: report.words(variant) for name, variant in study.ablation.variants.items()}
+    assert all(told.values()) and len(set(told.values())) == len(told)
+    for name in told:
+        assert told[name] in report.settings(study, name).caption
