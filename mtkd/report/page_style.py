@@ -49,6 +49,7 @@ ul.notes { font-size: 13.5px; color: var(--muted); padding-left: 20px; }
 .highlight pre { margin: 0; }
 .output_stderr pre { color: var(--muted); }
 code { background: var(--raised); overflow-wrap: anywhere; }
+@media (min-width: 1000px) { th:first-child { min-width: 9em; } }
 @media (max-width: 600px) { body { font-size: 15px; } th, td { padding: 3px 6px; } h1 { font-size: 1.45em; } }
 """
 
