@@ -138,6 +138,7 @@ if STUDY.ablation:
         threads: STUDY.threads
         resources: **asks("06_ablation", "{variant}-s{seed}")
         shell: command("06_ablation", "variant", "seed")
+
 if STUDY.adaptation:
     rule adaptation:
         input: lambda wildcards: before[wildcards.system](wildcards.seed)

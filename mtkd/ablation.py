@@ -119,7 +119,7 @@ def cross_fitted(study: Study, count: int, name: str) -> Artifact:
 
 def held_out(examples: Examples, fold: Fold) -> Examples:
     """The part of a task's train set that the fold's models were not trained on."""
-    return examples.only(fold.inside(examples).nonzero()[0])
+    return examples.part(fold.inside(examples).nonzero()[0])
 
 
 def _like_the_student(study: Study, name: str, variant: Variant, task: str) -> Artifact:

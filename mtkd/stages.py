@@ -102,7 +102,7 @@ def _inputs_of(without: Fold | None) -> dict:
 
 def _train_set(study: Study, encoder_name: str, task: Task, without: Fold | None) -> Examples:
     found = examples_of(study, encoder_name, task, task.train)
-    return found if without is None or task.name not in without.tasks else found.only(np.flatnonzero(~without.inside(found)))
+    return found if without is None or task.name not in without.tasks else found.part(np.flatnonzero(~without.inside(found)))
 
 
 def fit(model: MultiTaskModel, train_sets: dict[str, Examples], dev_sets: list, test_sets: list, settings: Train, seed: int,

@@ -215,7 +215,7 @@ LINES = {
     "new of a folder": ("new mine.yaml -y --train full", ["full", "folder"]),
     "new of numbers": ("new mine.yaml -y --train numbers.csv", ["numbers.csv", "text"]),
     "new over a file": ("new ok.yaml -y --train t.csv", ["ok.yaml", "there already"]),
-    "new with an unknown type": ("new mine.yaml -y --train t.csv --type ranking", ["type", "'single', 'pair' or 'similarity'"]),
+    "new with an unknown type": ("new mine.yaml -y --train t.csv --type sorting", ["type", "'single', 'pair', 'similarity' or 'ranking'"]),
     "new with an unknown column": ("new mine.yaml -y --train t.csv --columns a,c", ["'c'", "a, b, label"]),
     "new with an unknown label": ("new mine.yaml -y --train t.csv --label kind", ["'kind'", "a, b, label"]),
     "new with a name that climbs": ("new mine.yaml -y --train t.csv --name ../up", ["../up", "pattern"]),

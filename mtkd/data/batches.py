@@ -94,13 +94,7 @@ class Examples:
         self._split = split.with_format("numpy")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
-
         self.counted = len(self.lengths)  # examples by which a task's share of the batches is reckoned
-
-    def only(self, rows: np.ndarray) -> "Examples":
-        """These rows alone, in memory, under the fingerprint of the whole."""
-        part = self._split.select(rows).flatten_indices(keep_in_memory=True)
-        return Examples(self.task, part, self.fingerprint, self.pad_id, None if self.soft is None else self.soft[rows])
 
     def joined(self, others: "Examples") -> "Examples":
         """These examples and then the others, both with their soft targets."""

@@ -40,7 +40,7 @@ def gains(found: pd.DataFrame, system: str, base: str = "bert") -> pd.DataFrame:
     paired = (wide[system] - wide[base]).dropna()
     part = [size for size in paired if size != found.loc[found["share"] == 1, "examples"].max()]
     paired = paired.assign(**{"0": paired[part or list(paired)].mean(axis=1)}).rename(columns={"0": 0})
-    rows = {size: (paired[size].mean(), *interval(paired[size])[1:], len(paired)) for size in paired}
+    rows = {size: (paired[size].mean(), *interval(paired[size]), len(paired)) for size in paired}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["gain", "low", "high", "seeds"])
 
 
@@ -83,7 +83,7 @@ def curve(found: pd.DataFrame | None) -> Figure:
     axes = figure.subplots()
     for place, system in enumerate([system for system in SYSTEMS if system in wide]):
         part = wide[system]
-        means, reach = part.mean(), [interval(part[size].dropna())[2] - part[size].mean() for size in part]
+        means, reach = part.mean(), [interval(part[size].dropna())[1] - part[size].mean() for size in part]
         beside = np.asarray(part.columns) * 1.06 ** (place - 1)  # bars that would cover each other stand side by side
         axes.errorbar(beside, means, yerr=None if np.isnan(reach).all() else np.nan_to_num(reach), fmt=f"{marker(system)}-",
                       color=colour(system), markersize=7, linewidth=2, capsize=3, elinewidth=1.2, label=name(system), zorder=3)  # fmt: skip

@@ -52,7 +52,7 @@ def _finding_of(found: pd.DataFrame, task: str) -> str:
     wide = _wide(found, task, metric)
     for system in [system for system in SYSTEMS if (system, "merged") in wide]:
         paired = (wide[system, "merged"] - wide[system, "classification"]).dropna()
-        _, low, high = interval(paired)
+        low, high = interval(paired)
         sure = ", which includes zero" if low <= 0 <= high else ""
         parts.append(f"{gained(dict(gain=paired.mean(), low=low, high=high))} points for {name(system)}{sure}")
     seeds = found["seed"].nunique()
