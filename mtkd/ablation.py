@@ -167,19 +167,23 @@ def _texts(study: Study, found: Artifact, beside: Examples) -> Examples:
     return Examples(beside.task, split, targets.fingerprint, beside.pad_id, soft)
 
 
-def scored(study: Study) -> tuple[list[Artifact], pd.DataFrame]:
-    """Every artifact with scores that the ablation has, and their rows: students, and ensembles of other sizes."""
-    students = [ablation(study, name, seed) for name in variants(study) for seed in ablation_seeds(study)]
-    rows = [student.frame("scores.csv") for student in students]
+def students(study: Study) -> list[Artifact]:
+    """Every variant's student, of every seed."""
+    return [ablation(study, name, seed) for name in variants(study) for seed in ablation_seeds(study)]
+
+
+def scores(study: Study) -> pd.DataFrame:
+    """Scores that the ablation has: those of its students, and of ensembles of other sizes (`mt-dnn-ensemble:keep-<k>`)."""
+    rows = [student.frame("scores.csv") for student in students(study)]
     for keep, found in ensembles(study).items():
         rows += [one.frame("scores.csv").assign(system=f"mt-dnn-ensemble:keep-{keep}") for one in found.values()]
-        students += found.values()
-    return students, pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True)
 
 
 def sources(study: Study) -> list[Artifact]:
-    """What the variants' soft targets come from beside the study's own ensembles, with all models trained for it."""
-    found = []
+    """What the variants' soft targets come from beside the study's own ensembles, with all models trained for it, and the ensembles
+    of other sizes."""
+    found = [one for ensemble in ensembles(study).values() for one in ensemble.values()]
     for name, variant in variants(study).items():
         own = changed(study, variant)
         found += [_teacher(study, name, variant, task) for task in own.distil.teachers]

@@ -53,12 +53,13 @@ def report(study: Study) -> Report:
     curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
     students_of_mkd, distilled = _mkd(study, results)
     levers, ways = _ablation(study, results)
+    compared = _compared(study, [*scored, *students_of_mkd, *levers],
+                         [*comparisons.PAIRS, *mkd_report.pairs(distilled), *ablation_report.pairs(ways)])  # fmt: skip
     adapted, of_snli = adaptation.results(study) if study.adaptation else ([], None)
     ranked, of_candidates = ranking.results(study)
-    scored += [*students_of_mkd, *levers, *adapted, *ranked]
+    scored += [*students_of_mkd, *levers, *(ablation.sources(study) if ways else []), *adapted, *ranked]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
     everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
-    compared = _compared(study, scored, [*comparisons.PAIRS, *mkd_report.pairs(distilled), *ablation_report.pairs(ways)])
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),
@@ -104,13 +105,12 @@ def _compared(study: Study, scored: list[Artifact], pairs: list[tuple[str, str]]
 
 
 def _ablation(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], ablation_report.Found | None]:
-    """The students of other ways to distil with their scores; nothing where there are none."""
+    """The students of other ways to distil, and what the report shows of them; nothing where there are none."""
     if study.ablation is None:
         return [], None
-    parts, rows = ablation.scored(study)
-    found = ablation_report.Found(results=results, rows=rows.assign(study=study.name)[COLUMNS], variants=variants(study),
-                                  keep=study.candidates.keep, tasks=study.multitask)  # fmt: skip
-    return [*parts, *ablation.sources(study)], found
+    found = ablation_report.Found(results=results, rows=ablation.scores(study).assign(study=study.name)[COLUMNS],
+                                  variants=variants(study), keep=study.candidates.keep, tasks=study.multitask)  # fmt: skip
+    return ablation.students(study), found
 
 
 def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:

@@ -216,11 +216,12 @@ def test_ensembles_of_other_sizes(work):
     both = soft_of(stages.teacher(study, "rte"), task, members=True)
     assert targets.names == [best] == both.names[:1]
     np.testing.assert_array_equal(targets.soft, both.members[0])
-    artifacts, rows = ablation.scored(study)
+    rows = ablation.scores(study)
     ensembles = rows[rows.system.str.startswith("mt-dnn-ensemble")]
     assert set(ensembles.system) == {"mt-dnn-ensemble:keep-1"} and set(ensembles.task) == {"rte", "stsb", "mrpc"}
     assert set(rows.system) == {"mt-dnn-kd:keep-1", "mt-dnn-kd:keep-2", "mt-dnn-ensemble:keep-1"}
-    assert len(artifacts) == 2 * 2 + 3
+    sized = [ablation.sized(study, 1, name).path for name in ("rte", "stsb", "mrpc")]
+    assert len(ablation.students(study)) == 2 * 2 and set(sized) <= {found.path for found in ablation.sources(study)}
 
 
 def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch):
