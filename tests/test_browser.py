@@ -226,7 +226,7 @@ def test_make_lab_runs_a_notebook_and_the_student_answers(browser, lab):
     found = wait.until(lambda _: answers())
     assert "MNLI: student entailment" in found[0] and "teacher entailment" in found[0] and "QNLI" in found[0]
     assert browser.execute_script("return bars"), "no progress bar was shown"
-    boxes = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea textarea")
+    boxes = wait.until(lambda _: (shown := browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea textarea"))[1:] and shown)
     for box, text in zip(boxes, ("A bird sings .", "Nothing sings ."), strict=True):
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(text)
