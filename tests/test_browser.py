@@ -205,6 +205,7 @@ window.bars = 0;
 new MutationObserver(() => bars += document.querySelectorAll(".jp-OutputArea .widget-hprogress").length)
   .observe(document.body, {childList: true, subtree: true});
 """
+RUNNING = r"return [...document.querySelectorAll('.jp-InputArea-prompt')].some(prompt => /\[[*\d]/.test(prompt.textContent))"
 PICTURES = "return [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.naturalWidth).map(i => i.alt)"
 
 
@@ -221,8 +222,15 @@ def test_make_lab_runs_a_notebook_and_the_student_answers(browser, lab):
     wait.until(lambda _: browser.get(lab) is None)  # until the server is up
     wait.until(lambda _: browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .jp-MarkdownCell h1"))
     browser.execute_script(WATCH)
-    click("//*[contains(@class, 'lm-MenuBar-itemLabel')][normalize-space(.)='Run']")
-    click("//*[contains(@class, 'lm-Menu-itemLabel')][normalize-space(.)='Run All Cells']")
+
+    def run_all() -> bool:  # a page that is still being built takes a click for nothing
+        browser.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+        for label, words in (("MenuBar-item", "Run"), ("Menu-item", "Run All Cells")):
+            path = f"//*[contains(@class, 'lm-{label}Label')][normalize-space(.)='{words}']"
+            WebDriverWait(browser, 5).until(lambda _, path=path: browser.find_element(By.XPATH, path)).click()
+        return WebDriverWait(browser, 20).until(lambda _: browser.execute_script(RUNNING))
+
+    wait.until(lambda _: run_all())
     found = wait.until(lambda _: answers())
     assert "MNLI: student entailment" in found[0] and "teacher entailment" in found[0] and "QNLI" in found[0]
     assert browser.execute_script("return bars"), "no progress bar was shown"

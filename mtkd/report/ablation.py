@@ -149,9 +149,8 @@ def differences(found: Found) -> Figure:
                       elinewidth=1.1)  # fmt: skip
     axes.set_yticks([-place for place in range(len(rows))], list(rows))
     axes.set_ylim(-len(rows) + 0.4, 0.6)
-    seeds = max(int(row["seeds"]) for row in rows.values())
-    bars = f"bars: 95 % interval over {seeds} seed{'s' if seeds > 1 else ''} and dev examples"
-    axes.set_xlabel(f"points over MT-DNN_KD, average of {len(found.averaged)} tasks before fine-tuning ({bars})")
+    axes.set_xlabel(f"points over MT-DNN_KD, average of {len(found.averaged)} tasks before fine-tuning\n"
+                    "(bars: 95 % interval over seeds and dev examples)")  # fmt: skip
     told = "; ".join(f"{name} {difference(row)}" for name, row in rows.items())
     figure.set_label(f"Points over MT-DNN_KD before fine-tuning. {told}.")
     return figure

@@ -247,9 +247,11 @@ def share(kept: float) -> str:
 
 
 def table(found: Compared, label: Callable[[str], str] = called) -> Table:
-    """Every comparison on average over tasks, and on how many single tasks chance is ruled out."""
+    """Every comparison on average over tasks, and on how many single tasks chance is ruled out; the levers' have a table of their own."""
     rows = []
     for a, b in dict.fromkeys(zip(found.frame["a"], found.frame["b"], strict=True)):
+        if (b, a) in PAIRS or (a.startswith(f"{STUDENT}:") and a != f"{STUDENT}:mtl"):
+            continue
         part = found.of(a, b)
         single = part[~part.index.isin(("average", *figures.ASIDE))]
         row = part.loc["average"] if "average" in part.index else None
