@@ -206,7 +206,11 @@ new MutationObserver(() => bars += document.querySelectorAll(".jp-OutputArea .wi
   .observe(document.body, {childList: true, subtree: true});
 """
 RUNNING = r"return [...document.querySelectorAll('.jp-InputArea-prompt')].some(prompt => /\[[*\d]/.test(prompt.textContent))"
-PICTURES = "return [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.naturalWidth).map(i => i.alt)"
+# What is out of view may not be in the page: the last cell is looked at.
+PICTURES = """
+for (const pane of document.querySelectorAll(".jp-WindowedPanel-outer")) pane.scrollTop = pane.scrollHeight;
+return [...document.querySelectorAll(".jp-OutputArea img")].filter(i => i.naturalWidth).map(i => i.alt);
+"""
 
 
 def test_make_lab_runs_a_notebook_and_the_student_answers(browser, lab):
