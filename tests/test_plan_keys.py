@@ -81,7 +81,7 @@ TABLE = [
     ("mkd.teacher_encoder", "cased", MKD),
     ("mkd.tasks", ["rte"], MKD),
     ("mkd.hard_weight", 0.2, {"06_mkd"}),
-    ("mkd.also_hard_weight", 0.3, {"06_mkd"}),
+    ("mkd.also_hard_weight", 0.3, MKD),
     ("mkd.train.checkpoint_seconds", 7, set()),
     ("mkd.train.epochs", 3, {"06_mkd"}),
     ("mkd.serving.rounds", 3, {"06_serving"}),

@@ -199,7 +199,7 @@ def one_pass(lengths: np.ndarray, batch_size: int, bucket: int, random: np.rando
     return [batches[place] for place in random.permutation(len(batches))]
 
 
-def by_length(lengths: np.ndarray, pieces: int = 8192, most: int = 512) -> Iterator[np.ndarray]:
+def by_length(lengths: np.ndarray, pieces: int, most: int = 512) -> Iterator[np.ndarray]:
     """Every row once, alike in length, in batches of at most `pieces` padded word pieces: for prediction."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
