@@ -38,21 +38,24 @@ def prepare(folder: Path, layers: int = 2, hidden: int = 128) -> Work:
     return Work(folder, "quality", updates=1, of=1, device="cpu")
 
 
-def by_mtkd(work: Work, task, sets: dict[str, Examples], seed: int, settings: Train) -> np.ndarray:
+def by_mtkd(work: Work, task, sets: dict[str, Examples], seed: int, settings: Train) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs on the dev set, and its labels."""
     seed_everything(seed)
     model = MultiTaskModel(load_encoder(work.encoder, dropout=0.1, representation="pooled"), [task], {task.name: 0.1})
     train(model, {task.name: sets["train"]}, settings, seed=seed, checkpoint=work.folder / "checkpoint")
-    return predict(model, sets["validation"], settings.precision)
+    return predict(model, sets["validation"], settings.precision), sets["validation"].labels
 
 
-def by_trainer(work: Work, task, splits: dict, seed: int, settings: Train) -> np.ndarray:
+def by_trainer(work: Work, task, splits: dict, seed: int, settings: Train) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs on the dev set, and its labels: in the Trainer's order, which groups by length here too."""
     seed_everything(seed)
     options = argparse.Namespace(workers=0, compile=False)
     given = arguments(work, True, options, seed=seed, num_train_epochs=settings.epochs,
                       learning_rate=settings.learning_rate, per_device_eval_batch_size=64)
     trainer = Trainer(classifier(work, task), given, train_dataset=splits["train"], processing_class=work.tokenizer)
     trainer.train()
-    return trainer.predict(splits["validation"].remove_columns("labels")).predictions
+    found = trainer.predict(splits["validation"])
+    return found.predictions, found.label_ids
 
 
 def main() -> None:
@@ -73,9 +76,9 @@ def main() -> None:
         for task in map(tasks.get, options.tasks):
             sets, splits = both_forms(work, task, generated[task.name])
             for seed in range(options.seeds):
-                for system, outputs in (("mtkd", by_mtkd(work, task, sets, seed, settings)),
-                                        ("trainer-tuned", by_trainer(work, task, splits, seed, settings))):  # fmt: skip
-                    found, _ = score_rows(task, "validation", probabilities(task, outputs), sets["validation"].labels)
+                for system, (outputs, labels) in (("mtkd", by_mtkd(work, task, sets, seed, settings)),
+                                                  ("trainer-tuned", by_trainer(work, task, splits, seed, settings))):  # fmt: skip
+                    found, _ = score_rows(task, "validation", probabilities(task, outputs), labels)
                     rows += [{"system": system, "seed": seed, **row} for row in found]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: value for key, value in vars(options).items() if key != "out"}
