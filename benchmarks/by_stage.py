@@ -17,7 +17,8 @@ from pathlib import Path
 
 PARTS = {"imports": "imports", "pretrain": "pre-training the encoder", "data": "reading and checking data", "tokens": "tokenisation",
          "batch": "making mini-batches", "forward": "forward", "backward": "backward", "clip": "clipping", "optimizer": "optimizer",
-         "checkpoint": "checkpoints", "score": "dev scores and test predictions", "other": "the rest of training", "page": "notebook and page"}  # fmt: skip
+         "checkpoint": "checkpoints", "score": "dev scores, test predictions", "other": "the rest of training",
+         "page": "notebook and page"}  # fmt: skip
 
 
 class Ledger:
@@ -61,7 +62,8 @@ def patched(ledger: Ledger) -> None:
     from mtkd.models import MultiTaskModel
 
     for place, name, part in ((Examples, "batch", "batch"), (MultiTaskModel, "forward", "forward"), (Accelerator, "backward", "backward"),
-                              (Accelerator, "clip_grad_norm_", "clip"), (checkpoints, "save", "checkpoint"), (stages, "predict", "score")):  # fmt: skip
+                              (Accelerator, "clip_grad_norm_", "clip"), (checkpoints, "save", "checkpoint"),
+                              (stages, "predict", "score")):  # fmt: skip
         setattr(place, name, ledger.of(part, getattr(place, name), within=None if part == "score" else "score"))
     plain = training.optimizer_of
 
@@ -97,7 +99,7 @@ def main() -> None:
         ledger.of("pretrain", encoders.encoder)(study, job.parameters["encoder"])
         ledger.of("tokens", encoders.tokens)(study, job.parameters["encoder"])
         patched(ledger)
-        ledger.of("other", stages.mtdnn)(study, **job.parameters)
+        ledger.of("other", stages.mtdnn)(study, *job.parameters.values())
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         chosen = {**job.parameters, "study": given.study, "overrides": ";".join(given.overrides)}
         ledger.of("page", notebooks.run)(job.notebook, Path(scratch, "page.ipynb"), chosen, Path(scratch, "log"))

@@ -34,8 +34,9 @@ def serving(study: Study) -> Artifact:
         "stage": "serving", "tasks": mkd_tasks(study), "data": data(study).fingerprint, "max_length": study.data.max_length,
         "encoders": {name: encoder(study, name).fingerprint for name in names}, "ensemble": kept, "student": study.student_encoder,
         "students": {name: student.model_dump(exclude={"train"}) for name, student in study.mkd.students.items()},
-        "systems": [*(mkd_system(study, "", control) for control in mkd_controls(study)), study.mkd.finetune is not None], "model": study.model.model_dump(),
-        "serving": study.mkd.serving.model_dump(), "threads": study.threads, "machine": [platform.machine(), *devices],
+        "systems": [*(mkd_system(study, "", control) for control in mkd_controls(study)), study.mkd.finetune is not None],
+        "model": study.model.model_dump(), "serving": study.mkd.serving.model_dump(), "threads": study.threads,
+        "machine": [platform.machine(), *devices],
     }  # fmt: skip
     if teacher_encoder(study) != study.student_encoder:
         inputs["teacher_encoder"] = teacher_encoder(study)

@@ -6,17 +6,23 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import ROOT, some_examples
 from transformers import BertConfig, BertModel
 
 from mtkd import tasks
+from mtkd.data import embedded
 from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
 from mtkd.serving import flops as counted
+from mtkd.study import Train
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import growth
 from bench import by_shape, ratios
+from by_stage import Ledger
+from quality import both_forms, by_mtkd, by_trainer, prepare
 from work import LENGTHS, VOCABULARY, Work, flops
 
 KEYS = {"train_vs_trainer", "train_vs_trainer_tuned", "train_vs_authors_loop", "score_vs_pipeline", "matrix_share"}
@@ -88,3 +94,32 @@ def test_the_benchmark_runs_at_the_smallest_size(tmp_path):
     assert found["ratios"] == ratios(found["rounds"])
     assert (tmp_path / "speed.png").stat().st_size > 5000 and (tmp_path / "speed.svg").is_file()
     assert "mtkd, bf16, side by side" in done.stdout
+
+
+def test_both_systems_of_the_quality_check_are_scored_by_their_own_labels(tmp_path):
+    """Each learns 64 examples by heart; scored in another's order they would be at chance."""
+    work, task = prepare(tmp_path, layers=1, hidden=64), tasks.get("sst2")
+    rows = embedded.generate(seed=0, scale=0.2)[task.name]["train"].select(range(64))
+    sets, splits = both_forms(work, task, {"train": rows, "validation": rows})
+    settings = Train(optimizer="adamw", learning_rate=2e-3, epochs=20, batch_size=8, bucket=8, score_every_epoch=False)
+    for outputs, labels in (by_mtkd(work, task, sets, 0, settings), by_trainer(work, task, splits, 0, settings)):
+        assert (outputs.argmax(1) == labels).mean() > 0.9
+
+
+def test_a_point_of_growth_goes_through_every_phase(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "growth.py", "point", "examples", "300", tmp_path], capture_output=True,
+                          text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+    assert list(found["phase"]) == list(growth.PHASES) and set(found["size"]) == {300}
+    assert (found["cpu_seconds"] > 0).all() and (found["resident_mb"] >= found["own_mb"]).all()
+    assert "at most" in growth.figure(found).get_label()
+
+
+def test_a_part_within_another_is_booked_once(monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 6.0, 10.0])  # made, outer begins, inner begins, inner ends, outer ends
+    monkeypatch.setattr("by_stage.time.process_time", lambda: next(clock))
+    ledger = Ledger()
+    inner = ledger.of("inner", lambda: 7)
+    assert ledger.of("outer", lambda: inner() + ledger.of("inner", lambda: 1, within="outer")())() == 8
+    assert ledger.seconds == {"outer": 6.0, "inner": 3.0}
