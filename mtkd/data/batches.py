@@ -91,7 +91,7 @@ class Examples:
     def __init__(self, task: Task, split: datasets.Dataset, fingerprint: str, pad_id: int = 0, soft: np.ndarray | None = None,
                  groups: np.ndarray | None = None):  # fmt: skip
         self.task, self.fingerprint, self.pad_id, self.soft, self.groups = task, fingerprint, pad_id, soft, groups
-        self._split = split.with_format("numpy")
+        self._split = split.with_format("arrow")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
         self.counted = len(self.lengths)  # examples by which a task's share of the batches is reckoned
@@ -122,18 +122,17 @@ class Examples:
     def batch(self, rows: np.ndarray) -> Batch:
         """The examples of these rows, padded to the longest of them."""
         found = self._split[rows]
-        longest = int(self.lengths[rows].max())
-        ids = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
-        for row, pieces in enumerate(found["input_ids"]):
-            ids[row, : len(pieces)] = pieces
-        place = np.arange(longest)
+        second, labels = (found.column(name).to_numpy() for name in ("second", "label"))
+        place = np.arange(self.lengths[rows].max())
         mask = place < self.lengths[rows][:, None]
-        kinds = mask & (place >= found["second"][:, None])
+        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
+        ids[mask] = found.column("input_ids").combine_chunks().flatten().to_numpy()
+        kinds = mask & (place >= second[:, None])
         dtype = torch.float32 if self.task.regression else torch.int64
-        known = ~np.isnan(found["label"]) if self.task.regression else found["label"] >= 0
+        known = ~np.isnan(labels) if self.task.regression else labels >= 0
         return Batch(
             self.task.name, torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(kinds.astype(np.int64)),
-            torch.tensor(found["label"], dtype=dtype),
+            torch.tensor(labels, dtype=dtype),
             None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
             None if known.all() else torch.from_numpy(known),
             None if self.groups is None else torch.from_numpy(self.groups[rows]),

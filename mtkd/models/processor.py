@@ -91,7 +91,7 @@ class LayerOfFirst(BertLayer):
         def heads(values: torch.Tensor) -> torch.Tensor:
             return values.unflatten(-1, (own.num_attention_heads, own.attention_head_size)).transpose(1, 2)
 
-        look = ALL_ATTENTION_FUNCTIONS.get_interface(own.config._attn_implementation, eager_attention_forward)
+        look = ALL_ATTENTION_FUNCTIONS.get(own.config._attn_implementation, eager_attention_forward)
         found, _ = look(own, heads(own.query(first)), heads(own.key(hidden_states)), heads(own.value(hidden_states)),
                         None if attention_mask is None else attention_mask[:, :, :1],
                         dropout=own.dropout.p if own.training else 0.0, scaling=own.scaling)  # fmt: skip
