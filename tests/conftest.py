@@ -11,6 +11,8 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "studies" / "tiny.yaml"
 
+pytest.register_assert_rewrite("refusals")
+
 
 def mtkd(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """The command line in a process of its own, from the checkout's folder."""
