@@ -5,10 +5,11 @@ KILLS ?= 50
 CHAOS ?= /tmp/mtkd-chaos
 NOTEBOOKS ?= notebooks
 MTKD_PYTHON ?= python3.11
+LOWEST ?= $(addprefix tests/test_,study.py data.py batches.py model.py processor.py objectives.py training.py comparisons.py fuzz.py)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup study test bench growth chaos lab clean
+.PHONY: setup study test lowest bench growth chaos lab clean
 
 # Two at once: the second waits for the first's .venv.
 LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.lock", "w"); \
@@ -28,6 +29,14 @@ study: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+
+# The lowest versions that pyproject.toml allows, in an environment of their own; LOWEST=tests for every test but the benchmark's.
+lowest: LOW := .venv-lowest/bin
+lowest:
+	$(MTKD_PYTHON) -m venv .venv-lowest
+	$(LOW)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
+	$(LOW)/uv pip install --quiet --python $(LOW)/python --resolution lowest-direct -e '.[test]'
+	OMP_NUM_THREADS=1 $(LOW)/python -m pytest -n $(CORES) --dist loadfile -W ignore --ignore tests/test_benchmarks.py $(LOWEST)
 
 # Nothing else should run meanwhile. BENCH='--gpu' on a GPU; BENCH='--help' lists the sizes.
 bench: setup

@@ -48,10 +48,11 @@ def bad_path_told() -> Iterator[None]:
 def no_space(error: BaseException) -> bool:
     """Whether the disk was full, or another error came of handling that one.
 
-    The libraries written in Rust tell the system's error number in words alone.
+    The libraries written in Rust tell the system's error number in words alone, each version in its own.
     """
     full = (errno.ENOSPC, errno.EDQUOT)
-    if getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full):
+    told = [words.format(number) for number in full for words in ("(os error {})", "Os {{ code: {},")]
+    if getattr(error, "errno", None) in full or any(words in str(error) for words in told):
         return True
     return error.__context__ is not None and no_space(error.__context__)
 

@@ -64,11 +64,15 @@ def spots(node, path=()):
 @given(st.lists(st.tuples(st.sampled_from([path for path in spots(SMALL) if path]), value), min_size=1, max_size=3))
 def test_a_changed_study_is_a_study_or_is_told(changes):
     changed = json.loads(json.dumps(SMALL))
+
+    def has(place, key) -> bool:  # an earlier change may have put something else there
+        return key in place if isinstance(place, dict) else isinstance(place, list) and isinstance(key, int) and key < len(place)
+
     for (*above, last), new in changes:
         place = changed
         for key in above:
-            place = place[key] if (isinstance(place, dict) and key in place) or (isinstance(place, list) and key < len(place)) else {}
-        if isinstance(place, dict) or (isinstance(place, list) and last < len(place)):
+            place = place[key] if has(place, key) else {}
+        if isinstance(place, dict) or has(place, last):
             place[last] = new
     found = or_told(studies.check, changed)
     assert found is None or (isinstance(found, studies.Study) and "/" not in found.name and all("/" not in name for name in found.tasks))
