@@ -188,7 +188,9 @@ def figure(frame: pd.DataFrame):
     shapes = dict(zip(PHASES, "sovD^", strict=True))
 
     def plain(value: float, _=None) -> str:
-        return f"{value:,.0f}"
+        """10k and 10M for ten thousand and ten million."""
+        power, letter = next(((power, letter) for power, letter in ((1e6, "M"), (1e3, "k")) if value >= power), (1, ""))
+        return f"{value / power:g}{letter}"
 
     @styled
     def draw():

@@ -109,8 +109,9 @@ def _lists(values: np.ndarray) -> pa.Array:
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers or of lists of one length as (n, length)."""
     values = column.combine_chunks()
-    return values.flatten().to_numpy().reshape(len(values), -1)
+    return (values.flatten() if pa.types.is_nested(column.type) else values).to_numpy().reshape(len(values), -1)
 
 
 def write_soft_targets(path: Path, parts: Iterable[SoftTargets]) -> None:
@@ -137,7 +138,9 @@ def read_soft_targets(path: Path, task: Task, members: bool = False) -> SoftTarg
         schema = pq.read_schema(path)
         about = json.loads(schema.metadata[b"mtkd"])
         names = [name.removeprefix("member:") for name in schema.names if name.startswith("member:")]
-        table = pq.read_table(path, columns=None if members else [name for name in schema.names if not name.startswith("member:")])
+        wanted = [name for name in schema.names if members or not name.startswith("member:")]
+        # One after another: of a large train set's columns no two are copied at once.
+        found = {name: _matrix(pq.read_table(path, columns=[name])[name]) for name in wanted}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a readable file of soft targets ({str(error).splitlines()[0][:100]}): run the teachers stage "
                         "again.") from None
@@ -148,12 +151,12 @@ def read_soft_targets(path: Path, task: Task, members: bool = False) -> SoftTarg
                         "same; train the teacher on these labels.")
     if not names or not {"idx", "soft", "logits"} <= set(schema.names):
         raise UserError(f"{path} lacks columns of soft targets (it has {', '.join(schema.names)}): run the teachers stage again.")
-    soft = _matrix(table["soft"])
-    each = np.stack([_matrix(table[f"member:{name}"]) for name in names]) if members else np.empty((0, *soft.shape), dtype=np.float32)
+    soft = found["soft"]
+    each = np.stack([found[f"member:{name}"] for name in names]) if members else np.empty((0, *soft.shape), dtype=np.float32)
     spread = not task.regression and ((soft < 0).any() or np.abs(soft.sum(axis=1) - 1).max() > 1e-3)
     if not np.isfinite(soft).all() or spread:
         raise UserError(f"{path}: a row of the soft targets is no probability distribution: run the teachers stage again.")
-    return SoftTargets(task, table["idx"].to_numpy(), soft, each, _matrix(table["logits"]), names, about["fingerprint"])
+    return SoftTargets(task, found["idx"][:, 0], soft, each, found["logits"], names, about["fingerprint"])
 
 
 CERTAINTY = ["task", "split", "source", "entropy", "confidence", "correct"]
