@@ -51,12 +51,20 @@ class Pretrain(Settings):
     warmup: Share = 0.05
     weight_decay: float = Field(0.01, ge=0)
     mask_probability: float = Field(0.15, gt=0, lt=1)
+    echo: Share = Field(0.0, exclude_if=lambda share: share == 0, description="share of the pairs of packed windows whose second text says "
+                        "the first again, begun elsewhere and a third of it another's: so attention learns to look for the same words")
     guide_steps: int = Field(1200, ge=0, description="steps with guided attention (Deshpande & Narasimhan 2020)")
     guide_weight: float = Field(0.5, ge=0)
     initializer_range: float = Field(0.02, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     start_from: str | None = Field(None, description="another encoder of the study, or a directory, to start from")
     checkpoint_seconds: float = Field(60, gt=0)
+
+    @model_validator(mode="after")
+    def _whole_windows(self):
+        if self.echo and self.rows == "lines":
+            raise ValueError("echo: lines are too short to say half of them again; it goes with rows: packed")
+        return self
 
 
 class Encoder(Settings):
