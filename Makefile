@@ -28,7 +28,7 @@ study: setup
 	$(BIN)/mtkd run $(STUDY) -c $(CORES)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 # The lowest versions that pyproject.toml allows, in an environment of their own; LOWEST=tests for every test but the benchmark's.
 lowest: LOW := .venv-lowest/bin

@@ -3,6 +3,8 @@
 import ast
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,7 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
     for key, value in parameters.items():
         _check(name, key, value, ast.literal_eval(known[key]["default"]))
     failed = log.with_suffix(".ipynb")
-    os.environ["MTKD_LOG"] = str(log.absolute())
-    with full_disk_told(output, "MTKD_REPORTS"):
+    with _as_batch(log), full_disk_told(output, "MTKD_REPORTS"):
         log.parent.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -52,6 +53,19 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
             raise UserError(KILLED) from None
         sync(failed)
         os.replace(failed, output)
+
+
+@contextmanager
+def _as_batch(log: Path) -> Iterator[None]:
+    """MTKD_LOG names the log for the kernel that is started; afterwards it is as it was, so a later notebook shows its bars and boxes."""
+    before = os.environ.get("MTKD_LOG")
+    os.environ["MTKD_LOG"] = str(log.absolute())
+    try:
+        yield
+    finally:
+        del os.environ["MTKD_LOG"]
+        if before is not None:
+            os.environ["MTKD_LOG"] = before
 
 
 def _check(name: str, key: str, value: Any, default: Any) -> None:

@@ -67,7 +67,11 @@ def train(model: nn.Module, examples: dict[str, Examples], settings: Train, *, s
     processor.keep_memory()
     # A head of another task has no gradient, in any process.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    try:  # its settings hold for a whole process
+        accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    except ValueError:
+        raise UserError(f"{title}: this process already has an Accelerator of another precision or device (a Trainer with bf16=True "
+                        "makes one), and train.precision would not hold; train in a process or kernel of its own.") from None  # fmt: skip
     rank, processes = accelerator.process_index, accelerator.num_processes
     optimizer = optimizer_of(model, settings)
     steps = [len(plan(examples, settings, seed, epoch)) for epoch in range(settings.epochs)]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from helpers import ROOT, some_examples
 from transformers import BertConfig, BertModel
 
@@ -26,6 +27,13 @@ from quality import both_forms, by_mtkd, by_trainer, prepare
 from work import LENGTHS, VOCABULARY, Work, flops
 
 KEYS = {"train_vs_trainer", "train_vs_trainer_tuned", "train_vs_authors_loop", "score_vs_pipeline", "matrix_share"}
+
+
+@pytest.fixture(autouse=True)
+def no_precision_left():
+    """A Trainer with bf16 sets the precision of every later Accelerator of its process."""
+    yield
+    AcceleratorState._reset_state()
 
 
 def rows(shape: str, turn: int, **seconds: float) -> list[dict]:

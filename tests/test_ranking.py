@@ -145,6 +145,7 @@ def test_the_notebook_runs(own, tmp_path):
     notebooks.run("06_ranking", tmp_path / "out.ipynb", given, tmp_path / "log")
     text = (tmp_path / "out.ipynb").read_text()
     assert "right first" in text and "Train loss by epoch" in text
+    assert "MTKD_LOG" not in os.environ  # or what this process starts next, such as a JupyterLab, would show no bars and boxes
 
 
 def test_a_submission_takes_the_merged_answers(own, monkeypatch, tmp_path):

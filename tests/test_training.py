@@ -10,6 +10,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertModel
 
 from mtkd import tasks
@@ -93,6 +95,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     model.heads["rte"].weight.data.fill_(float("nan"))
     with pytest.raises(UserError, match=r"loss on RTE is nan at step 1 of epoch 1; lower train.learning_rate"):
         train(model, {"rte": made(tasks.get("rte"), 16)}, FAST, seed=0, checkpoint=tmp_path)
+
+
+def test_an_accelerator_of_another_precision_in_this_process_is_refused(tmp_path):
+    AcceleratorState._reset_state()
+    Accelerator(cpu=True, mixed_precision="bf16")  # as a Trainer with bf16=True leaves behind
+    try:
+        with pytest.raises(UserError, match=r"^shared: this process already has an Accelerator of another precision.*of its own\.$"):
+            train(model_of(["rte"]), {"rte": made(tasks.get("rte"), 16)}, FAST, seed=0, checkpoint=tmp_path, title="shared")
+    finally:
+        AcceleratorState._reset_state()
 
 
 KILLED = """
