@@ -73,8 +73,11 @@ def _teacher(study: Study, name: str, variant: Variant, task: str) -> Artifact:
     """Whose soft_targets.parquet a variant's student learns a task from."""
     if variant.source == "self":
         return _like_the_student(study, name, variant, task)
+    own = changed(study, variant)
     if variant.folds:
-        return cross_fitted(changed(study, variant), variant.folds, task)
+        return cross_fitted(own, variant.folds, task)
+    if task not in study.distil.teachers:  # in the study its ensemble is scored, and says nothing on the train set
+        return teacher(own, task, folder(study, "teachers", f"soft-keep-{own.candidates.keep}", task))
     return sized(study, variant.keep or study.candidates.keep, task)
 
 

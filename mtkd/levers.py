@@ -58,6 +58,8 @@ class Variant(Settings):
     loss: Loss | None = None
     annealing: bool | None = None
     keep: int | None = Field(None, ge=1, description="members of each ensemble; None: candidates.keep")
+    teachers: list[TaskName] | None = Field(
+        None, min_length=1, exclude_if=lambda given: given is None, description="tasks with a teacher; None: distil.teachers")
     source: Literal["ensemble", "folds", "unlabelled", "self"] = Field(
         "ensemble", description="of soft targets: the ensembles, cross-fitted ones, those on more texts too, or a model like the student")
     folds: int | None = Field(None, ge=2, description="source: folds; who scores one of so many parts of a train set is trained without it")
@@ -71,6 +73,9 @@ class Variant(Settings):
         for source, field in of.items():
             if (self.source == source) != (getattr(self, field) is not None):
                 raise ValueError(f"source: {source} and the field {field} go together: give both or neither")
+        if self.source in ("self", "folds") and self.teachers:
+            raise ValueError(f"teachers: with source: {self.source} they are "
+                             f"{'those of all tasks' if self.source == 'self' else 'those of distil.teachers'}: leave it out")  # fmt: skip
         if self.source == "self" and self.keep:
             raise ValueError("keep: a model like the student has no members: leave it out with source: self")
         if not self.model_dump(exclude_defaults=True):
@@ -124,5 +129,9 @@ def check(study: Any) -> None:
         if keep > candidates:
             raise ValueError(f"{where}: {keep} is more than the candidates there are ({candidates})")
     for where, distil in distils.items():
+        if missing := [name for name in distil.teachers if name not in study.multitask]:
+            raise ValueError(f"{where}.teachers: {', '.join(missing)} is not trained in this study (tasks: {', '.join(study.multitask)})")
+        if len(set(distil.teachers)) != len(distil.teachers):
+            raise ValueError(f"{where}.teachers: a value stands twice")
         if missing := [name for name in distil.hard_weight_of if name not in distil.teachers]:
             raise ValueError(f"{where}.hard_weight_of: {', '.join(missing)} has no teacher (teachers: {', '.join(distil.teachers)})")

@@ -182,7 +182,7 @@ def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
     steps = multitask
     if variant.unlabelled and variant.unlabelled.updates == "more":
         text = variant.unlabelled.transfer + variant.unlabelled.rest + variant.unlabelled.tasks
-        steps += len(study.distil.teachers) * study.train.epochs * math.ceil(text / study.train.batch_size)
+        steps += len(variant.teachers or study.distil.teachers) * study.train.epochs * math.ceil(text / study.train.batch_size)
     if first:
         steps += max(0, keep - study.candidates.keep) * _steps(study, study.multitask, study.finetuning)
         steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.finetuning))

@@ -20,6 +20,7 @@ from mtkd.errors import UserError
 from mtkd.levers import Unlabelled
 from mtkd.models import MultiTaskModel
 from mtkd.objectives import hard_weight, soft_loss, task_loss
+from mtkd.report.ablation import words
 from mtkd.study import Distil
 from mtkd.training import train
 
@@ -176,6 +177,10 @@ def test_variants_that_cannot_be_are_refused():
         "{keep: 5}": r"ablation.variants.x.keep: 5 is more than the candidates there are \(4\)",
         "{loss: logits, temperature: 2}": "ablation.variants.x: temperature: logits are matched as they are",
         "{hard_weight_of: {cola: 0.1}}": "x.hard_weight_of: cola has no teacher",
+        "{source: self, generations: 1, teachers: [rte]}": "teachers: with source: self they are those of all tasks: leave it out",
+        "{source: folds, folds: 2, teachers: [rte]}": "teachers: with source: folds they are those of distil.teachers: leave it out",
+        "{teachers: [wnli]}": r"ablation.variants.x.teachers: wnli is not trained in this study \(tasks: ",
+        "{teachers: [rte, rte]}": "ablation.variants.x.teachers: a value stands twice",
         "{tempreature: 2}": "unknown field 'ablation.variants.x.tempreature'; known there: hard_weight, hard_weight_of, temperature",
     }.items():
         with pytest.raises(UserError, match=said):
@@ -220,6 +225,20 @@ def test_ensembles_of_other_sizes(work):
     assert set(rows.system) == {"mt-dnn-kd:keep-1", "mt-dnn-kd:keep-2", "mt-dnn-ensemble:keep-1"}
     sized = [ablation.sized(study, 1, name).path for name in ("rte", "stsb", "mrpc")]
     assert len(ablation.students(study)) == 2 * 2 and set(sized) <= {found.path for found in ablation.sources(study)}
+
+
+def test_teachers_of_more_tasks(work):
+    every = ["rte", "stsb", "mrpc"]
+    study = small(every={"teachers": every}, one={"teachers": ["mrpc"], "keep": 1})
+    own, student = stages.teacher(study, "mrpc"), ablation.ablation(study, "every", 0)
+    assert "soft_targets.parquet" not in own.record["files"], "in the study itself MRPC has no teacher"
+    extra = [one for one in ablation.sources(study) if one.path.parent.name == "soft-keep-2"]
+    assert [one.path.name for one in extra] == ["mrpc"]
+    assert soft_of(extra[0], tasks.get("mrpc"), members=True).soft.shape == (40, 2)
+    assert list(student.record["inputs"]["teachers"]) == every
+    assert list(ablation.ablation(study, "one", 0).record["inputs"]["teachers"]) == ["mrpc"]
+    assert stages.teacher(study, "mrpc").fingerprint == own.fingerprint
+    assert words(study.ablation.variants["every"]) == "teachers of RTE, STS-B, MRPC"
 
 
 def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch):

@@ -74,6 +74,8 @@ def words(variant: Variant) -> str:
                                               "a student of the first generation")]  # fmt: skip
     else:
         parts = []
+    if variant.teachers:
+        parts.append(f"teachers of {', '.join(map(title, variant.teachers))}")
     told = {"hard_weight": "weight of hard targets", "temperature": "temperature", "keep": "members an ensemble"}
     parts += [f"{text} {value:g}" for key, text in told.items() if (value := getattr(variant, key)) is not None]
     if variant.hard_weight_of is not None:
