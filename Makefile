@@ -8,6 +8,7 @@ MTKD_PYTHON ?= python3.11
 LOWEST ?= $(addprefix tests/test_,study.py data.py batches.py model.py processor.py objectives.py training.py comparisons.py fuzz.py)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: setup study test lowest bench growth chaos lab clean
 
@@ -20,8 +21,8 @@ setup:
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(MTKD_PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'
 	touch $@
 
 study: setup

@@ -184,11 +184,12 @@ def test_what_an_output_holds_neither_runs_nor_loads(browser, tmp_path, serve):
 
 @pytest.fixture
 def lab(tiny_run, tmp_path):
-    """`make lab` on a copy of the student's notebook, set to a seed of the tiny study that is not trained yet: its address."""
+    """`make lab` on copies of the student's notebook and of the tiny study's artifacts, set to a seed that is not trained yet: its address."""
     notebook = json.loads((ROOT / "notebooks" / "04_student.ipynb").read_text())
     cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
     cell["source"] = "".join(cell["source"]).replace('"quick"', json.dumps(str(TINY))).replace("seed = 0", "seed = 7")
     (tmp_path / "04_student.ipynb").write_text(json.dumps(notebook))
+    folders = tiny_run[1] | {"MTKD_WORK": shutil.copytree(tiny_run[1]["MTKD_WORK"], tmp_path / "artifacts")}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -196,7 +197,7 @@ def lab(tiny_run, tmp_path):
     # The environment of these tests stands in for .venv, which `make test` has set up.
     command = ["make", "lab", "--old-file=.venv/.ready", f"BIN={Path(sys.executable).parent}", f"NOTEBOOKS={tmp_path}", f"LAB={options}"]
     with (tmp_path / "lab.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | tiny_run[1], stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | folders, stdout=log, stderr=log, start_new_session=True)
         yield f"http://127.0.0.1:{port}/lab/tree/04_student.ipynb?token=look"
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(120)

@@ -137,7 +137,7 @@ def test_a_study_sent_through_slurm_gives_the_local_runs_results(here, tmp_path)
     variables, finished = here
     # The profile as it is, but without accounting, and asked more often.
     settings = yaml.safe_load((SLURM / "config.yaml").read_text())
-    settings |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5}
+    settings |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1}
     profile = tmp_path / "profile"
     profile.mkdir()
     (profile / "config.yaml").write_text(yaml.safe_dump(settings))

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 PYTHON = """#!/bin/sh
 case "$*" in
-  "-m venv .venv") echo venv >> log; sleep 1; mkdir -p .venv/bin; cp stand-in .venv/bin/python; cp stand-in .venv/bin/mtkd ;;
+  "-m venv .venv") echo venv >> log; sleep 1; mkdir -p .venv/bin; for name in python uv mtkd; do cp stand-in .venv/bin/$name; done ;;
   "-c "*) exec {python} "$@" ;;
   *) echo "$@" >> log ;;
 esac
