@@ -184,7 +184,7 @@ def test_what_an_output_holds_neither_runs_nor_loads(browser, tmp_path, serve):
 
 @pytest.fixture
 def lab(tiny_run, tmp_path):
-    """`make lab` on copies of the student's notebook and of the tiny study's artifacts, set to a seed that is not trained yet: its address."""
+    """`make lab` on copies of the student's notebook and the tiny study's artifacts, set to a seed that is not trained yet: its address."""
     notebook = json.loads((ROOT / "notebooks" / "04_student.ipynb").read_text())
     cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
     cell["source"] = "".join(cell["source"]).replace('"quick"', json.dumps(str(TINY))).replace("seed = 0", "seed = 7")
