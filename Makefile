@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 .PHONY: setup study test lowest bench growth chaos lab clean
 
 # Two at once: the second waits for the first's .venv.
-LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.lock", "w"); \
+LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.setup.lock", "w"); \
   fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))
 
 setup:
