@@ -12,7 +12,7 @@ export UV_SYSTEM_CERTS := 1
 
 .PHONY: setup study test lowest bench growth chaos lab clean
 
-# Two at once: the second waits for the first's .venv.
+# Two at once: the second waits for the first's .venv. (.venv/.lock is uv's own.)
 LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.setup.lock", "w"); \
   fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))
 
@@ -22,7 +22,7 @@ setup:
 .venv/.ready: pyproject.toml constraints.txt
 	$(MTKD_PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[test]'
 	touch $@
 
 study: setup
@@ -36,7 +36,7 @@ lowest: LOW := .venv-lowest/bin
 lowest:
 	$(MTKD_PYTHON) -m venv .venv-lowest
 	$(LOW)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
-	$(LOW)/uv pip install --quiet --python $(LOW)/python --resolution lowest-direct -e '.[test]'
+	$(LOW)/uv pip install --quiet --compile-bytecode --python $(LOW)/python --resolution lowest-direct -e '.[test]'
 	OMP_NUM_THREADS=1 $(LOW)/python -m pytest -n $(CORES) --dist loadfile -W ignore --ignore tests/test_benchmarks.py $(LOWEST)
 
 # Nothing else should run meanwhile. BENCH='--gpu' on a GPU; BENCH='--help' lists the sizes.
