@@ -130,7 +130,8 @@ def check(study: Any) -> None:
             raise ValueError(f"{where}: {keep} is more than the candidates there are ({candidates})")
     for where, distil in distils.items():
         if missing := [name for name in distil.teachers if name not in study.multitask]:
-            raise ValueError(f"{where}.teachers: {', '.join(missing)} is not trained in this study (tasks: {', '.join(study.multitask)})")
+            raise ValueError(f"{where}.teachers: {', '.join(missing)} is not trained in this study "
+                             f"(tasks: {', '.join(sorted(study.multitask))})")  # fmt: skip
         if len(set(distil.teachers)) != len(distil.teachers):
             raise ValueError(f"{where}.teachers: a value stands twice")
         if missing := [name for name in distil.hard_weight_of if name not in distil.teachers]:

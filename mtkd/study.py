@@ -230,15 +230,14 @@ class Study(Settings):
         trained = set(self.multitask)
         if not trained:
             raise ValueError("tasks: no task is left for multi-task training")
-        for field, names in (("distil.teachers", self.distil.teachers), ("candidates.select_on", self.candidates.select_on)):
-            if missing := [name for name in names if name not in trained]:
-                raise ValueError(f"{field}: {', '.join(missing)} is not trained in this study (tasks: {', '.join(sorted(trained))})")
+        if missing := [name for name in self.candidates.select_on if name not in trained]:
+            raise ValueError(f"candidates.select_on: {', '.join(missing)} is not trained in this study "
+                             f"(tasks: {', '.join(sorted(trained))})")  # fmt: skip
         if self.student_encoder not in self.encoders:
             raise ValueError(f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})")
         levers.check(self)
         once = {"tasks": self.tasks, "seeds": self.seeds, "candidates.dropouts": self.candidates.dropouts,
-                "candidates.select_on": self.candidates.select_on, "distil.teachers": self.distil.teachers,
-                "single_only": self.single_only, "ranking": self.ranking}  # fmt: skip
+                "candidates.select_on": self.candidates.select_on, "single_only": self.single_only, "ranking": self.ranking}  # fmt: skip
         for field, values in once.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{field}: a value stands twice")

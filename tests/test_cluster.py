@@ -152,7 +152,7 @@ def test_a_study_sent_through_slurm_gives_the_local_runs_results(here, tmp_path)
         return (folder / "reports" / "smallest" / "results.csv").read_bytes()
 
     started = time.perf_counter()
-    with ThreadPoolExecutor() as pool:  # SLURM's jobs are waited for half of the time
+    with ThreadPoolExecutor() as pool:  # both at once
         elsewhere = pool.submit(results, "local")
         sent = results("sent", "--profile", str(profile), **variables)
         seconds = time.perf_counter() - started
