@@ -83,8 +83,9 @@ class Encoder(Settings):
 class Model(Settings):
     """Shared encoder and task heads (section 2)."""
 
-    representation: Literal["cls", "pooled", "mean"] = Field(
-        "cls", description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, or the mean over the word pieces")
+    representation: Literal["cls", "pooled", "mean", "compared"] = Field(
+        "cls", description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, the mean over the word pieces, or beside it how "
+                           "the two texts compare (`mtkd.models.comparison`)")
     head_dropout: Dropout = 0.1
     head_dropout_of: dict[TaskName, Dropout] = Field({"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, description="section 4.1")
     encoder_dropout: Dropout = Field(0.1, description="of every run but the candidates")

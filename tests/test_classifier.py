@@ -65,9 +65,11 @@ def test_what_transformers_cannot_hold_is_said(tmp_path):
         as_classifier(lstm, task)
     with pytest.raises(UserError, match=r"width 6 has no room .* the 3 classes of MNLI"):
         as_classifier(model(task, "mean", hidden=6), task)
+    with pytest.raises(UserError, match=r"see how two texts compare.*--format onnx"):
+        as_classifier(model(task, "compared"), task)
 
 
-@pytest.mark.parametrize("kind", ["cls", "mean", "lstm"])
+@pytest.mark.parametrize("kind", ["cls", "mean", "compared", "lstm"])
 @pytest.mark.parametrize("name", ["mnli", "cola"])
 def test_onnx_gives_equal_logits_for_other_batches_than_it_was_traced_on(tmp_path, name, kind):
     pytest.importorskip("onnxruntime")

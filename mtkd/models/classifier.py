@@ -30,7 +30,7 @@ LOGIT, CONSTANT = 2.0**30, 2.0**18  # A and c
 def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassification:
     """A `BertForSequenceClassification` whose logits (b, classes), or score (b, 1), are those of the task's head.
 
-    Raises `UserError` where the encoder is no BERT, or too narrow for the task's classes under `mean`.
+    Raises `UserError` where the encoder is no BERT, compares texts itself, or is too narrow for the task's classes under `mean`.
     """
     inner = getattr(model.encoder, "model", None)
     if not isinstance(inner, BertModel):
@@ -38,6 +38,9 @@ def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassific
         raise UserError(f"This model's encoder ({kind}) is no BERT, and transformers has no class that holds it: export it with --format "
                         "onnx.")
     config, head, kind = inner.config, model.heads[task.name], model.encoder.representation
+    if kind == "compared":
+        raise UserError("This model's heads see how two texts compare, and transformers has no class that holds that: export it with "
+                        "--format onnx.")
     if kind == "mean" and 2 * task.outputs + 2 > config.hidden_size:
         raise UserError(f"A mean over word pieces of width {config.hidden_size} has no room in transformers' format for the "
                         f"{task.outputs} classes of {task.title}: export it with --format onnx.")

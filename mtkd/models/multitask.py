@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.batches import Batch
 from mtkd.errors import UserError, first_line
+from mtkd.models.comparison import Comparison, mean_of
 from mtkd.models.processor import lighten, read_first
 from mtkd.tasks import Task
 
@@ -17,26 +18,33 @@ from mtkd.tasks import Task
 class TransformerEncoder(nn.Module):
     """Lexicon and Transformer encoder (l1, l2): word pieces (b, n) to one vector an example (b, width).
 
-    The vector is the contextual embedding of [CLS] as it is (`cls`, Eq. 1's x), after BERT's pooler (`pooled`), or the
-    mean over all word pieces (`mean`; not in the paper: for encoders pre-trained without a sentence-level objective,
-    whose [CLS] holds nothing yet).
+    The vector is the contextual embedding of [CLS] as it is (`cls`, Eq. 1's x), after BERT's pooler (`pooled`), or what is not
+    in the paper, for encoders pre-trained without a sentence-level objective, whose [CLS] holds nothing yet: the mean over
+    all word pieces (`mean`), or beside it how the two texts compare (`compared`, `mtkd.models.comparison`).
     """
 
     def __init__(self, model: PreTrainedModel, representation: str = "cls"):
         super().__init__()
-        if representation not in ("cls", "pooled", "mean"):
+        if representation not in ("cls", "pooled", "mean", "compared"):
             raise ValueError(f"there is no representation '{representation}'")
         self.model, self.representation = lighten(model), representation
-        if representation != "mean":
-            read_first(model)
+        self.read_first_alone()
         self.width = model.config.hidden_size
+        if representation == "compared":
+            self.comparison, self.width = Comparison(self.width), 2 * self.width
         self.initializer_range = model.config.initializer_range
+
+    def read_first_alone(self) -> None:
+        """Has the last layer computed at [CLS] alone where nothing reads its other places."""
+        if self.representation in ("cls", "pooled"):
+            read_first(self.model)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         out = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids)
+        if self.representation == "compared":
+            return self.comparison(out.last_hidden_state, batch.attention_mask, batch.token_type_ids)
         if self.representation == "mean":
-            mask = batch.attention_mask[..., None].to(out.last_hidden_state.dtype)
-            return (out.last_hidden_state * mask).sum(1) / mask.sum(1)
+            return mean_of(out.last_hidden_state, batch.attention_mask)
         return out.last_hidden_state[:, 0] if self.representation == "cls" else out.pooler_output
 
 

@@ -8,7 +8,6 @@ from transformers import AutoConfig, AutoModel
 
 from mtkd.errors import UserError
 from mtkd.models.multitask import TransformerEncoder, load_encoder
-from mtkd.models.processor import read_first
 
 
 def keep_layers(encoder: TransformerEncoder, keep: list[int]) -> TransformerEncoder:
@@ -18,8 +17,7 @@ def keep_layers(encoder: TransformerEncoder, keep: list[int]) -> TransformerEnco
         raise UserError(f"keep: there is no layer {wrong[0]} in an encoder of {len(layers)} (0 to {len(layers) - 1}): choose among those.")
     encoder.model.encoder.layer = nn.ModuleList([layers[layer] for layer in keep])
     encoder.model.config.num_hidden_layers = len(keep)
-    if encoder.representation != "mean":
-        read_first(encoder.model)
+    encoder.read_first_alone()
     return encoder
 
 
