@@ -28,7 +28,8 @@ class Comparison(nn.Module):
         inside, second = mask.bool(), segments.bool() & mask.bool()
         single = ~second.any(1, keepdim=True)
         first, second = inside & ~second, second | (inside & single)
-        seen = torch.where(first[:, :, None], second[:, None, :], first[:, None, :])  # a single text's pieces are of both texts
+        own = first[:, :, None]
+        seen = own & second[:, None, :] | ~own & first[:, None, :]  # a single text's pieces are of both
         scores = (hidden @ hidden.transpose(1, 2)).float() * hidden.shape[-1] ** -0.5
         found = F.softmax(scores.masked_fill(~seen, torch.finfo(scores.dtype).min), dim=-1).to(hidden.dtype) @ hidden
         compared = F.relu(self.compare(torch.cat([hidden, hidden - found, hidden * found], dim=-1)))
