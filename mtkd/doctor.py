@@ -111,9 +111,29 @@ def _machine() -> Iterator[str]:
     gpus = [f"{torch.cuda.get_device_name(place)}, {torch.cuda.get_device_properties(place).total_memory / 2**30:.0f} GiB"
             for place in range(torch.cuda.device_count())]  # fmt: skip
     yield f"GPU: {'; '.join(gpus) or 'none'}"
+    if not gpus:
+        bf16, fp32 = (matrix_rate(kind) for kind in (torch.bfloat16, torch.float32))
+        better = "fp32" if fp32 > bf16 else "bf16"
+        yield (f"precision: bf16 products {bf16:.0f} GFLOP/s on one thread, fp32 {fp32:.0f}: train.precision={better} is the faster here "
+               "(a study's figures depend on it)")  # fmt: skip
     work = Path(os.environ.get("MTKD_WORK", studies.home() / "artifacts")).absolute()
     there = next(path for path in (work, *work.parents) if path.exists())
     yield f"disk: {shutil.disk_usage(there).free / 2**30:.1f} GiB free at {work}"
+
+
+def matrix_rate(kind: torch.dtype) -> float:
+    """GFLOP/s of a small BERT's largest product, on one thread of the processor: the best of some rounds."""
+    threads, left, right = torch.get_num_threads(), torch.randn(1280, 256, dtype=kind), torch.randn(1024, 256, dtype=kind)
+    torch.set_num_threads(1)
+    rounds = []
+    try:
+        for _ in range(20):
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            rounds.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * 1280 * 256 * 1024 / min(rounds) / 1e9
 
 
 def _places() -> Iterator[str]:
@@ -174,7 +194,7 @@ def _duration(study: Study, rates: dict[tuple, float]) -> str:
         return "its encoder's shape is not known before the hub is asked, so no estimate"
     pieces = min(PIECES, study.data.max_length)
     key = (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size, study.train.batch_size, pieces,
-           study.train.optimizer)  # fmt: skip
+           study.train.optimizer, study.train.precision, study.model.representation)  # fmt: skip
     if key not in rates:
         rates[key] = _rate(config, study, pieces)
     jobs = plan.jobs(study)
@@ -213,7 +233,8 @@ def _rate(config: BertConfig, study: Study, pieces: int) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(study.threads)
     task = tasks.get("mrpc")
-    model = MultiTaskModel(TransformerEncoder(BertModel(config, add_pooling_layer=False)), [task], {task.name: 0.1}).to(device).train()
+    bert = BertModel(config, add_pooling_layer=study.model.representation == "pooled")
+    model = MultiTaskModel(TransformerEncoder(bert, study.model.representation), [task], {task.name: 0.1}).to(device).train()
     optimizer = optimizer_of(model, study.train)
     ids = torch.randint(5, config.vocab_size, (study.train.batch_size, pieces))
     batch = Batch(task.name, ids, torch.ones_like(ids), torch.zeros_like(ids), torch.zeros(len(ids), dtype=torch.long)).to(device)

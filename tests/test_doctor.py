@@ -1,5 +1,6 @@
 """What the doctor sees, and that it never waits for long."""
 
+import re
 import time
 
 import pytest
@@ -37,6 +38,7 @@ def test_it_says_what_is_there_and_what_runs(bare):
     told = "\n".join(doctor.lines([str(TINY), "laptop", "paper", "nowhere"]))
     for word in ("packages: mtkd", "hub: not reachable", "processor: ", "GPU: ", "disk: ", "MTKD_GLUE: not set"):
         assert word in told
+    assert re.search(r"precision: bf16 products \d+ GFLOP/s on one thread, fp32 \d+: train.precision=(bf16|fp32) is the faster here", told)
     assert "tiny.yaml: can run, about " in told and "jobs, " in told and "steps/s measured" in told
     assert "laptop: cannot run: GLUE: set MTKD_GLUE" in told and "set MTKD_ENCODER_UNCASED or MTKD_TEXT" in told
     assert "paper: cannot run: " in told and "nowhere: cannot run: There is no study 'nowhere'" in told
@@ -72,3 +74,11 @@ def test_packages_that_are_missing_or_too_old_are_named(bare):
     first = next(iter(doctor.lines([])))
     assert "torch" in first and "is not >=99" in first and "not-there-either" not in first
     assert "a-package-that-is-not-there is missing (wanted: >=1)" in first
+
+
+def test_each_precision_is_measured_for_itself(bare):
+    bare.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    rates = {}
+    for text in ("train.precision=fp32", "train.precision=bf16", "model.representation=compared"):
+        assert doctor._duration(studies.load(str(TINY), [text]), rates)
+    assert len(rates) == 3
