@@ -1,8 +1,8 @@
 """The levers on distillation, one student a variant and seed: all on the footing of MT-DNN_KD before fine-tuning.
 
 Encoder, budget of updates, batches of a seed and weights to start from are those of 04_student; a variant of the study's
-section `ablation` changes how the soft targets enter the loss, how many members an ensemble has, or where the soft
-targets come from:
+section `ablation` changes how the soft targets enter the loss, how many members an ensemble has, how long the student is
+trained (with the weight 1 of hard targets: what longer training gives without a teacher), or where the soft targets come from:
 
     ensemble     the teachers of the study (Eq. 3)
     folds        cross-fitted ensembles: the train sets of the tasks with a teacher fall into k parts; candidates and members
@@ -65,6 +65,8 @@ def _student(study: Study, name: str, variant: Variant, seed: int) -> Artifact:
                 if variant.unlabelled.updates == "same":
                     train_sets[task].counted = len(labelled)
 
+    if variant.epochs:  # after the teachers: theirs stay the study's
+        own = own.model_copy(update={"train": own.train.model_copy(update={"epochs": variant.epochs})})
     place = folder(study, "ablation", name, f"s{seed}")
     return multitask(own, f"mt-dnn-kd:{name}", place, study.student_encoder, study.model.encoder_dropout, seed, soft, also, add)
 

@@ -60,6 +60,7 @@ class Variant(Settings):
     keep: int | None = Field(None, ge=1, description="members of each ensemble; None: candidates.keep")
     teachers: list[TaskName] | None = Field(
         None, min_length=1, exclude_if=lambda given: given is None, description="tasks with a teacher; None: distil.teachers")
+    epochs: int | None = Field(None, ge=1, exclude_if=lambda given: given is None, description="of the student; None: train.epochs")
     source: Literal["ensemble", "folds", "unlabelled", "self"] = Field(
         "ensemble", description="of soft targets: the ensembles, cross-fitted ones, those on more texts too, or a model like the student")
     folds: int | None = Field(None, ge=2, description="source: folds; who scores one of so many parts of a train set is trained without it")

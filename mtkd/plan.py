@@ -178,15 +178,16 @@ def _ablation_jobs(study: Study) -> list[Job]:
 
 def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
     """Updates of a student, and for the first seed of what its variant's soft targets come from."""
+    train = study.train.model_copy(update={"epochs": variant.epochs or study.train.epochs})
     multitask, keep = _steps(study, study.multitask, study.train), variant.keep or study.candidates.keep
-    steps = multitask
+    steps = own = _steps(study, study.multitask, train)
     if variant.unlabelled and variant.unlabelled.updates == "more":
         text = variant.unlabelled.transfer + variant.unlabelled.rest + variant.unlabelled.tasks
-        steps += len(variant.teachers or study.distil.teachers) * study.train.epochs * math.ceil(text / study.train.batch_size)
+        steps += len(variant.teachers or study.distil.teachers) * train.epochs * math.ceil(text / study.train.batch_size)
     if first:
         steps += max(0, keep - study.candidates.keep) * _steps(study, study.multitask, study.finetuning)
         steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.finetuning))
-        steps += multitask if variant.generations == 2 else 0
+        steps += own if variant.generations == 2 else 0
     return steps
 
 

@@ -168,6 +168,7 @@ def test_settings_that_contradict_each_other_are_refused():
 def test_variants_that_cannot_be_are_refused():
     for variant, said in {
         "{}": "it changes nothing",
+        "{epochs: 0}": "epochs: input should be greater than or equal to 1",
         "{folds: 3}": "source: folds and the field folds go together",
         "{source: folds, folds: 1}": "folds: input should be greater than or equal to 2",
         "{source: self, generations: 3}": "generations",
@@ -209,6 +210,18 @@ def test_a_variant_is_the_student_of_its_settings(work):
     vanilla = stages.mtdnn(study, "uncased", 0.1, 0)
     # Hard targets alone: the same training as without a teacher.
     assert found["loud"].frame("predictions.parquet").equals(vanilla.frame("predictions.parquet"))
+
+
+def test_longer_training_is_the_student_s_alone(work):
+    study = small(long={"epochs": 2, "hard_weight": 1.0})
+    found, plain = ablation.ablation(study, "long", 0), stages.student(study, 0)
+    assert set(found.frame("curve.csv").epoch) == {1, 2} and set(plain.frame("curve.csv").epoch) == {1}
+    assert found.record["inputs"]["teachers"] == plain.record["inputs"]["teachers"]
+    twice = study.model_copy(update={"train": study.train.model_copy(update={"epochs": 2}), "name": "twice"})
+    vanilla = stages.mtdnn(twice, "uncased", 0.1, 0)
+    assert found.frame("predictions.parquet").equals(vanilla.frame("predictions.parquet"))
+    steps = {job.name: job.steps for job in plan.jobs(study)}
+    assert steps["06_ablation.long-s0"] == 2 * steps["04_student.s0"]
 
 
 def test_ensembles_of_other_sizes(work):

@@ -76,7 +76,7 @@ def words(variant: Variant) -> str:
         parts = []
     if variant.teachers:
         parts.append(f"teachers of {', '.join(map(title, variant.teachers))}")
-    told = {"hard_weight": "weight of hard targets", "temperature": "temperature", "keep": "members an ensemble"}
+    told = {"hard_weight": "weight of hard targets", "temperature": "temperature", "keep": "members an ensemble", "epochs": "epochs"}
     parts += [f"{text} {value:g}" for key, text in told.items() if (value := getattr(variant, key)) is not None]
     if variant.hard_weight_of is not None:
         weights = ", ".join(f"{title(task)} {value:g}" for task, value in variant.hard_weight_of.items())
@@ -94,7 +94,8 @@ def settings(study: Study, name: str) -> Table:
     own = variant.distil(study.distil, study.multitask)
     rows = [{"Setting": "source of soft targets", "Here": variant.source, "MT-DNN_KD": "ensemble"},
             {"Setting": "members of an ensemble", "Here": NONE if variant.source == "self" else str(variant.keep or study.candidates.keep),
-             "MT-DNN_KD": str(study.candidates.keep)}]  # fmt: skip
+             "MT-DNN_KD": str(study.candidates.keep)},
+            {"Setting": "epochs", "Here": str(variant.epochs or study.train.epochs), "MT-DNN_KD": str(study.train.epochs)}]  # fmt: skip
     rows += [{"Setting": f"distil.{field}", "Here": _value(getattr(own, field)), "MT-DNN_KD": _value(getattr(study.distil, field))}
              for field in Distil.model_fields]  # fmt: skip
     return Table("settings", f"{name}: {words(variant)}", pd.DataFrame(rows), words=True)
