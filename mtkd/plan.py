@@ -141,7 +141,7 @@ def adaptation_training(study: Study, examples: int) -> Train:
 def jobs(study: Study) -> list[Job]:
     """Every job, in an order that the stages allow."""
     multitask, single = _steps(study, study.multitask, study.train), _steps(study, study.trainable, study.finetuning)
-    members = {name: study.candidates.keep * _steps(study, [name], study.finetuning) for name in study.multitask}
+    members = {name: study.candidates.keep * _steps(study, [name], study.member_finetuning) for name in study.multitask}
     return [
         Job("00_data", "", {}, 0),
         *(Job("01_pretrain", name, {"encoder": name}, _pretrain_steps(study, name)) for name in study.encoders),
@@ -185,8 +185,8 @@ def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
         text = variant.unlabelled.transfer + variant.unlabelled.rest + variant.unlabelled.tasks
         steps += len(variant.teachers or study.distil.teachers) * train.epochs * math.ceil(text / study.train.batch_size)
     if first:
-        steps += max(0, keep - study.candidates.keep) * _steps(study, study.multitask, study.finetuning)
-        steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.finetuning))
+        steps += max(0, keep - study.candidates.keep) * _steps(study, study.multitask, study.member_finetuning)
+        steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.member_finetuning))
         steps += own if variant.generations == 2 else 0
     return steps
 

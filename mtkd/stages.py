@@ -171,13 +171,13 @@ def dev_splits(study: Study, encoder_name: str, task: Task) -> list[tuple[str, E
 
 def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: Artifact | None, *, encoder_name: str, dropout: float,
                seed: int, system: str, fresh_head: bool, test: bool, keep_model: bool,
-               without: Fold | None = None) -> Artifact:  # fmt: skip
+               settings: Train, without: Fold | None = None) -> Artifact:  # fmt: skip
     """One model fine-tuned on one task, from a multi-task model (`parent`) or from the encoder alone."""
     inputs = {
         "stage": "finetune", "system": system, "task": task.name, "seed": seed, "dropout": dropout, "fresh_head": fresh_head,
         "encoder": start.fingerprint, "parent": parent and parent.fingerprint, "data": data(study).fingerprint,
         "max_length": study.data.max_length, "model": model_settings(study), "test": test, "keep_model": keep_model,
-        "train": study.finetuning.model_dump(exclude={"checkpoint_seconds"}), **_inputs_of(without),
+        "train": settings.model_dump(exclude={"checkpoint_seconds"}), **_inputs_of(without),
     }  # fmt: skip
 
     def build(out: Path) -> None:
@@ -193,7 +193,7 @@ def _finetuned(study: Study, place: Path, task: Task, start: Artifact, parent: A
             wanted = [(other, split) for other in (task, *others) for split in other.test]
             found = [(split, examples_of(study, encoder_name, other, split, as_task=task)) for other, split in wanted]
             tests = [(split, examples) for split, examples in found if examples is not None]
-        fit(model, {task.name: train_set}, dev_splits(study, encoder_name, task), tests, study.finetuning, seed, out, inputs, system,
+        fit(model, {task.name: train_set}, dev_splits(study, encoder_name, task), tests, settings, seed, out, inputs, system,
              title=f"{place.parent.parent.name} {place.parent.name} {task.title}", keep_model=keep_model)  # fmt: skip
 
     return make(place, inputs, build)
@@ -225,7 +225,8 @@ def members_of(study: Study, name: str, without: Fold | None = None) -> list[tup
         place = folder(study, *_apart(without), "members", row.candidate, name)
         members.append((row, start, _finetuned(
             study, place, study.task(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
-            system="member", fresh_head=True, test=False, keep_model=True, without=without)))  # fmt: skip
+            system="member", fresh_head=True, test=False, keep_model=True, settings=study.member_finetuning,
+            without=without)))  # fmt: skip
     return members
 
 
@@ -346,5 +347,5 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
         test = seed == study.seeds[0] and system in study.test_predictions
         done.append(_finetuned(
             study, folder(study, "finetune", system, f"s{seed}", task.name), task, start, shared, encoder_name=name, dropout=dropout,
-            seed=seed, system=system, fresh_head=new_head, test=test, keep_model=False))  # fmt: skip
+            seed=seed, system=system, fresh_head=new_head, test=test, keep_model=False, settings=study.finetuning))  # fmt: skip
     return done

@@ -125,6 +125,8 @@ class Candidates(Settings):
     dropouts: list[Dropout] = Field([0.1, 0.2, 0.3], min_length=1)
     keep: int = Field(3, ge=1)
     select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
+    epochs: int | None = Field(None, ge=1, exclude_if=lambda given: given is None,
+                               description="of a member's fine-tuning, which starts from a new head; None: finetune.epochs")
     seed: Seed = 0
 
 
@@ -280,6 +282,11 @@ class Study(Settings):
         """Settings of per-task fine-tuning."""
         changed = {key: value for key, value in self.finetune.model_dump().items() if key != "fresh_head" and value is not None}
         return self.train.model_copy(update=changed)
+
+    @property
+    def member_finetuning(self) -> Train:
+        """Settings of the fine-tuning of an ensemble's members."""
+        return self.finetuning.model_copy(update={"epochs": self.candidates.epochs or self.finetuning.epochs})
 
 
 def home() -> Path:

@@ -137,6 +137,16 @@ def test_fine_tuning_differs_where_the_study_says_so():
     assert found.finetuning == Train(learning_rate=1e-3, epochs=2)
 
 
+def test_members_of_ensembles_are_fine_tuned_for_epochs_of_their_own():
+    given = {"train": {"epochs": 4}, "finetune": {"epochs": 2}}
+    alike, longer = study(**given), study(**given, candidates={"epochs": 6})
+    assert alike.member_finetuning == alike.finetuning == longer.finetuning
+    assert longer.member_finetuning == alike.finetuning.model_copy(update={"epochs": 6})
+    steps = [{job.name: job.steps for job in plan.jobs(found)} for found in (alike, longer)]
+    assert steps[1]["03_teacher.rte"] == 3 * steps[0]["03_teacher.rte"] > 0
+    assert {name for name in steps[0] if steps[0][name] != steps[1][name]} == {f"03_teacher.{name}" for name in alike.multitask}
+
+
 def test_numbers_as_yaml_writes_them(written):
     assert load(written("train: {learning_rate: 5e-5}\ndata: {max_train: 60_000}")).train.learning_rate == 5e-5
     assert load(written("data: {max_train: 60_000}")).data.max_train == 60_000
