@@ -138,7 +138,7 @@ encoders:
     # Where the checkpoint cannot be had: a small BERT from the text in MTKD_TEXT, or from the tasks' own sentences.
     pretrain: {{tokens: 5_000_000, vocabulary: 8000, layers: 2, hidden: 128, rows: lines, long_window: null, long_share: 0, positions: 128}}
 
-# What a head sees: the mean over the word pieces; compared, for pairs read by a small encoder (exported as ONNX alone); cls for a large one.
+# What a head sees: the mean over the word pieces; compared, for pairs read by a small encoder (exports to ONNX alone); cls for a large one.
 model: {{representation: mean, encoder_dropout: 0.05}}
 candidates:
   dropouts: [0.0, 0.05, 0.1]   # a model each, of every encoder; the best of them make the teachers
