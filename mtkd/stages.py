@@ -213,7 +213,7 @@ def selection(study: Study) -> pd.DataFrame:
 
 
 def members_of(study: Study, name: str, without: Fold | None = None) -> list[tuple]:
-    """The members of a task's ensemble: (row of `selection`, encoder, model fine-tuned on the task with a new head).
+    """The members of a task's ensemble: (row of `selection`, encoder, model fine-tuned on the task).
 
     `without` a part of the train sets, candidates and members are trained anew; those chosen stay the same.
     """
@@ -225,7 +225,7 @@ def members_of(study: Study, name: str, without: Fold | None = None) -> list[tup
         place = folder(study, *_apart(without), "members", row.candidate, name)
         members.append((row, start, _finetuned(
             study, place, study.task(name), start, parent, encoder_name=row.encoder, dropout=row.dropout, seed=study.candidates.seed,
-            system="member", fresh_head=True, test=False, keep_model=True, settings=study.member_finetuning,
+            system="member", fresh_head=study.candidates.fresh_head, test=False, keep_model=True, settings=study.member_finetuning,
             without=without)))  # fmt: skip
     return members
 
@@ -236,7 +236,7 @@ def voices_of(task: Task, members: list[tuple]) -> list[tuple]:
 
 
 def teacher(study: Study, name: str, place: Path | None = None) -> Artifact:
-    """03_teacher: the best candidates, each fine-tuned on one task with a new head, averaged (section 3, Eq. 3).
+    """03_teacher: the best candidates, each fine-tuned on one task, averaged (section 3, Eq. 3).
 
     Writes scores.csv (the ensemble's, without a seed), members.csv, selection.csv, predictions.parquet,
     certainty.parquet, and for a task of `distil.teachers` soft_targets.parquet with a row a train example.

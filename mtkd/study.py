@@ -116,7 +116,7 @@ class FineTune(Settings):
 
     learning_rate: float | None = Field(None, gt=0, description="None: as in training")
     epochs: int | None = Field(None, ge=1, description="None: as in training")
-    fresh_head: bool = Field(False, description="MT-DNN and MT-DNN_KD start from a new head (teachers always do, section 3)")
+    fresh_head: bool = Field(False, description="MT-DNN and MT-DNN_KD start from a new head (for teachers: candidates.fresh_head)")
 
 
 class Candidates(Settings):
@@ -126,7 +126,9 @@ class Candidates(Settings):
     keep: int = Field(3, ge=1)
     select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
     epochs: int | None = Field(None, ge=1, exclude_if=lambda given: given is None,
-                               description="of a member's fine-tuning, which starts from a new head; None: finetune.epochs")
+                               description="of a member's fine-tuning; None: finetune.epochs")
+    fresh_head: bool = Field(True, exclude_if=lambda fresh: fresh,
+                             description="a member's fine-tuning starts from a new head (section 3), or from its multi-task head")
     seed: Seed = 0
 
 

@@ -57,7 +57,9 @@ def no_numbers(given: Any, found: Any, place: str = "") -> Iterator[tuple[str, s
     """Values that pydantic takes for numbers and a study does not, with the field that each stands in."""
     if isinstance(given, dict | list):
         for key, value in given.items() if isinstance(given, dict) else enumerate(given):
-            there = found.get(key) if isinstance(found, dict) else found[key]
+            if isinstance(found, dict) and key not in found:
+                continue  # a default that a study's record leaves out
+            there = found[key]
             yield from no_numbers(value, there, f"{place}.{key}" if place else str(key))
     elif isinstance(given, bool) and not isinstance(found, bool):
         yield place, f"a number is wanted, yes, no, true and false are truth values in YAML (it is {json.dumps(given)})"

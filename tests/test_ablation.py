@@ -224,6 +224,17 @@ def test_longer_training_is_the_student_s_alone(work):
     assert steps["06_ablation.long-s0"] == 2 * steps["04_student.s0"]
 
 
+def test_members_start_from_a_new_head_or_from_their_own(work):
+    answers = {}
+    for fresh in ("true", "false"):
+        study = studies.load(TINY, [*SMALL, "finetune.learning_rate=1e-12", f"candidates.fresh_head={fresh}"])
+        row, _, member = stages.members_of(study, "rte")[0]
+        parent = stages.mtdnn(study, row.encoder, row.dropout, study.candidates.seed).frame("predictions.parquet")
+        answers[fresh] = [np.stack(frame[frame.task == "rte"].outputs) for frame in (member.frame("predictions.parquet"), parent)]
+    np.testing.assert_allclose(*answers["false"], atol=1e-5)
+    assert abs(np.subtract(*answers["true"])).max() > 1e-2
+
+
 def test_ensembles_of_other_sizes(work):
     study = small(keep_1={"keep": 1}, keep_2={"keep": 2})
     task, best = tasks.get("rte"), stages.selection(study).candidate[0]

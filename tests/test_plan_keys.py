@@ -66,6 +66,7 @@ TABLE = [
     ("finetune.fresh_head", True, {"05_finetune.mt-dnn", KD}),
     ("candidates.keep", 1, {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"} | levers("keep-1", "self-1", "self-2")),
     ("candidates.select_on", ["cola"], {TEACHER, STUDENT, KD, KD_ADAPTED, "06_serving"} | levers("self-1", "self-2")),
+    ("candidates.fresh_head", False, {TEACHER, STUDENT, KD, KD_ADAPTED} | levers("self-1", "self-2")),
     ("candidates.epochs", 3, {TEACHER, STUDENT, KD, KD_ADAPTED} | levers("self-1", "self-2")),
     ("distil.teachers", ["mnli"],
      {"03_teacher.qqp", "03_teacher.rte", "03_teacher.qnli", STUDENT, KD, KD_ADAPTED} | levers("self-1", "self-2")),

@@ -147,6 +147,10 @@ def test_members_of_ensembles_are_fine_tuned_for_epochs_of_their_own():
     assert {name for name in steps[0] if steps[0][name] != steps[1][name]} == {f"03_teacher.{name}" for name in alike.multitask}
 
 
+def test_defaults_that_a_record_leaves_out_may_be_written(written):
+    assert load(written("distil: {annealing: false}\ncandidates: {fresh_head: true}")) == load(written("seeds: [0]"))
+
+
 def test_numbers_as_yaml_writes_them(written):
     assert load(written("train: {learning_rate: 5e-5}\ndata: {max_train: 60_000}")).train.learning_rate == 5e-5
     assert load(written("data: {max_train: 60_000}")).data.max_train == 60_000

@@ -88,6 +88,7 @@ def distillation(study: Study) -> Figure:
     weights = ("w", "(1 − w)") if study.distil.annealing else (f"{study.distil.hard_weight:g}", f"{1 - study.distil.hard_weight:g}")
     grows = "w grows from 0 to 1" if study.distil.annealing else ""
     untaught = [name for name in study.multitask if name not in teachers]
+    heads = "new heads" if study.candidates.fresh_head else "their own heads"
     candidates = len(study.encoders) * len(study.candidates.dropouts)
     rows = [f"{title(name)} train set" for name in teachers]
     height = 11.0 * len(rows) + 11
@@ -103,7 +104,7 @@ def distillation(study: Study) -> Figure:
             y,
             25,
             8,
-            f"Teacher of {title(name)}: {keep} MT-DNNs\nfine-tuned on the {text},\nnew heads",
+            f"Teacher of {title(name)}: {keep} MT-DNNs\nfine-tuned on the {text},\n{heads}",
             TEACHER,
             size=8.6,
         )
