@@ -12,6 +12,7 @@ from mtkd.artifacts import sync
 from mtkd.errors import UserError, full_disk_told
 
 MARK = "mtkd: "
+STARTS = 3
 KILLED = "the run was killed (out of memory?); run the same command again to go on from its last checkpoint."
 
 
@@ -44,7 +45,7 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
-            papermill.execute_notebook(str(source), str(failed), parameters, kernel_name="python3", progress_bar=False, log_output=False)
+            _execute(source, failed, parameters)
         except PapermillExecutionError as error:
             lines = str(error.evalue).strip().splitlines() or [error.ename]
             told = lines[0] if error.ename == "UserError" else f"{error.ename}: {lines[0]} (see {failed})"
@@ -53,6 +54,24 @@ def run(name: str, output: Path, parameters: dict, log: Path) -> None:
             raise UserError(KILLED) from None
         sync(failed)
         os.replace(failed, output)
+
+
+def _execute(source: Path, output: Path, parameters: dict) -> None:
+    """Papermill's run, begun again where its kernel dies as it starts: jupyter_client looks for free ports and lets go of
+    them until the kernel takes them, so another kernel that starts meanwhile may be the first.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    for left in reversed(range(STARTS)):
+        try:
+            papermill.execute_notebook(str(source), str(output), parameters, kernel_name="python3", progress_bar=False, log_output=False)
+            return
+        except DeadKernelError:
+            raise
+        except RuntimeError as error:
+            if not left:
+                raise UserError(f"No kernel started for notebook {source.stem} in {STARTS} tries ({error}): try again.") from None
 
 
 @contextmanager

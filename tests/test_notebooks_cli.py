@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import ROOT, TINY, mtkd
+from jupyter_client import AsyncKernelClient
 
 from mtkd import notebooks, warm
 from mtkd.errors import UserError
@@ -29,6 +30,29 @@ def test_an_unknown_parameter_is_an_error_and_leaves_nothing(tmp_path):
 def test_an_unknown_notebook_names_the_known_ones(tmp_path):
     with pytest.raises(UserError, match="no notebook '09_more': the notebooks are 00_data, 01_pretrain"):
         notebooks.run("09_more", tmp_path / "out.ipynb", {}, tmp_path / "log")
+
+
+@pytest.mark.parametrize("failures", [1, notebooks.STARTS])
+def test_a_kernel_that_dies_as_it_starts_is_started_again(tmp_path, monkeypatch, failures):
+    starts = []
+    ready = AsyncKernelClient._async_wait_for_ready
+
+    async def dies(client, timeout=None):
+        starts.append(client)
+        if len(starts) <= failures:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        await ready(client, timeout)
+
+    monkeypatch.setattr(AsyncKernelClient, "wait_for_ready", dies)
+    monkeypatch.setenv("MTKD_NOTEBOOKS", str(tmp_path))
+    cell = {"cell_type": "code", "source": "print('here')", "metadata": {}, "outputs": [], "execution_count": None}
+    (tmp_path / "short.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    if failures == notebooks.STARTS:
+        with pytest.raises(UserError, match="No kernel started for notebook short in 3 tries"):
+            notebooks.run("short", tmp_path / "out.ipynb", {}, tmp_path / "log")
+    else:
+        notebooks.run("short", tmp_path / "out.ipynb", {}, tmp_path / "log")
+        assert "here" in (tmp_path / "out.ipynb").read_text() and len(starts) == 2
 
 
 def test_what_a_notebook_raised_is_told_in_one_line_and_its_page_is_kept_beside_the_log(tmp_path):
