@@ -67,6 +67,8 @@ class Variant(Settings):
     unlabelled: Unlabelled | None = Field(None, description="source: unlabelled")
     generations: Literal[1, 2] | None = Field(
         None, description="source: self; taught on all tasks by the vanilla MT-DNN, or by the student that this one taught")
+    control: str | None = Field(
+        None, exclude_if=lambda given: given is None, description="another variant: this one is compared with it too")
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -79,9 +81,14 @@ class Variant(Settings):
                              f"{'those of all tasks' if self.source == 'self' else 'those of distil.teachers'}: leave it out")  # fmt: skip
         if self.source == "self" and self.keep:
             raise ValueError("keep: a model like the student has no members: leave it out with source: self")
-        if not self.model_dump(exclude_defaults=True):
+        if not self.changes:
             raise ValueError("it changes nothing: give it a setting, or leave it out")
         return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is given in the place of the study's own settings."""
+        return self.model_dump(exclude_defaults=True, exclude={"control"})
 
     def distil(self, given: Distil, multitask: list[TaskName]) -> Distil:
         """The study's settings with this variant's; `ValueError` where they contradict each other."""
@@ -107,6 +114,10 @@ class Ablation(Settings):
     def _names(self):
         if taken := [name for name in TAKEN if name in self.variants]:
             raise ValueError(f"variants: '{taken[0]}' has a meaning of its own: give the variant another name")
+        for name, variant in self.variants.items():
+            if variant.control is not None and variant.control not in self.variants.keys() - {name}:
+                raise ValueError(f"variants.{name}.control: '{variant.control}' is not another variant: name one of "
+                                 f"{', '.join(sorted(self.variants.keys() - {name})) or 'them (there is none)'}")  # fmt: skip
         return self
 
 

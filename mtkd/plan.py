@@ -97,7 +97,7 @@ def ablation_seeds(study: Study) -> list[int]:
 def first_generation(study: Study, name: str) -> str:
     """The variant whose student teaches that of a second generation: one of the study's, or a name of its own."""
     first = variants(study)[name].model_copy(update={"generations": 1})
-    return next((other for other, variant in variants(study).items() if variant == first), f"{name}.first")
+    return next((other for other, variant in variants(study).items() if variant.changes == first.changes), f"{name}.first")
 
 
 def before_variant(study: Study, name: str, seed: int) -> list[str]:

@@ -188,6 +188,10 @@ def test_variants_that_cannot_be_are_refused():
             studies.load(TINY, f"ablation={{variants: {{x: {variant}}}}}")
     for override, said in {"ablation={variants: {mtl: {keep: 1}}}": "'mtl' has a meaning of its own",
                            "ablation={variants: {Loud: {keep: 1}}}": "should match pattern",
+                           "ablation={variants: {x: {keep: 1, control: x}}}": "x.control: 'x' is not another variant: name one of them",
+                           "ablation={variants: {x: {keep: 1, control: z}, y: {keep: 2}}}":
+                               "x.control: 'z' is not another variant: name one of y",
+                           "ablation={variants: {x: {control: y}, y: {keep: 2}}}": "it changes nothing",
                            "ablation.seeds=[7]": r"ablation.seeds: 7 is not one of seeds \(0, 1\)"}.items():  # fmt: skip
         with pytest.raises(UserError, match=said):
             studies.load(TINY, override)

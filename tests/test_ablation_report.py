@@ -39,6 +39,14 @@ def test_the_tables_differences_are_paired_by_seed():
     assert table.loc["loud", "What is changed"] == "weight of hard targets 0.9"
 
 
+def test_a_variant_stands_beside_its_control():
+    found = found_of(variants={"keep-1": Variant(keep=1), "loud": Variant(hard_weight=0.9, control="keep-1")})
+    assert ("mt-dnn-kd:loud", "mt-dnn-kd:keep-1") in report.pairs(found)
+    table = report.table(found).frame.set_index("Student")
+    assert table.loc["loud", "over its control"] == "keep-1: +2.50"
+    assert table.loc["keep-1", "over its control"] == table.loc["MT-DNN_KD", "over its control"] == "–"
+
+
 def test_every_difference_shown_is_compared():
     found = found_of()
     assert set(report.pairs(found)) >= set(zip(found.compared.frame.a, found.compared.frame.b, strict=True))

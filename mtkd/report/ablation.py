@@ -54,9 +54,10 @@ class Found:
 
 
 def pairs(found: Found | None) -> list[tuple[str, str]]:
-    """Every variant's student, and MT-DNN's, against MT-DNN_KD before fine-tuning; and the variants' against MT-DNN."""
-    students = [f"{STUDENT}:{name}" for name in (found.variants if found else ())]
-    return [*((student, base) for base in (PLAIN, VANILLA) for student in students), *([(VANILLA, PLAIN)] if students else [])]
+    """Every variant's student, and MT-DNN's, against MT-DNN_KD before fine-tuning; the variants' against MT-DNN and their controls."""
+    students = {f"{STUDENT}:{name}": variant for name, variant in (found.variants if found else {}).items()}
+    both = [(student, base) for base in (PLAIN, VANILLA) for student in students] + ([(VANILLA, PLAIN)] if students else [])
+    return both + [(student, f"{STUDENT}:{variant.control}") for student, variant in students.items() if variant.control]
 
 
 def words(variant: Variant) -> str:
@@ -113,10 +114,14 @@ def table(found: Found) -> Table:
     averages = figures.averages(scored, found.averaged).groupby("system")["average"].mean()
     told = {VANILLA: ("MT-DNN", "hard targets alone"), PLAIN: ("MT-DNN_KD", "the study's own settings")}
     told |= {f"{STUDENT}:{name}": (name, words(variant)) for name, variant in found.variants.items()}
+    controls = {f"{STUDENT}:{name}": variant.control for name, variant in found.variants.items() if variant.control}
     for system, (name, text) in told.items():
         wide = figures.by_seed(scored, system)
         cells = {title(task): number(wide[task].mean()) if task in wide else NONE for task in figures.in_order(found.tasks)}
         over = {f"over {told[base][0]}": NONE if system == base else difference(found.over(system, base)) for base in (PLAIN, VANILLA)}
+        if controls:
+            control = controls.get(system)
+            over["over its control"] = f"{control}: {difference(found.over(system, f'{STUDENT}:{control}'))}" if control else NONE
         rows.append({"Student": name, "What is changed": text, "Seeds": str(len(wide) or NONE), **cells,
                      "Average": number(averages.get(system, math.nan)), **over})  # fmt: skip
     notes = [f"Percent on dev before fine-tuning, means over seeds; a task's score is the mean of its metrics. Average over "
@@ -164,7 +169,7 @@ def by_size(found: Found) -> pd.DataFrame:
 
     A student counts that differs from MT-DNN_KD by its ensembles' size alone.
     """
-    alone = {name: variant for name, variant in found.variants.items() if variant.model_dump(exclude_defaults=True).keys() == {"keep"}}
+    alone = {name: variant for name, variant in found.variants.items() if variant.changes.keys() == {"keep"}}
     students = {variant.keep: f"{STUDENT}:{name}" for name, variant in alone.items()} | {found.keep: PLAIN}
     ensembles = {int(system.rpartition("-")[2]): system for system in set(found.rows["system"]) if system.startswith(f"{ENSEMBLE}:keep-")}
     ensembles |= {found.keep: ENSEMBLE}
