@@ -11,6 +11,7 @@ from helpers import ROOT, full_mirror, mirror, rows, study
 from mtkd import tasks
 from mtkd.data import load as data
 from mtkd.errors import UserError
+from mtkd.report import views
 from mtkd.study import Data
 from mtkd.study import load as load_study
 
@@ -199,6 +200,11 @@ def test_settings_are_chosen_by_train_examples_held_back_from_training(tmp_path)
     assert all(row["sentence1"] == whole[row["idx"]]["sentence1"] for row in found["validation"])
     with pytest.raises(UserError, match=r"data\.held_back: 0\.001 of RTE's 60 train examples leaves none"):
         data.load(Data(hub=str(folder), held_back=0.001), [RTE])
+
+
+def test_with_examples_held_back_no_example_of_a_test_set_is_shown():
+    held = load_study("quick", ["data.held_back=0.2", "data.scale=0.1"])
+    assert "AX" not in set(views.examples(held, data.stage(held)).frame["Task"])
 
 
 def test_a_missing_split_is_shown_as_missing(tmp_path):

@@ -283,7 +283,8 @@ def test_names_texts_and_labels_from_data_are_text_on_every_page(tmp_path, monke
         ask.Box(study(), 0), table1(sizes), provenance({"machine": HOSTILE, "study": {"about": HOSTILE}, "notes": [HOSTILE]}),
         views.scores(scored, scored.assign(candidate=HOSTILE)), views.selection(chosen), show(views.learning_curves(curve)),
         views.origin({"from": "checkpoint", "checkpoint": HOSTILE, "recipe": {HOSTILE: HOSTILE}}),
-        views.examples(generated.model_copy(update={"tasks": ["cola"]}), SimpleNamespace(file=lambda name: name)),
+        views.examples(generated.model_copy(update={"tasks": ["cola"]}),
+                       SimpleNamespace(file=lambda name: name, json=lambda _: {"cola": {"train": ""}})),
         mkd_report._missing(HOSTILE),
     ]  # fmt: skip
     monkeypatch.setenv("MTKD_LOG", "a batch")
