@@ -9,6 +9,8 @@ LOWEST ?= $(addprefix tests/test_,study.py data.py batches.py model.py processor
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_SYSTEM_CERTS := 1
+NEW_ENOUGH := import sys; sys.exit("mtkd needs Python 3.11.5 or later, and $(MTKD_PYTHON) is " + sys.version.split()[0] \
+  + ": name another, as in make MTKD_PYTHON=/opt/python/bin/python3.11" if sys.version_info < (3, 11, 5) else 0)
 
 .PHONY: setup study test lowest bench growth chaos lab clean
 
@@ -20,6 +22,7 @@ setup:
 	@$(MAKE) --silent --question .venv/.ready 2> /dev/null || $(MTKD_PYTHON) -c '$(LOCKED)' $(MAKE) --no-print-directory .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
+	@$(MTKD_PYTHON) -c '$(NEW_ENOUGH)'
 	$(MTKD_PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[test]'
@@ -34,6 +37,7 @@ test: setup
 # The lowest versions that pyproject.toml allows, in an environment of their own; LOWEST=tests for every test but the benchmark's.
 lowest: LOW := .venv-lowest/bin
 lowest:
+	@$(MTKD_PYTHON) -c '$(NEW_ENOUGH)'
 	$(MTKD_PYTHON) -m venv .venv-lowest
 	$(LOW)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
 	$(LOW)/uv pip install --quiet --compile-bytecode --python $(LOW)/python --resolution lowest-direct -e '.[test]'

@@ -16,17 +16,33 @@ esac
 """
 
 
-def test_two_at_once_set_up_once_and_a_third_not_at_all(tmp_path):
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "CORES" and not key.startswith("MAKE")}
+
+
+def place(folder, python: str) -> list[str]:
+    """A folder to set up in by a stand-in for Python; the command."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    stand_in = tmp_path / "stand-in"
-    stand_in.write_text(PYTHON.format(python=sys.executable))
+        shutil.copy(ROOT / name, folder)
+    stand_in = folder / "stand-in"
+    stand_in.write_text(python)
     stand_in.chmod(0o755)
-    command = ["make", "study", f"MTKD_PYTHON={stand_in}"]
-    environment = {key: value for key, value in os.environ.items() if key != "CORES" and not key.startswith("MAKE")}
-    both = [subprocess.Popen(command, cwd=tmp_path, env=environment) for _ in range(2)]
+    return ["make", "study", f"MTKD_PYTHON={stand_in}"]
+
+
+def test_two_at_once_set_up_once_and_a_third_not_at_all(tmp_path):
+    command = place(tmp_path, PYTHON.format(python=sys.executable))
+    both = [subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT) for _ in range(2)]
     assert [made.wait(timeout=120) for made in both] == [0, 0]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=True)
     log = (tmp_path / "log").read_text().splitlines()
     assert log.count("venv") == 1 and sum("pip install" in line for line in log) == 2, log
     assert log[-3:] == ["run quick -c 2"] * 3, log
+
+
+def test_a_python_too_old_is_told_before_anything_is_made(tmp_path):
+    old = "import sys; sys.version_info, sys.version = (3, 11, 2), '3.11.2 (main)'; exec(sys.argv.pop(1))"
+    command = place(tmp_path, f'#!/bin/sh\nshift\nexec {sys.executable} -c "{old}" "$@"\n')
+    made = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert made.returncode != 0
+    assert f"mtkd needs Python 3.11.5 or later, and {tmp_path / 'stand-in'} is 3.11.2: name another" in made.stderr
+    assert [path.name for path in (tmp_path / ".venv").iterdir()] == [".setup.lock"]

@@ -111,7 +111,8 @@ def _value(value) -> str:
 def table(found: Found) -> Table:
     """A row a variant: dev scores by task, average, and what it adds to MT-DNN_KD and to MT-DNN, before fine-tuning."""
     scored, rows = found.scored, []
-    averages = figures.averages(scored, found.averaged).groupby("system")["average"].mean()
+    by = figures.averages(scored, found.averaged)
+    averages = by.groupby("system")["average"].mean()
     told = {VANILLA: ("MT-DNN", "hard targets alone"), PLAIN: ("MT-DNN_KD", "the study's own settings")}
     told |= {f"{STUDENT}:{name}": (name, words(variant)) for name, variant in found.variants.items()}
     controls = {f"{STUDENT}:{name}": variant.control for name, variant in found.variants.items() if variant.control}
@@ -128,7 +129,18 @@ def table(found: Found) -> Table:
              f"{', '.join(map(title, found.averaged))}.",
              f"Differences of the average in points, paired by seed. {METHOD.partition(';')[0]}; of so many, some may leave zero out by "
              "chance."]  # fmt: skip
+    both = alike(by, [VANILLA, PLAIN, *(f"{STUDENT}:{name}" for name in found.variants)])
+    if len(levels := both[both["system"].isin([VANILLA, PLAIN])].groupby("system")["average"].mean()) and both["seed"].nunique() < max(
+            by[by["system"] == PLAIN]["seed"].nunique(), 1):  # fmt: skip
+        level = ", ".join(f"{told[system][0]} {number(value)}" for system, value in levels.items())
+        notes.append(f"Rows have seeds of their own; averages over the {both['seed'].nunique()} that all have: {level}.")
     return Table("ablation", "Levers on distillation", pd.DataFrame(rows), notes, divide=(2,))
+
+
+def alike(averages: pd.DataFrame, systems: list[str]) -> pd.DataFrame:
+    """The rows of these systems (those there are) on the seeds that all of them have."""
+    rows = averages[averages["system"].isin(systems)]
+    return rows[rows.groupby("seed")["system"].transform("nunique") == rows["system"].nunique()]
 
 
 def difference(row: pd.Series | None) -> str:
@@ -167,15 +179,17 @@ def differences(found: Found) -> Figure:
 def by_size(found: Found) -> pd.DataFrame:
     """Average dev scores by the ensembles' size: size, system ('ensemble' or 'student'), seed, average (percent).
 
-    A student counts that differs from MT-DNN_KD by its ensembles' size alone.
+    A student counts that differs from MT-DNN_KD by its ensembles' size alone, on the seeds that those of all sizes have.
     """
     alone = {name: variant for name, variant in found.variants.items() if variant.changes.keys() == {"keep"}}
     students = {variant.keep: f"{STUDENT}:{name}" for name, variant in alone.items()} | {found.keep: PLAIN}
     ensembles = {int(system.rpartition("-")[2]): system for system in set(found.rows["system"]) if system.startswith(f"{ENSEMBLE}:keep-")}
     ensembles |= {found.keep: ENSEMBLE}
     averages = figures.averages(found.scored, found.averaged)
-    parts = [averages[averages["system"] == system].assign(size=size, system=kind)
-             for kind, systems in (("ensemble", ensembles), ("student", students)) for size, system in sorted(systems.items())]  # fmt: skip
+    taught = alike(averages, list(students.values()))
+    parts = [rows[rows["system"] == system].assign(size=size, system=kind)
+             for kind, rows, systems in (("ensemble", averages, ensembles), ("student", taught, students))
+             for size, system in sorted(systems.items())]  # fmt: skip
     return pd.concat(parts, ignore_index=True)[["size", "system", "seed", "average"]]
 
 
@@ -194,8 +208,8 @@ def ensemble_size(found: Found) -> Figure:
         axes.errorbar(means.index, means, yerr=deviations if deviations.any() else None, fmt=f"-{mark}", color=COLOURS[kind], markersize=7,
                       capsize=3, elinewidth=1, label=words_)  # fmt: skip
         told.append(f"{words_}: " + ", ".join(f"{size} {number(value)}" for size, value in means.items()))
-    vanilla = figures.averages(found.scored, found.averaged)
-    if len(level := vanilla.loc[vanilla["system"] == VANILLA, "average"]):
+    vanilla, seeds = figures.averages(found.scored, found.averaged), points.loc[points["system"] == "student", "seed"]
+    if len(level := vanilla.loc[(vanilla["system"] == VANILLA) & vanilla["seed"].isin(seeds), "average"]):
         axes.axhline(level.mean(), color=COLOURS[BASE], linewidth=1.2, linestyle="--", label="MT-DNN, before fine-tuning")
         told.append(f"MT-DNN, before fine-tuning: {number(level.mean())}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
