@@ -65,6 +65,16 @@ def test_the_figures_say_what_the_table_says():
     assert report.ensemble_size(one).get_label() == "The ensembles of this study are all of one size."
 
 
+def test_what_has_more_seeds_than_the_variants_is_shown_on_theirs_too():
+    found = found_of()
+    assert not any("same seeds" in note for note in report.table(found).notes)
+    fewer = found_of(rows=found.rows[found.rows.seed != 1])
+    assert "Not all rows have the same seeds. Over the 1 that all have: MT-DNN 60.0, MT-DNN_KD 62.0." in report.table(fewer).notes
+    points = report.by_size(fewer)
+    assert points[points.system == "student"][["size", "average"]].values.tolist() == [[1, 61.0], [3, 62.0]]
+    assert "MT-DNN, before fine-tuning: 60.0" in report.ensemble_size(fewer).get_label()
+
+
 def test_a_study_without_an_ablation_shows_nothing():
     assert report.write_tables(None) == [] and report.write_figures(None) == {} and report.part(None)._repr_html_() == ""
     assert "<h2" in report.part(found_of())._repr_html_()

@@ -111,7 +111,7 @@ def _value(value) -> str:
 def table(found: Found) -> Table:
     """A row a variant: dev scores by task, average, and what it adds to MT-DNN_KD and to MT-DNN, before fine-tuning."""
     scored, rows = found.scored, []
-    by = figures.averages(scored, found.averaged)
+    by = figures.averages(scored[~scored["system"].str.startswith(ENSEMBLE)], found.averaged)
     averages = by.groupby("system")["average"].mean()
     told = {VANILLA: ("MT-DNN", "hard targets alone"), PLAIN: ("MT-DNN_KD", "the study's own settings")}
     told |= {f"{STUDENT}:{name}": (name, words(variant)) for name, variant in found.variants.items()}
@@ -129,11 +129,11 @@ def table(found: Found) -> Table:
              f"{', '.join(map(title, found.averaged))}.",
              f"Differences of the average in points, paired by seed. {METHOD.partition(';')[0]}; of so many, some may leave zero out by "
              "chance."]  # fmt: skip
-    both = alike(by, [VANILLA, PLAIN, *(f"{STUDENT}:{name}" for name in found.variants)])
-    if len(levels := both[both["system"].isin([VANILLA, PLAIN])].groupby("system")["average"].mean()) and both["seed"].nunique() < max(
-            by[by["system"] == PLAIN]["seed"].nunique(), 1):  # fmt: skip
-        level = ", ".join(f"{told[system][0]} {number(value)}" for system, value in levels.items())
-        notes.append(f"Rows have seeds of their own; averages over the {both['seed'].nunique()} that all have: {level}.")
+    shared = alike(by, [*told])
+    if 0 < (seeds := shared["seed"].nunique()) < by["seed"].nunique():
+        levels = shared.groupby("system")["average"].mean()
+        level = ", ".join(f"{told[system][0]} {number(levels[system])}" for system in (VANILLA, PLAIN) if system in levels)
+        notes.append(f"Not all rows have the same seeds. Over the {seeds} that all have: {level}.")
     return Table("ablation", "Levers on distillation", pd.DataFrame(rows), notes, divide=(2,))
 
 
