@@ -123,8 +123,8 @@ def table(found: Found) -> Table:
         if controls:
             control = controls.get(system)
             over["over its control"] = f"{control}: {difference(found.over(system, f'{STUDENT}:{control}'))}" if control else NONE
-        rows.append({"Student": name, "What is changed": text, "Seeds": str(len(wide) or NONE), **cells,
-                     "Average": number(averages.get(system, math.nan)), **over})  # fmt: skip
+        rows.append({"Student": name, "What is changed": text, "Seeds": str(len(wide) or NONE),
+                     "Average": number(averages.get(system, math.nan)), **over, **cells})  # fmt: skip
     notes = [f"Percent on dev before fine-tuning, means over seeds; a task's score is the mean of its metrics. Average over "
              f"{', '.join(map(title, found.averaged))}.",
              f"Differences of the average in points, paired by seed. {METHOD.partition(';')[0]}; of so many, some may leave zero out by "
@@ -134,7 +134,7 @@ def table(found: Found) -> Table:
         levels = shared.groupby("system")["average"].mean()
         level = ", ".join(f"{told[system][0]} {number(levels[system])}" for system in (VANILLA, PLAIN) if system in levels)
         notes.append(f"Not all rows have the same seeds. Over the {seeds} that all have: {level}.")
-    return Table("ablation", "Levers on distillation", pd.DataFrame(rows), notes, divide=(2,))
+    return Table("ablation", "Levers on distillation", pd.DataFrame(rows), notes, divide=(2,), prose=("What is changed",))
 
 
 def alike(averages: pd.DataFrame, systems: list[str]) -> pd.DataFrame:

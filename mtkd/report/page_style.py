@@ -41,6 +41,8 @@ thead button::after { content: "\\2195"; opacity: .45; font-size: .85em; padding
 [aria-sort=descending] button::after { content: "\\25bc"; opacity: 1; }
 .mtkd-table.words td, .mtkd-table.words thead th { text-align: left; white-space: normal; }
 .mtkd-table.words td.short { white-space: nowrap; }
+.mtkd-table td.prose { text-align: left; white-space: normal; min-width: 11em; }
+.mtkd-table:has(td.prose) th:first-child { min-width: 6em; }
 ul.notes { font-size: 13.5px; color: var(--muted); padding-left: 20px; }
 .maths { height: auto; min-width: 0; max-width: 100%; vertical-align: middle; }
 .highlight, pre { font: 13px/1.45 "DejaVu Sans Mono", Consolas, monospace; }

@@ -23,6 +23,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     divide: tuple[int, ...] = ()  # rows that begin a new part; a reader sorts each part by itself
     words: bool = False  # cells are prose, not figures
+    prose: tuple[str, ...] = ()  # columns of prose among figures
 
     def markdown(self) -> str:
         lines = [list(map(str, self.frame.columns)), *self.frame.astype(str).values.tolist()]
@@ -38,9 +39,10 @@ class Table:
     def html(self) -> str:
         head = "".join(f'<th scope="col">{bold_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
         parts = [[]]
-        for place, row in enumerate(self.frame.astype(str).values.tolist()):
-            cells = "".join(f"<td{_short(cell)}>{bold_html(cell).replace(' / ', ' /<br>')}</td>" for cell in row[1:])
-            if place in self.divide and place:
+        for line, row in enumerate(self.frame.astype(str).values.tolist()):
+            cells = "".join(f"<td{self._kind(place, cell)}>{bold_html(cell).replace(' / ', ' /<br>').replace(' (', ' <wbr>(')}</td>"
+                            for place, cell in enumerate(row[1:], 1))  # fmt: skip
+            if line in self.divide and line:
                 parts.append([])
             parts[-1].append(f'<tr><th scope="row">{bold_html(row[0])}</th>{cells}</tr>' if row else "")
         body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
@@ -52,15 +54,16 @@ class Table:
             f"<table><caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
         )
 
+    def _kind(self, column: int, cell: str) -> str:
+        """Marks a cell of prose, and one that stays on one line among prose: a figure, or an interval."""
+        if self.frame.columns[column] in self.prose:
+            return ' class="prose"'
+        return ' class="short"' if len(cell) < 18 else ""
+
     _repr_html_ = html
 
     def __str__(self) -> str:
         return self.markdown()
-
-
-def _short(cell: str) -> str:
-    """Marks a cell that stays on one line among prose: a figure, or an interval."""
-    return ' class="short"' if len(cell) < 18 else ""
 
 
 def bold_html(text) -> str:
