@@ -7,34 +7,28 @@ trained (with the weight 1 of hard targets: what longer training gives without a
     ensemble     the teachers of the study (Eq. 3)
     folds        cross-fitted ensembles: the train sets of the tasks with a teacher fall into k parts; candidates and members
                  are trained anew without a part and score that part alone, so none scores an example that it was trained on
-    unlabelled   the teachers of the study, also on texts that nobody labelled for the task: these have soft targets alone
+    unlabelled   the teachers of the study, also on texts that nobody labelled for the task (`distil.unlabelled`): these
+                 have soft targets alone
     self         a single model of the student's size, on all tasks of multi-task training: the vanilla MT-DNN at
                  candidates.seed, or as a second generation the student that this one taught, at that seed too
 
 The systems are called `mt-dnn-kd:<variant>`, and an ensemble of k members `mt-dnn-ensemble:keep-<k>`.
 """
 
-import shutil
 from pathlib import Path
 
-import datasets
 import pandas as pd
 import torch
-from transformers import AutoTokenizer
 
 from mtkd.artifacts import Artifact, make
-from mtkd.data import load as data_files
-from mtkd.data import transfer
-from mtkd.data.batches import Examples, tokenise
-from mtkd.data.unlabelled import texts
-from mtkd.distillation import Fold, read_soft_targets, write_soft_targets
+from mtkd.data.batches import Examples
+from mtkd.distillation import Fold, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.levers import Variant
 from mtkd.plan import ablation_seeds, first_generation, variants
-from mtkd.stages import data, members_of, mtdnn, multitask, selection, soft_targets, teacher, voices_of, words
+from mtkd.stages import distilled, further, members_of, mtdnn, selection, soft_targets, teacher, voices_of, words
 from mtkd.study import Study
-from mtkd.tasks import SNLI
 from mtkd.work import folder
 
 
@@ -52,23 +46,11 @@ def changed(study: Study, variant: Variant) -> Study:
 
 
 def _student(study: Study, name: str, variant: Variant, seed: int) -> Artifact:
-    own, also, add = changed(study, variant), {}, None
+    own = changed(study, variant)
     soft = {task: _teacher(study, name, variant, task) for task in own.distil.teachers}
-    if variant.unlabelled:
-        more = {task: unlabelled(own, variant, task) for task in own.distil.teachers}
-        also = {"unlabelled": {task: found.fingerprint for task, found in more.items()}, "updates": variant.unlabelled.updates}
-
-        def add(train_sets: dict[str, Examples]) -> None:
-            for task, found in more.items():
-                labelled = train_sets[task]
-                train_sets[task] = labelled.joined(_texts(own, found, labelled))
-                if variant.unlabelled.updates == "same":
-                    train_sets[task].counted = len(labelled)
-
     if variant.epochs:  # after the teachers: theirs stay the study's
         own = own.model_copy(update={"train": own.train.model_copy(update={"epochs": variant.epochs})})
-    place = folder(study, "ablation", name, f"s{seed}")
-    return multitask(own, f"mt-dnn-kd:{name}", place, study.student_encoder, study.model.encoder_dropout, seed, soft, also, add)
+    return distilled(own, f"mt-dnn-kd:{name}", folder(study, "ablation", name, f"s{seed}"), seed, soft)
 
 
 def _teacher(study: Study, name: str, variant: Variant, task: str) -> Artifact:
@@ -138,40 +120,6 @@ def _like_the_student(study: Study, name: str, variant: Variant, task: str) -> A
     return words(study, folder(study, "teachers", f"self-{told}", task), study.task(task), voices)
 
 
-def unlabelled(study: Study, variant: Variant, name: str) -> Artifact:
-    """Texts beside a task's train set, as the student's word pieces (tokens.arrow), with its ensemble's word on each
-    (soft_targets.parquet)."""
-    task, given, keep = study.task(name), variant.unlabelled, study.candidates.keep
-    voices, own = voices_of(task, members_of(study, name)), study.student_encoder
-    source = data_files.origin_of(transfer.location(), SNLI.name) if given.transfer else None
-    inputs = {"stage": "unlabelled", "task": name, "texts": given.model_dump(exclude={"updates"}), "transfer": source,
-              "seed": study.data.seed, "data": data(study).fingerprint, "max_length": study.data.max_length,
-              "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
-              "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
-
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
-        raw = texts(study, task, given, data(study), out / ".read")
-        mark, sets = data_files.examples_fingerprint(raw, task), {}
-        for place in dict.fromkeys([own, *(voice[0] for voice in voices)]):
-            tokenizer = AutoTokenizer.from_pretrained(encoder(study, place).file("encoder"), trust_remote_code=False)
-            pieces = tokenise(raw, task, tokenizer, study.data.max_length, out / "tokens.arrow" if place == own else None)
-            sets[place] = Examples(task, pieces, mark, tokenizer.pad_token_id)
-        write_soft_targets(out / "soft_targets.parquet", (found for found, *_ in soft_targets(study, task, voices, sets)))
-        shutil.rmtree(out / ".read", ignore_errors=True)
-
-    amounts = "-".join(f"{source}-{getattr(given, source)}" for source in ("transfer", "rest", "tasks") if getattr(given, source))
-    return make(folder(study, "unlabelled", f"{amounts}-keep-{keep}", name), inputs, build)
-
-
-def _texts(study: Study, found: Artifact, beside: Examples) -> Examples:
-    """What `unlabelled` made, with soft targets as the student takes them."""
-    targets = read_soft_targets(found.file("soft_targets.parquet"), beside.task)
-    split = datasets.Dataset.from_file(str(found.file("tokens.arrow")))
-    soft = targets.logits if study.distil.loss == "logits" else targets.soft
-    return Examples(beside.task, split, targets.fingerprint, beside.pad_id, soft)
-
-
 def students(study: Study) -> list[Artifact]:
     """Every variant's student, of every seed."""
     return [ablation(study, name, seed) for name in variants(study) for seed in ablation_seeds(study)]
@@ -192,7 +140,7 @@ def sources(study: Study) -> list[Artifact]:
     for name, variant in variants(study).items():
         own = changed(study, variant)
         found += [_teacher(study, name, variant, task) for task in own.distil.teachers]
-        found += [unlabelled(own, variant, task) for task in own.distil.teachers if variant.unlabelled]
+        found += further(own).values()
         if variant.source != "self":
             found += [model for task in study.multitask for *_, model in members_of(own, task)]
         for fold in folds(own, variant.folds or 0):

@@ -9,6 +9,24 @@ from mtkd.settings import Seed, Settings, Share, TaskName
 Loss = Literal["cross-entropy", "kl", "logits"]
 
 
+class Unlabelled(Settings):
+    """Texts beside a task's train set: its ensemble scores them, and the student learns from that alone.
+
+    A task of one text reads the first of a pair.
+    """
+
+    transfer: int = Field(0, ge=0, description="pairs of SNLI's train set (MTKD_TRANSFER), at most so many")
+    rest: int = Field(0, ge=0, description="examples of the task's own train set beyond data.max_train, at most so many")
+    tasks: int = Field(0, ge=0, description="examples of the other tasks of multi-task training with two texts, at most so many")
+    updates: Literal["same", "more"] = Field("same", description="of weights: as many as without these texts, or more for them")
+
+    @model_validator(mode="after")
+    def _some(self):
+        if not (self.transfer or self.rest or self.tasks):
+            raise ValueError("there is no text: give transfer, rest or tasks a number of examples")
+        return self
+
+
 class Distil(Settings):
     """Soft targets and how they enter the loss (section 3)."""
 
@@ -21,6 +39,9 @@ class Distil(Settings):
         description="on soft targets: Eq. 4, the divergence from them, or the squared distance to the teacher's mean logits")
     annealing: bool = Field(False, exclude_if=lambda on: not on,
                             description="the weight of Eq. 2 grows from 0 to 1 over the training (BAM, Clark et al. 2019)")
+    unlabelled: Unlabelled | None = Field(
+        None, exclude_if=lambda given: given is None,
+        description="texts beside the train sets of the tasks with a teacher (section 5 leaves them to later work); None: none")
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -28,24 +49,6 @@ class Distil(Settings):
             raise ValueError(f"temperature: logits are matched as they are (it is {self.temperature:g}): set it to 1 with loss: logits")
         if self.annealing and self.hard_weight_of:
             raise ValueError("hard_weight_of: annealing sets the weight of every task: give one of the two")
-        return self
-
-
-class Unlabelled(Settings):
-    """Texts beside a task's train set: its ensemble scores them, and the student learns from that alone.
-
-    A task of one text reads the first of a pair.
-    """
-
-    transfer: int = Field(0, ge=0, description="pairs of SNLI's train set (MTKD_TRANSFER), at most so many")
-    rest: int = Field(0, ge=0, description="examples of the task's own train set beyond data.max_train, at most so many")
-    tasks: int = Field(0, ge=0, description="examples of the other tasks of multi-task training with two texts, at most so many")
-    updates: Literal["same", "more"] = Field("same", description="of weights: those of MT-DNN_KD, or more for the texts that come in")
-
-    @model_validator(mode="after")
-    def _some(self):
-        if not (self.transfer or self.rest or self.tasks):
-            raise ValueError("there is no text: give transfer, rest or tasks a number of examples")
         return self
 
 
@@ -61,8 +64,9 @@ class Variant(Settings):
     teachers: list[TaskName] | None = Field(
         None, min_length=1, exclude_if=lambda given: given is None, description="tasks with a teacher; None: distil.teachers")
     epochs: int | None = Field(None, ge=1, exclude_if=lambda given: given is None, description="of the student; None: train.epochs")
-    source: Literal["ensemble", "folds", "unlabelled", "self"] = Field(
-        "ensemble", description="of soft targets: the ensembles, cross-fitted ones, those on more texts too, or a model like the student")
+    source: Literal["ensemble", "folds", "unlabelled", "self"] | None = Field(
+        None, description="of soft targets: the ensembles on the train sets alone, cross-fitted ones there, the ensembles on more texts "
+                          "too, or a model like the student; None: as the study's")
     folds: int | None = Field(None, ge=2, description="source: folds; who scores one of so many parts of a train set is trained without it")
     unlabelled: Unlabelled | None = Field(None, description="source: unlabelled")
     generations: Literal[1, 2] | None = Field(
@@ -94,6 +98,7 @@ class Variant(Settings):
         """The study's settings with this variant's; `ValueError` where they contradict each other."""
         changed = {name: value for name in Distil.model_fields if (value := getattr(self, name, None)) is not None}
         changed |= {"teachers": multitask} if self.source == "self" else {}
+        changed |= {} if self.source in (None, "unlabelled") else {"unlabelled": None}
         try:
             return Distil.model_validate(given.model_dump() | changed)
         except ValidationError as error:
@@ -134,13 +139,15 @@ def check(study: Any) -> None:
             distils[where] = variant.distil(study.distil, study.multitask)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
+        if variant.changes == {"source": "ensemble"} and not study.distil.unlabelled:
+            raise ValueError(f"{where}: it changes nothing: the study has no distil.unlabelled to leave out")
         sizes[f"{where}.keep"] = variant.keep or study.candidates.keep
-        if variant.unlabelled and variant.unlabelled.rest and not study.data.max_train:
-            raise ValueError(f"{where}.unlabelled.rest: nothing of the train sets is left out: set data.max_train, or leave rest out")
     for where, keep in sizes.items():
         if keep > candidates:
             raise ValueError(f"{where}: {keep} is more than the candidates there are ({candidates})")
     for where, distil in distils.items():
+        if distil.unlabelled and distil.unlabelled.rest and not study.data.max_train:
+            raise ValueError(f"{where}.unlabelled.rest: nothing of the train sets is left out: set data.max_train, or leave rest out")
         if missing := [name for name in distil.teachers if name not in study.multitask]:
             raise ValueError(f"{where}.teachers: {', '.join(missing)} is not trained in this study "
                              f"(tasks: {', '.join(sorted(study.multitask))})")  # fmt: skip

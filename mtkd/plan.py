@@ -142,13 +142,14 @@ def jobs(study: Study) -> list[Job]:
     """Every job, in an order that the stages allow."""
     multitask, single = _steps(study, study.multitask, study.train), _steps(study, study.trainable, study.finetuning)
     members = {name: study.candidates.keep * _steps(study, [name], study.member_finetuning) for name in study.multitask}
+    further = _further_steps(study, study.distil, study.train)
     return [
         Job("00_data", "", {}, 0),
         *(Job("01_pretrain", name, {"encoder": name}, _pretrain_steps(study, name)) for name in study.encoders),
         *(Job("02_mtdnn", f"{candidate_name(name, dropout)}-s{seed}", {"encoder": name, "dropout": dropout, "seed": seed}, multitask)
           for name, dropout, seed in mtdnn_runs(study)),
         *(Job("03_teacher", name, {"task": name}, members[name]) for name in study.multitask),
-        *(Job("04_student", f"s{seed}", {"seed": seed}, multitask) for seed in study.seeds),
+        *(Job("04_student", f"s{seed}", {"seed": seed}, multitask + further) for seed in study.seeds),
         *(Job("05_finetune", f"{system}-s{seed}", {"system": system, "seed": seed}, single)
           for system in SYSTEMS for seed in study.seeds),
         *_ablation_jobs(study),
@@ -181,14 +182,20 @@ def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
     train = study.train.model_copy(update={"epochs": variant.epochs or study.train.epochs})
     multitask, keep = _steps(study, study.multitask, study.train), variant.keep or study.candidates.keep
     steps = own = _steps(study, study.multitask, train)
-    if variant.unlabelled and variant.unlabelled.updates == "more":
-        text = variant.unlabelled.transfer + variant.unlabelled.rest + variant.unlabelled.tasks
-        steps += len(variant.teachers or study.distil.teachers) * train.epochs * math.ceil(text / study.train.batch_size)
+    steps += _further_steps(study, variant.distil(study.distil, study.multitask), train)
     if first:
         steps += max(0, keep - study.candidates.keep) * _steps(study, study.multitask, study.member_finetuning)
         steps += (variant.folds or 0) * keep * (multitask + _steps(study, study.distil.teachers, study.member_finetuning))
         steps += own if variant.generations == 2 else 0
     return steps
+
+
+def _further_steps(study: Study, distil: Distil, train: Train) -> int:
+    """Updates that come in with unlabelled texts, where these have updates of their own."""
+    given = distil.unlabelled
+    if given is None or given.updates == "same":
+        return 0
+    return len(distil.teachers) * train.epochs * math.ceil((given.transfer + given.rest + given.tasks) / train.batch_size)
 
 
 def _adaptation_jobs(study: Study) -> list[Job]:
@@ -283,7 +290,8 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
 def _places(study: Study, notebook: str) -> dict:
     """Where data, text and encoders come from; of folders and files here, also every file's size and time of change."""
     places = {"hub": study.data.hub, "MTKD_GLUE": os.environ.get("MTKD_GLUE")}
-    places |= {"MTKD_TRANSFER": os.environ.get("MTKD_TRANSFER")} if notebook == "06_ablation" else {}
+    if notebook == "06_ablation" or (study.distil.unlabelled and notebook > "04"):
+        places["MTKD_TRANSFER"] = os.environ.get("MTKD_TRANSFER")
     if notebook != "00_data":
         places |= {name: encoder.checkpoint for name, encoder in study.encoders.items()}
         places |= {key: value for key, value in os.environ.items() if key == "MTKD_TEXT" or key.startswith("MTKD_ENCODER_")}

@@ -4,19 +4,24 @@ A stage asks for its parents by calling their functions, and each output is kept
 and parents that matter to it. So a stage that is done is not done again, and a notebook run alone makes what it needs.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
+from transformers import AutoTokenizer
 
 from mtkd import parallel
 from mtkd.artifacts import Artifact, make, scratch, write_json
 from mtkd.data import load as data_files
-from mtkd.data.batches import Examples
+from mtkd.data import transfer
+from mtkd.data.batches import Examples, tokenise
+from mtkd.data.unlabelled import texts as read_texts
 from mtkd.distillation import CERTAINTY, Fold, SoftTargets, certainty, ensemble, read_soft_targets, select, slabs, write_soft_targets
 from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
@@ -24,7 +29,7 @@ from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.plan import candidate_name, candidates
 from mtkd.prediction import predict, probabilities, score_rows
 from mtkd.study import Study, Train
-from mtkd.tasks import Task
+from mtkd.tasks import SNLI, Task
 from mtkd.training import seed_everything, train
 from mtkd.work import folder
 
@@ -55,17 +60,19 @@ def _apart(without: Fold | None) -> tuple[str, ...]:
 def student(study: Study, seed: int) -> Artifact:
     """04_student: MT-DNN_KD, an MT-DNN trained on hard and soft targets of all tasks at once (section 3)."""
     soft = {name: teacher(study, name) for name in study.distil.teachers}
-    place = folder(study, "student", f"s{seed}")
-    return multitask(study, "mt-dnn-kd:mtl", place, study.student_encoder, study.model.encoder_dropout, seed, soft)
+    return distilled(study, "mt-dnn-kd:mtl", folder(study, "student", f"s{seed}"), seed, soft)
+
+
+def distilled(study: Study, system: str, place: Path, seed: int, soft: dict[str, Artifact]) -> Artifact:
+    """A student of these teachers, on the train sets and on what `distil.unlabelled` adds."""
+    return multitask(study, system, place, study.student_encoder, study.model.encoder_dropout, seed, soft, further(study))
 
 
 def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout: float, seed: int, teachers: dict[str, Artifact],
-              also: dict | None = None, add: Callable[[dict[str, Examples]], None] | None = None,
-              without: Fold | None = None) -> Artifact:  # fmt: skip
+              more: dict[str, Artifact] | None = None, without: Fold | None = None) -> Artifact:  # fmt: skip
     """One training of all tasks by Algorithm 1, with the soft targets of some tasks' teachers.
 
-    `add` changes the train sets once they have their soft targets, and `also` is what it depends on; `without` is the
-    part of the train sets that is left out.
+    `more` holds those tasks' texts beside their train sets; `without` is the part of the train sets that is left out.
     """
     start = encoder(study, encoder_name)
     inputs = {
@@ -75,7 +82,7 @@ def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout
         "teachers": {name: found.fingerprint for name, found in teachers.items()},
         "distil": study.distil.model_dump() if teachers else None,
     }  # fmt: skip
-    inputs |= (also or {}) | _inputs_of(without)
+    inputs |= ({"unlabelled": {name: found.fingerprint for name, found in more.items()}} if more else {}) | _inputs_of(without)
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
@@ -87,8 +94,11 @@ def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout
             targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), study.task(name))
             wanted = targets.logits_for if study.distil.loss == "logits" else targets.for_examples
             train_sets[name].soft = wanted(train_sets[name])
-        if add:
-            add(train_sets)
+        for name, found in (more or {}).items():
+            labelled = train_sets[name]
+            train_sets[name] = labelled.joined(_texts(study, found, labelled))
+            if study.distil.unlabelled.updates == "same":
+                train_sets[name].counted = len(labelled)
         seed_everything(seed)
         model = new_model(study, start, list(map(study.task, study.multitask)), dropout)
         fit(model, train_sets, dev_sets, [], study.train, seed, out, inputs, system, study.distil, title=place.name)
@@ -321,6 +331,45 @@ def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.Da
             sure += [certainty(targets.task, "train", "member", values[rows], labels[rows]) for values in targets.members]
         seen += len(labels)
         yield targets
+
+
+def further(study: Study) -> dict[str, Artifact]:
+    """`unlabelled` of every task with a teacher; nothing where the study has no `distil.unlabelled`."""
+    return {name: unlabelled(study, name) for name in study.distil.teachers} if study.distil.unlabelled else {}
+
+
+def unlabelled(study: Study, name: str) -> Artifact:
+    """Texts beside a task's train set (`distil.unlabelled`), as the student's word pieces (tokens.arrow), with its ensemble's word on each
+    (soft_targets.parquet)."""
+    task, given, keep = study.task(name), study.distil.unlabelled, study.candidates.keep
+    voices, own = voices_of(task, members_of(study, name)), study.student_encoder
+    source = data_files.origin_of(transfer.location(), SNLI.name) if given.transfer else None
+    inputs = {"stage": "unlabelled", "task": name, "texts": given.model_dump(exclude={"updates"}), "transfer": source,
+              "seed": study.data.seed, "data": data(study).fingerprint, "max_length": study.data.max_length,
+              "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
+              "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
+
+    def build(out: Path) -> None:
+        torch.set_num_threads(study.threads)
+        raw = read_texts(study, task, given, data(study), out / ".read")
+        mark, sets = data_files.examples_fingerprint(raw, task), {}
+        for place in dict.fromkeys([own, *(voice[0] for voice in voices)]):
+            tokenizer = AutoTokenizer.from_pretrained(encoder(study, place).file("encoder"), trust_remote_code=False)
+            pieces = tokenise(raw, task, tokenizer, study.data.max_length, out / "tokens.arrow" if place == own else None)
+            sets[place] = Examples(task, pieces, mark, tokenizer.pad_token_id)
+        write_soft_targets(out / "soft_targets.parquet", (found for found, *_ in soft_targets(study, task, voices, sets)))
+        shutil.rmtree(out / ".read", ignore_errors=True)
+
+    amounts = "-".join(f"{source}-{getattr(given, source)}" for source in ("transfer", "rest", "tasks") if getattr(given, source))
+    return make(folder(study, "unlabelled", f"{amounts}-keep-{keep}", name), inputs, build)
+
+
+def _texts(study: Study, found: Artifact, beside: Examples) -> Examples:
+    """What `unlabelled` made, with soft targets as the student takes them."""
+    targets = read_soft_targets(found.file("soft_targets.parquet"), beside.task)
+    split = datasets.Dataset.from_file(str(found.file("tokens.arrow")))
+    soft = targets.logits if study.distil.loss == "logits" else targets.soft
+    return Examples(beside.task, split, targets.fingerprint, beside.pad_id, soft)
 
 
 def parent_of(study: Study, system: str, seed: int) -> Artifact | None:

@@ -378,7 +378,7 @@ def _fields_at(path: tuple) -> list[str]:
     fields = {(): Study, ("data",): Data, ("model",): Model, ("train",): Train, ("finetune",): FineTune,
               ("candidates",): Candidates, ("distil",): Distil, ("resources",): Resources}  # fmt: skip
     fields |= {("mkd",): Mkd, ("mkd", "finetune"): FineTune, ("mkd", "serving"): Serving, ("ablation",): Ablation,
-               ("adaptation",): Adaptation, ("adaptation", "train"): Tuning}  # fmt: skip
+               ("adaptation",): Adaptation, ("adaptation", "train"): Tuning, ("distil", "unlabelled"): Unlabelled}  # fmt: skip
     if path[:2] == ("ablation", "variants"):
         return list((Unlabelled if path[-1] == "unlabelled" else Variant).model_fields)
     if path in fields:

@@ -21,6 +21,7 @@ from mtkd.levers import Unlabelled
 from mtkd.models import MultiTaskModel
 from mtkd.objectives import hard_weight, soft_loss, task_loss
 from mtkd.report.ablation import words
+from mtkd.report.finding import finding
 from mtkd.study import Distil
 from mtkd.training import train
 
@@ -160,6 +161,8 @@ def test_settings_that_contradict_each_other_are_refused():
         "distil.hard_weight_of={cola: 0.2}": "distil.hard_weight_of: cola has no teacher",
         "distil.hard_weight_of={nli: 0.2}": "distil.hard_weight_of: unknown task",
         "distil.loss=mse": "distil.loss",
+        "distil.unlabelled={rest: 10}": "distil.unlabelled.rest: nothing of the train sets is left out: set data.max_train",
+        "distil.unlabelled={rests: 10}": "unknown field 'distil.unlabelled.rests'; known there: transfer, rest, tasks, updates",
     }.items():
         with pytest.raises(UserError, match=said.replace(".", r"\.")):
             studies.load(TINY, ["ablation=null", override])
@@ -169,6 +172,7 @@ def test_variants_that_cannot_be_are_refused():
     for variant, said in {
         "{}": "it changes nothing",
         "{epochs: 0}": "epochs: input should be greater than or equal to 1",
+        "{source: ensemble}": "x: it changes nothing: the study has no distil.unlabelled",
         "{folds: 3}": "source: folds and the field folds go together",
         "{source: folds, folds: 1}": "folds: input should be greater than or equal to 2",
         "{source: self, generations: 3}": "generations",
@@ -364,6 +368,25 @@ def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypat
             labels = found.labels[~found.known]
             assert bool((labels.isnan() if found.task == "stsb" else labels == -1).all())
             assert bool(torch.isfinite(found.soft).all())
+
+
+def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_them_out(work):
+    """`distil.unlabelled` makes MT-DNN_KD what the variant `unlabelled` is elsewhere, and `source: ensemble` what it was without."""
+    given = {"rest": 20}
+    elsewhere = small(more={"source": "unlabelled", "unlabelled": given})
+    study = studies.check({**elsewhere.model_dump(), "distil": {**elsewhere.distil.model_dump(), "unlabelled": given},
+                           "ablation": {"variants": {"alone": {"source": "ensemble"}, "warm": {"temperature": 2}}}})  # fmt: skip
+    seed_one = [found.frame("predictions.parquet") for found in (stages.student(study, 1), ablation.ablation(elsewhere, "more", 1))]
+    assert seed_one[0].equals(seed_one[1])
+    plain = stages.student(elsewhere, 1).frame("predictions.parquet")
+    assert ablation.ablation(study, "alone", 1).frame("predictions.parquet").equals(plain) and not seed_one[0].equals(plain)
+    assert study.ablation.variants["warm"].distil(study.distil, study.multitask).unlabelled == Unlabelled(rest=20)
+    steps = {job.name: job.steps for job in plan.jobs(studies.check({**study.model_dump(), "distil": {
+        **study.distil.model_dump(), "unlabelled": {"rest": 20, "updates": "more"}}}))}  # fmt: skip
+    same = {job.name: job.steps for job in plan.jobs(study)}
+    assert steps["04_student.s1"] == same["04_student.s1"] + 2 and steps["06_ablation.alone-s1"] == same["06_ablation.alone-s1"]
+    told = finding(stages.student(study, 1).frame("scores.csv"), distil=study.distil)
+    assert "also on up to 20 examples that data.max_train leaves out a task (same updates)" in told
 
 
 def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, monkeypatch):

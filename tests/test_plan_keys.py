@@ -74,6 +74,7 @@ TABLE = [
     ("distil.hard_weight_of", {"rte": 0.2}, {STUDENT, KD, KD_ADAPTED} | levers("annealing")),
     ("distil.temperature", 2.0, {STUDENT, KD, KD_ADAPTED} | levers("warm")),
     ("distil.loss", "kl", {STUDENT, KD, KD_ADAPTED} | levers("kl")),
+    ("distil.unlabelled.tasks", 20, {STUDENT, KD, KD_ADAPTED} | levers("folds-2", "self-1", "self-2", "tasks")),
     ("distil.annealing", True, {STUDENT, KD, KD_ADAPTED} | levers("annealing")),
     ("test_predictions", ["bert"], {"05_finetune.mt-dnn-s0", "05_finetune.mt-dnn-kd-s0"}),
     *((f"adaptation.{name}", value, {ADAPTED}) for name, value in {
@@ -102,7 +103,8 @@ TABLE = [
 ]  # fmt: skip
 # They change which runs there are, or name another parent for one: told below.
 ELSEWHERE = {"name", "student_encoder", "seeds", "model.encoder_dropout", "candidates.dropouts", "candidates.seed", "mkd.seeds",
-             "mkd.teacher", "ablation.seeds", "adaptation.seeds"}  # fmt: skip
+             "mkd.teacher", "ablation.seeds", "adaptation.seeds",
+             *(f"distil.unlabelled.{name}" for name in ("transfer", "rest", "updates"))}  # fmt: skip
 
 
 def fields(kind, path: str = "") -> set[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mtkd.levers import Distil, Variant
+from mtkd.levers import Distil, Unlabelled, Variant
 from mtkd.plan import variants
 from mtkd.report import scores as figures
 from mtkd.report.comparisons import METHOD, Compared
@@ -60,16 +60,21 @@ def pairs(found: Found | None) -> list[tuple[str, str]]:
     return both + [(student, f"{STUDENT}:{variant.control}") for student, variant in students.items() if variant.control]
 
 
+def amounts(given: Unlabelled) -> str:
+    """What `unlabelled` asks for, in words."""
+    of = {"transfer": "pairs of SNLI", "rest": "examples that data.max_train leaves out", "tasks": "pairs of other tasks"}
+    texts = ", ".join(f"up to {count(getattr(given, key))} {text}" for key, text in of.items() if getattr(given, key))
+    return f"{texts} a task ({given.updates} updates)"
+
+
 def words(variant: Variant) -> str:
     """A variant in words."""
     if variant.source == "folds":
         parts = [f"teachers cross-fitted on {variant.folds} parts"]
     elif variant.source == "unlabelled":
-        of = {"transfer": "pairs of SNLI", "rest": "examples that data.max_train leaves out",
-              "tasks": "pairs of other tasks"}  # fmt: skip
-        amounts = ", ".join(f"up to {count(getattr(variant.unlabelled, key))} {text}"
-                            for key, text in of.items() if getattr(variant.unlabelled, key))  # fmt: skip
-        parts = [f"soft targets also on {amounts} a task ({variant.unlabelled.updates} updates)"]
+        parts = [f"soft targets also on {amounts(variant.unlabelled)}"]
+    elif variant.source == "ensemble":
+        parts = ["soft targets on the train sets alone"]
     elif variant.source == "self":
         parts = ["taught on all tasks by " + ("the vanilla MT-DNN" if variant.generations == 1 else
                                               "a student of the first generation")]  # fmt: skip
@@ -93,7 +98,8 @@ def settings(study: Study, name: str) -> Table:
     """What a variant's student learns by, beside MT-DNN_KD of the study."""
     variant = variants(study)[name]
     own = variant.distil(study.distil, study.multitask)
-    rows = [{"Setting": "source of soft targets", "Here": variant.source, "MT-DNN_KD": "ensemble"},
+    rows = [{"Setting": "source of soft targets", "Here": variant.source or "as MT-DNN_KD",
+             "MT-DNN_KD": "unlabelled" if study.distil.unlabelled else "ensemble"},
             {"Setting": "members of an ensemble", "Here": NONE if variant.source == "self" else str(variant.keep or study.candidates.keep),
              "MT-DNN_KD": str(study.candidates.keep)},
             {"Setting": "epochs", "Here": str(variant.epochs or study.train.epochs), "MT-DNN_KD": str(study.train.epochs)}]  # fmt: skip
@@ -103,6 +109,8 @@ def settings(study: Study, name: str) -> Table:
 
 
 def _value(value) -> str:
+    if isinstance(value, Unlabelled):
+        return amounts(value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {part:g}" for key, part in value.items()) or NONE
     return ", ".join(value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from mtkd.report.ablation import amounts
 from mtkd.report.scores import title
 from mtkd.report.style import COLOURS, MUTED, blank, styled
 from mtkd.study import Study
@@ -90,6 +91,8 @@ def distillation(study: Study) -> Figure:
     untaught = [name for name in study.multitask if name not in teachers]
     heads = "new heads" if study.candidates.fresh_head else "their own heads"
     candidates = len(study.encoders) * len(study.candidates.dropouts)
+    further = amounts(study.distil.unlabelled) if study.distil.unlabelled else ""
+    and_more = "\non further texts Q alone" if further else ""
     rows = [f"{title(name)} train set" for name in teachers]
     height = 11.0 * len(rows) + 11
     figure, axes = _canvas(11, height / 10)
@@ -115,9 +118,9 @@ def distillation(study: Study) -> Figure:
             y,
             21,
             8,
-            f"{title(name)}: soft targets\nQ = avg(Q¹ … Q{_raised(keep)})\nand correct targets",
+            f"{title(name)}: soft targets\nQ = avg(Q¹ … Q{_raised(keep)})\nand correct targets{and_more}",
             DATA,
-            size=9,
+            size=7.6 if further else 9,
         )
         _arrow(axes, (75, y + 4), (83, middle + (y + 4 - middle) * 0.25))
     plain = ", ".join(map(title, untaught)) or "none"
@@ -148,7 +151,7 @@ def distillation(study: Study) -> Figure:
         f"The distillation: the {keep} best of {candidates} single MT-DNNs are fine-tuned into a teacher for each of "
         f"{', '.join(map(title, teachers)) or 'no task'}; their averaged class probabilities are the soft targets. One "
         f"student learns from correct and soft targets (weights {weights[0]} and {weights[1]}{grows and ', ' + grows}), and from "
-        f"correct targets alone on {plain}."
+        f"correct targets alone on {plain}{further and ', and from soft targets alone on ' + further}."
     )
     return figure
 

@@ -7,8 +7,10 @@ import pandas as pd
 from scipy import stats
 
 from mtkd import tasks
+from mtkd.levers import Distil
 from mtkd.report import comparisons, published
 from mtkd.report import scores as figures
+from mtkd.report.ablation import amounts
 from mtkd.report.comparisons import Compared, sentence, share, span
 from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
 from mtkd.report.table import number, percent
@@ -18,14 +20,15 @@ def finding(
     results: pd.DataFrame,
     selection: pd.DataFrame | None = None,
     sizes: pd.DataFrame | None = None,
-    teachers=published.TEACHERS,
+    distil: Distil | None = None,
     compared: Compared | None = None,
 ) -> str:
     """One paragraph of Markdown that says what these results show, whichever way they fall.
 
-    `sizes` gives the train sizes (without it those of the full data sets serve), `teachers` the tasks that have one,
-    `compared` the intervals.
+    `sizes` gives the train sizes (without it those of the full data sets serve), `distil` who teaches what (without
+    it the published teachers), `compared` the intervals.
     """
+    distil = distil or Distil(teachers=list(published.TEACHERS))
     compared = compared or Compared()
     frame, sentences = gains(results, compared), []
     if "average" not in frame.index or math.isnan(frame.loc["average", "gain"]):
@@ -38,10 +41,11 @@ def finding(
             _averages(results),
             _others(compared),
             _tally(by_task),
-            _with_teacher(by_task, teachers),
+            _with_teacher(by_task, distil.teachers),
         ]
         sentences += [_by_size(by_task, figures.train_sizes(sizes)), _kept(overall, compared), _apart(frame)]
-    sentences += [_selected(selection), *comparisons.without(compared), _paper() if figures.beside_the_paper(results) else ""]
+    sentences += [_further(distil), _selected(selection), *comparisons.without(compared)]
+    sentences += [_paper() if figures.beside_the_paper(results) else ""]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -129,6 +133,10 @@ def _with_teacher(frame: pd.DataFrame, teachers) -> str:
             what = f"{len(part)} {'tasks' if len(part) > 1 else 'task'} {which} a teacher"
             parts.append(f"{_points(part['gain'].mean())} on the {what}")
     return f"The mean change is {_listed(parts)}." if parts else ""
+
+
+def _further(distil: Distil) -> str:
+    return f"MT-DNN_KD learns from soft targets also on {amounts(distil.unlabelled)}." if distil.unlabelled else ""
 
 
 def _by_size(frame: pd.DataFrame, sizes: dict[str, float]) -> str:

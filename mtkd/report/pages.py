@@ -224,7 +224,7 @@ def write_report(
     (folder / "run.json").write_text(
         json.dumps(run, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    text = finding(results, selection, sizes, study.distil.teachers, compared)
+    text = finding(results, selection, sizes, study.distil, compared)
     text += "" if mkd is None else f"\n\n{mkd_report.finding(mkd)}"
     text += "" if adaptation is None else f"\n\n{adaptation_report.finding(adaptation)}"
     text += "" if ranking is None else f"\n\n{ranking_report.finding(ranking)}"
