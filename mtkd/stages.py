@@ -95,6 +95,8 @@ def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout
             wanted = targets.logits_for if study.distil.loss == "logits" else targets.for_examples
             train_sets[name].soft = wanted(train_sets[name])
         for name, found in (more or {}).items():
+            if "tokens.arrow" not in found.record["files"]:
+                continue
             labelled = train_sets[name]
             train_sets[name] = labelled.joined(_texts(study, found, labelled))
             if study.distil.unlabelled.updates == "same":
@@ -335,12 +337,16 @@ def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.Da
 
 def further(study: Study) -> dict[str, Artifact]:
     """`unlabelled` of every task with a teacher; nothing where the study has no `distil.unlabelled`."""
-    return {name: unlabelled(study, name) for name in study.distil.teachers} if study.distil.unlabelled else {}
+    found = {name: unlabelled(study, name) for name in study.distil.teachers} if study.distil.unlabelled else {}
+    if found and not any("tokens.arrow" in each.record["files"] for each in found.values()):
+        raise UserError(f"There is no text beside the train sets of {', '.join(study.task(name).title for name in found)} (unlabelled): "
+                        "lower data.max_train, or take texts of SNLI (transfer) or of other tasks (tasks).")
+    return found
 
 
 def unlabelled(study: Study, name: str) -> Artifact:
     """Texts beside a task's train set (`distil.unlabelled`), as the student's word pieces (tokens.arrow), with its ensemble's word on each
-    (soft_targets.parquet)."""
+    (soft_targets.parquet); of a task without any, a note alone (notes.json)."""
     task, given, keep = study.task(name), study.distil.unlabelled, study.candidates.keep
     voices, own = voices_of(task, members_of(study, name)), study.student_encoder
     source = data_files.origin_of(transfer.location(), SNLI.name) if given.transfer else None
@@ -351,13 +357,16 @@ def unlabelled(study: Study, name: str) -> Artifact:
 
     def build(out: Path) -> None:
         torch.set_num_threads(study.threads)
-        raw = read_texts(study, task, given, data(study), out / ".read")
-        mark, sets = data_files.examples_fingerprint(raw, task), {}
-        for place in dict.fromkeys([own, *(voice[0] for voice in voices)]):
-            tokenizer = AutoTokenizer.from_pretrained(encoder(study, place).file("encoder"), trust_remote_code=False)
-            pieces = tokenise(raw, task, tokenizer, study.data.max_length, out / "tokens.arrow" if place == own else None)
-            sets[place] = Examples(task, pieces, mark, tokenizer.pad_token_id)
-        write_soft_targets(out / "soft_targets.parquet", (found for found, *_ in soft_targets(study, task, voices, sets)))
+        raw, sets = read_texts(study, task, given, data(study), out / ".read"), {}
+        if len(raw):
+            mark = data_files.examples_fingerprint(raw, task)
+            for place in dict.fromkeys([own, *(voice[0] for voice in voices)]):
+                tokenizer = AutoTokenizer.from_pretrained(encoder(study, place).file("encoder"), trust_remote_code=False)
+                pieces = tokenise(raw, task, tokenizer, study.data.max_length, out / "tokens.arrow" if place == own else None)
+                sets[place] = Examples(task, pieces, mark, tokenizer.pad_token_id)
+            write_soft_targets(out / "soft_targets.parquet", (found for found, *_ in soft_targets(study, task, voices, sets)))
+        else:
+            write_json(out / "notes.json", [f"{task.title}: there is no text beside its train set (unlabelled)."])
         shutil.rmtree(out / ".read", ignore_errors=True)
 
     amounts = "-".join(f"{source}-{getattr(given, source)}" for source in ("transfer", "rest", "tasks") if getattr(given, source))

@@ -59,7 +59,8 @@ def report(study: Study) -> Report:
     ranked, of_candidates = ranking.results(study)
     scored += [*students_of_mkd, *levers, *(ablation.sources(study) if ways else []), *adapted, *ranked]
     members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
-    everything = [stages.data(study), *(encoder(study, key) for key in study.encoders), *mtdnns.values(), *members, *scored]
+    made = [stages.data(study), *(encoder(study, key) for key in study.encoders), *stages.further(study).values()]
+    everything = [*made, *mtdnns.values(), *members, *scored]
     found = Report(
         folder=work.reports(study), results=results, curves=pd.concat(curves, ignore_index=True),
         soft=pd.concat([found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True),

@@ -403,8 +403,21 @@ def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, mo
                    tmp_path)  # fmt: skip
     assert single.column_names == ["sentence", "label", "idx"] and all(text.startswith("a man") for text in single["sentence"])
     full = studies.check({**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}})
-    with pytest.raises(UserError, match="RTE: there is no text beside its train set"):
-        texts(full, task, Unlabelled(rest=5), data, tmp_path)
+    assert not len(texts(full, task, Unlabelled(rest=5), data, tmp_path))
+
+
+def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refused(work, monkeypatch):
+    read = stages.read_texts
+    monkeypatch.setattr(stages, "read_texts", lambda study, task, *given: read(study, task, *given).select(
+        [] if task.name in empty else range(5)))  # fmt: skip
+    empty, study = {"rte"}, small(x={"source": "unlabelled", "unlabelled": {"rest": 6}})
+    assert ablation.ablation(study, "x", 0).frame("scores.csv").value.notna().all()
+    notes = [found.json("notes.json") for found in ablation.sources(study) if found.path.parent.name == "rest-6-keep-2" and
+             "notes.json" in found.record["files"]]  # fmt: skip
+    assert notes == [["RTE: there is no text beside its train set (unlabelled)."]]
+    empty, study = {"rte", "stsb"}, small(x={"source": "unlabelled", "unlabelled": {"rest": 8}})
+    with pytest.raises(UserError, match="There is no text beside the train sets of RTE, STS-B"):
+        ablation.ablation(study, "x", 0)
 
 
 def test_an_epoch_shows_as_many_examples_as_are_counted():

@@ -8,7 +8,6 @@ import pandas as pd
 
 from mtkd.artifacts import Artifact
 from mtkd.data import files, load, transfer
-from mtkd.errors import UserError
 from mtkd.levers import Unlabelled
 from mtkd.study import Study
 from mtkd.tasks import Task
@@ -18,7 +17,7 @@ def texts(study: Study, task: Task, given: Unlabelled, data: Artifact, scratch: 
     """The texts in the task's columns, numbered from 0 (idx), with the label that says it is unknown: -1, NaN for a regression.
 
     `data` is the study's data stage; an own task's files are read to `scratch`. None of the texts is an example of the task's
-    train set. Raises `UserError` where there is no text, or no SNLI.
+    train set, and there may be none. Raises `UserError` where there is no SNLI.
     """
     parts = []
     if given.transfer:
@@ -35,9 +34,6 @@ def texts(study: Study, task: Task, given: Unlabelled, data: Artifact, scratch: 
     train = dict(load.splits(data, task))[task.train].to_pandas()[list(task.columns)]
     found = pd.concat(parts or [train[:0]], ignore_index=True).drop_duplicates()
     found = found[~found.set_index(list(task.columns)).index.isin(train.set_index(list(task.columns)).index)]
-    if not len(found):
-        raise UserError(f"{task.title}: there is no text beside its train set of {len(train)} examples (source: unlabelled); lower "
-                        "data.max_train, or take texts of SNLI (transfer) or of other tasks (tasks).")
     table = {column: found[column].tolist() for column in task.columns}
     table |= {"label": np.full(len(found), np.nan if task.regression else -1), "idx": np.arange(len(found))}
     kinds = {column: "string" for column in task.columns} | {"label": "float32" if task.regression else "int64", "idx": "int64"}
