@@ -43,15 +43,25 @@ def _signed(value: float, _=None) -> str:
     return number(value, 0 if abs(value - round(value)) < 1e-9 else 1, sign=True)
 
 
-def _window(axes, which: str, values, frame: pd.DataFrame) -> None:
-    """Limits that show every value and most of every interval; one that runs out of the picture is cut at its edge."""
+def _window(axes, which: str, values, frame: pd.DataFrame, places: dict[str, float]) -> None:
+    """Limits that show every value and most of every interval; one that runs out of the picture ends in an arrow at its edge.
+
+    `places` are the rows of `frame` on the other axis.
+    """
     values = np.array([v for v in values if math.isfinite(v)] or [0.0])
     ends = frame[["low", "high"]].to_numpy(dtype=float).ravel()
     room = 3 * max(np.abs(values).max(), 0.2)
     ends = np.clip(ends[np.isfinite(ends)], -room, room)
     low, high = min(0, values.min(), *ends), max(0, values.max(), *ends)
     pad = 0.08 * max(high - low, 0.2)
-    getattr(axes, f"set_{which}lim")(low - pad, high + pad)
+    low, high = low - pad, high + pad
+    getattr(axes, f"set_{which}lim")(low, high)
+    for task, place in places.items():
+        row = frame.loc[task]
+        for beyond, edge, mark in ((row["low"] < low, low, "<v"), (row["high"] > high, high, ">^")):
+            if beyond:
+                point = (edge, place) if which == "x" else (place, edge)
+                axes.plot(*point, mark[which == "y"], color=COLOURS[STUDENT], markersize=6, clip_on=False, zorder=5)
 
 
 def _dodged(train: dict[str, float]) -> dict[str, float]:
@@ -107,7 +117,7 @@ def gain_by_size(
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(_signed))
     axes.margins(x=0.12)
-    _window(axes, "y", [*frame["gain"], *official], frame)
+    _window(axes, "y", [*frame["gain"], *official], frame, places)
     beside = "" if all(places[task] == train[task] for task in places) else " (tasks of like size stand side by side)"
     axes.set(xlabel=f"train examples of the task{beside}", ylabel="MT-DNN_KD − MT-DNN, points")
     axes.set_title(f"Gain by size of the train set ({bars(frame)})", loc="left")
@@ -191,7 +201,8 @@ def ensemble_vs_student(results: pd.DataFrame, teachers=published.TEACHERS, comp
     axes.set_ylim(-len(labels) + 0.4, 0.6)
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
     axes.set_xlabel(f"points above MT-DNN, whose score stands beside the task (* with a teacher)\n{bars(frame)}")
-    _window(axes, "x", [*shown, *frame["gain"], *frame["ensemble_gain"]], frame)
+    _window(axes, "x", [*shown, *frame["gain"], *frame["ensemble_gain"]], frame,
+            {task: -place for place, task in enumerate(frame.index)})  # fmt: skip
     axes.set_title("Student and ensemble against MT-DNN", loc="left", pad=26)
     for system in ("bert", STUDENT, ENSEMBLE):
         axes.plot([], [], MARKERS[system], color=COLOURS[system], label=name(system))
@@ -289,7 +300,7 @@ def _gains(axes, frame: pd.DataFrame, train: dict[str, float], teachers) -> None
     ]
     axes.set_yticks([-place for place in range(len(order))], labels)
     axes.set_ylim(-len(order) + 0.4, 0.6)
-    _window(axes, "x", frame["gain"], frame)
+    _window(axes, "x", frame["gain"], frame, {task: -place for place, task in enumerate(order)})
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
     axes.set_xlabel(f"points (filled: with a teacher)\n{bars(frame)}")
     axes.set_title("MT-DNN_KD against MT-DNN, small tasks first", loc="left")
