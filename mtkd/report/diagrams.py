@@ -94,12 +94,12 @@ def distillation(study: Study) -> Figure:
     further = amounts(study.distil.unlabelled) if study.distil.unlabelled else ""
     and_more = "\non further texts Q alone" if further else ""
     rows = [f"{title(name)} train set" for name in teachers]
-    height = 11.0 * len(rows) + 11
+    height = 11.0 * len(rows) + 11 if untaught else max(11.0 * len(rows) + 4, 22)
     figure, axes = _canvas(11, height / 10)
-    middle = 9 + 11 * len(rows) / 2
+    middle = 9 + 11 * len(rows) / 2 if untaught else height / 2
     _box(axes, 1, middle - 5.5, 17, 11, f"{keep} best of {candidates}\nsingle MT-DNNs,\ntrained on all tasks", SHARED)
     for place, (name, text) in enumerate(zip(teachers, rows, strict=True)):
-        y = height - 10.5 - 11 * place
+        y = middle + 5.5 * len(rows) - 8.5 - 11 * place
         _arrow(axes, (18, middle), (24, y + 4))
         _box(
             axes,
@@ -123,18 +123,19 @@ def distillation(study: Study) -> Figure:
             size=7.6 if further else 9,
         )
         _arrow(axes, (75, y + 4), (83, middle + (y + 4 - middle) * 0.25))
-    plain = ", ".join(map(title, untaught)) or "none"
-    _box(
-        axes,
-        24,
-        1,
-        51,
-        5.5,
-        f"Tasks without a teacher, correct targets only: {plain}",
-        DATA,
-        size=8.6 if len(plain) < 48 else 7.4,
-    )
-    _arrow(axes, (75, 3.75), (86, middle - 9))
+    plain = ", ".join(map(title, untaught))
+    if plain:
+        _box(
+            axes,
+            24,
+            1,
+            51,
+            5.5,
+            f"Tasks without a teacher, correct targets only: {plain}",
+            DATA,
+            size=8.6 if len(plain) < 48 else 7.4,
+        )
+        _arrow(axes, (75, 3.75), (86, middle - 9))
     _box(
         axes,
         83,
@@ -150,8 +151,8 @@ def distillation(study: Study) -> Figure:
     figure.set_label(
         f"The distillation: the {keep} best of {candidates} single MT-DNNs are fine-tuned into a teacher for each of "
         f"{', '.join(map(title, teachers)) or 'no task'}; their averaged class probabilities are the soft targets. One "
-        f"student learns from correct and soft targets (weights {weights[0]} and {weights[1]}{grows and ', ' + grows}), and from "
-        f"correct targets alone on {plain}{further and ', and from soft targets alone on ' + further}."
+        f"student learns from correct and soft targets (weights {weights[0]} and {weights[1]}{grows and ', ' + grows})"
+        f"{plain and ', from correct targets alone on ' + plain}{further and ', from soft targets alone on ' + further}."
     )
     return figure
 
