@@ -41,7 +41,7 @@ class Distil(Settings):
                             description="the weight of Eq. 2 grows from 0 to 1 over the training (BAM, Clark et al. 2019)")
     unlabelled: Unlabelled | None = Field(
         None, exclude_if=lambda given: given is None,
-        description="texts beside the train sets of the tasks with a teacher (section 5 leaves them to later work); None: none")
+        description="texts beside the train sets of the tasks with a teacher (section 5 leaves it open); None: none")
 
     @model_validator(mode="after")
     def _consistent(self):

@@ -109,6 +109,8 @@ def settings(study: Study, name: str) -> Table:
 
 
 def _value(value) -> str:
+    if value is None:
+        return NONE
     if isinstance(value, Unlabelled):
         return amounts(value)
     if isinstance(value, dict):
