@@ -203,12 +203,15 @@ def by_size(found: Found) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["size", "system", "seed", "average"]]
 
 
+def sized(found: Found) -> bool:
+    """Whether there are ensembles of several sizes."""
+    return by_size(found)["size"].nunique() > 1
+
+
 @styled
 def ensemble_size(found: Found) -> Figure:
-    """Average dev score of ensembles and of their students against the number of members."""
+    """Average dev score of ensembles and of their students against the number of members; where there are several."""
     points = by_size(found)
-    if points["size"].nunique() < 2:
-        return nothing("The ensembles of this study are all of one size.")
     figure = blank(7, 4)
     axes, told = figure.subplots(), []
     for system, kind, mark, words_ in (("ensemble", ENSEMBLE, "^", "ensemble of k members, fine-tuned on each task"),
@@ -235,14 +238,15 @@ def write_tables(found: Found | None) -> list[Table]:
 
 
 def write_figures(found: Found | None) -> dict[str, Figure]:
-    return {} if found is None else {"ablation": differences(found), "ensemble_size": ensemble_size(found)}
+    return {} if found is None else {"ablation": differences(found)} | ({"ensemble_size": ensemble_size(found)} if sized(found) else {})
 
 
 class part:
     """The report's part on the ablation with its heading; nothing where there is none."""
 
     def __init__(self, found: Found | None):
-        self.pieces = [] if found is None else [Shown(differences(found)), table(found), Shown(ensemble_size(found))]
+        self.pieces = [] if found is None else [Shown(differences(found)), table(found)]
+        self.pieces += [Shown(ensemble_size(found))] if found is not None and sized(found) else []
 
     def _repr_html_(self) -> str:
         head = f'<h2 id="levers">{HEADING}</h2><p>{html.escape(ABOUT)}</p>' if self.pieces else ""
