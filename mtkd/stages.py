@@ -94,9 +94,11 @@ def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout
             targets = read_soft_targets(teacher_found.file("soft_targets.parquet"), study.task(name))
             wanted = targets.logits_for if study.distil.loss == "logits" else targets.for_examples
             train_sets[name].soft = wanted(train_sets[name])
-        for name, found in (more or {}).items():
-            if "tokens.arrow" not in found.record["files"]:
-                continue
+        texts = {name: found for name, found in (more or {}).items() if "tokens.arrow" in found.record["files"]}
+        if more and not texts:
+            raise UserError(f"There is no text beside the train sets of {', '.join(study.task(name).title for name in more)} (unlabelled): "
+                            "lower data.max_train, or take texts of SNLI (transfer) or of other tasks (tasks).")
+        for name, found in texts.items():
             labelled = train_sets[name]
             train_sets[name] = labelled.joined(_texts(study, found, labelled))
             if study.distil.unlabelled.updates == "same":
@@ -337,11 +339,7 @@ def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.Da
 
 def further(study: Study) -> dict[str, Artifact]:
     """`unlabelled` of every task with a teacher; nothing where the study has no `distil.unlabelled`."""
-    found = {name: unlabelled(study, name) for name in study.distil.teachers} if study.distil.unlabelled else {}
-    if found and not any("tokens.arrow" in each.record["files"] for each in found.values()):
-        raise UserError(f"There is no text beside the train sets of {', '.join(study.task(name).title for name in found)} (unlabelled): "
-                        "lower data.max_train, or take texts of SNLI (transfer) or of other tasks (tasks).")
-    return found
+    return {name: unlabelled(study, name) for name in study.distil.teachers} if study.distil.unlabelled else {}
 
 
 def unlabelled(study: Study, name: str) -> Artifact:
