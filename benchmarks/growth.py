@@ -112,6 +112,7 @@ def point(axis: str, size: int, folder: Path) -> None:
     from mtkd.artifacts import make
     from mtkd.distillation import read_soft_targets, write_soft_targets
     from mtkd.study import check
+    from mtkd.voices import soft_targets
 
     torch.set_num_threads(1)
     own = {name: {"type": "single", "train": str(folder / f"{name}.parquet"), "dev": str(folder / "dev.parquet"), "columns": ["text"],
@@ -129,7 +130,7 @@ def point(axis: str, size: int, folder: Path) -> None:
         examples = {task.name: encoders.examples_of(study, "small", task, "train") for task in of}
         batches = training.plan(examples, study.train, 0, 0)
     with phases.phase("train"):
-        model = stages.new_model(study, start, of, 0.1)
+        model = encoders.new_model(study, start, of, 0.1)
         optimizer, accelerator = training.optimizer_of(model, study.train), Accelerator(cpu=True)
         for task, rows in batches[:STEPS]:
             batch = examples[task].batch(rows)
@@ -140,7 +141,7 @@ def point(axis: str, size: int, folder: Path) -> None:
         for task in of:
             voices = [("small", 0.1, start, kept, f"teacher{number}", of) for number in range(teachers)]
             path = folder / f"{task.name}-soft.parquet"
-            write_soft_targets(path, (targets for targets, *_ in stages.soft_targets(study, task, voices)))
+            write_soft_targets(path, (targets for targets, *_ in soft_targets(study, task, voices)))
             soft = read_soft_targets(path, task).for_examples(examples[task.name])
             assert len(soft) == count
     typer.echo(json.dumps([{"axis": axis, "size": size, **row} for row in phases.rows]))

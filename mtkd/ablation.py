@@ -27,8 +27,9 @@ from mtkd.encoders import encoder, examples_of
 from mtkd.errors import UserError
 from mtkd.levers import Variant
 from mtkd.plan import ablation_seeds, first_generation, variants
-from mtkd.stages import distilled, further, members_of, mtdnn, selection, soft_targets, teacher, voices_of, words
+from mtkd.stages import distilled, further, members_of, mtdnn, selection, teacher, voices_of
 from mtkd.study import Study
+from mtkd.voices import soft_targets, words
 from mtkd.work import folder
 
 

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoTokenizer
 
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data import load, transfer
 from mtkd.data.batches import tokenise
-from mtkd.encoders import encoder, tokenised
+from mtkd.encoders import encoder, new_model, reading, tokenised
 from mtkd.plan import SYSTEMS, adaptation_of, adaptation_seeds, adaptation_settings, adaptation_size, adaptation_training
-from mtkd.stages import fit, model_settings, new_model, parent_of
+from mtkd.stages import fit, model_settings, parent_of
 from mtkd.study import Study
 from mtkd.tasks import SNLI
 from mtkd.training import seed_everything
@@ -36,11 +35,11 @@ def data(study: Study) -> Artifact:
               "origin": load.origin_of(transfer.location(section.hub), SNLI.name)}  # fmt: skip
 
     def build(out: Path) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(start.file("encoder"), trust_remote_code=False)
+        tokenizer, longest = reading(study, start)
         (out / SNLI.name).mkdir()
         for split in (SNLI.train, *SNLI.dev):
             found = load.limited(transfer.snli(split, section.hub), SNLI, split, study.data.model_copy(update=limits))
-            tokenise(found, SNLI, tokenizer, study.data.max_length, out / SNLI.name / f"{split}.arrow")
+            tokenise(found, SNLI, tokenizer, longest, out / SNLI.name / f"{split}.arrow")
         write_json(out / "pad.json", tokenizer.pad_token_id)
 
     return make(folder(study, "adaptation", "data"), inputs, build)

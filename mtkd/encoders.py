@@ -12,6 +12,7 @@ from mtkd.artifacts import Artifact, file_hash, make, scratch, write_json
 from mtkd.data import load as data_files
 from mtkd.data.batches import Examples, tokenise
 from mtkd.errors import UserError, first_line
+from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.study import Encoder, Study
 from mtkd.tasks import Task
 from mtkd.work import folder
@@ -130,9 +131,7 @@ def tokens(study: Study, name: str) -> Artifact:
     inputs = {"stage": "tokens", "encoder": start.fingerprint, "data": raw.fingerprint, "max_length": study.data.max_length}
 
     def build(out: Path) -> None:
-        tokenizer = tokenizer_of(start)
-        positions = AutoConfig.from_pretrained(start.file("encoder"), trust_remote_code=False).max_position_embeddings
-        longest = min(study.data.max_length, positions)
+        tokenizer, longest = reading(study, start)
         for task in map(study.task, study.tasks):
             for split, found in data_files.splits(raw, task):
                 (out / task.name).mkdir(exist_ok=True)
@@ -140,6 +139,12 @@ def tokens(study: Study, name: str) -> Artifact:
         write_json(out / "pad.json", tokenizer.pad_token_id)
 
     return make(folder(study, "tokens", name), inputs, build)
+
+
+def reading(study: Study, start: Artifact) -> tuple[PreTrainedTokenizerBase, int]:
+    """An encoder's tokenizer, and the most word pieces of an example: `data.max_length`, or the places that the encoder has."""
+    places = AutoConfig.from_pretrained(start.file("encoder"), trust_remote_code=False).max_position_embeddings
+    return tokenizer_of(start), min(study.data.max_length, places)
 
 
 def tokenizer_of(start: Artifact) -> PreTrainedTokenizerBase:
@@ -169,3 +174,9 @@ def tokenised(pieces: Artifact, task: Task, split: str, as_task: Task | None = N
     """A split of a `tokens` output."""
     found = datasets.Dataset.from_file(str(pieces.file(f"{task.name}/{split}.arrow")))
     return Examples(as_task or task, found, fingerprint, pieces.json("pad.json"))
+
+
+def new_model(study: Study, start: Artifact, of: list[Task], dropout: float) -> MultiTaskModel:
+    """A model of these tasks on an encoder's output, with new heads."""
+    shared = load_encoder(start.file("encoder"), dropout=dropout, representation=study.model.representation)
+    return MultiTaskModel(shared, of, {task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout) for task in of})

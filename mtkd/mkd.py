@@ -32,10 +32,11 @@ from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vectors_table
 from mtkd.models.transformer import from_checkpoint, keep_layers, new_encoder
 from mtkd.plan import CONTROLS, TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
-from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, teacher, voices_of, words
+from mtkd.stages import data, dev_splits, fit, members_of, model_settings, mtdnn, teacher, voices_of
 from mtkd.study import Distil, LstmStudent, Study, Train, TransformerStudent
 from mtkd.tasks import Task
 from mtkd.training import seed_everything
+from mtkd.voices import words
 from mtkd.work import folder
 
 TABLE = "encoder.model.embeddings.word_embeddings.weight"

@@ -9,12 +9,12 @@ import torch
 
 from mtkd.artifacts import Artifact, make, write_json
 from mtkd.data.batches import Batch, Examples
-from mtkd.encoders import encoder
+from mtkd.encoders import encoder, new_model
 from mtkd.mkd import new_student
 from mtkd.models import MultiTaskModel
 from mtkd.plan import TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
 from mtkd.serving import Served, costs
-from mtkd.stages import data, dev_splits, new_model, selection
+from mtkd.stages import data, dev_splits, selection
 from mtkd.study import Study
 from mtkd.training import seed_everything
 from mtkd.work import folder

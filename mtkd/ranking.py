@@ -22,11 +22,11 @@ from mtkd import metrics
 from mtkd.artifacts import Artifact, make
 from mtkd.data import files, load
 from mtkd.data.batches import Examples
-from mtkd.encoders import encoder, examples_of
+from mtkd.encoders import encoder, examples_of, new_model
 from mtkd.errors import UserError
 from mtkd.plan import SYSTEMS
 from mtkd.prediction import predict, probabilities
-from mtkd.stages import data, dev_splits, fit, model_settings, new_model, parent_of
+from mtkd.stages import data, dev_splits, fit, model_settings, parent_of
 from mtkd.study import Study
 from mtkd.tasks import Task
 from mtkd.training import seed_everything

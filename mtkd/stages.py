@@ -4,33 +4,29 @@ A stage asks for its parents by calling their functions, and each output is kept
 and parents that matter to it. So a stage that is done is not done again, and a notebook run alone makes what it needs.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from transformers import AutoTokenizer
 
 from mtkd import parallel
 from mtkd.artifacts import Artifact, make, scratch, write_json
 from mtkd.data import load as data_files
-from mtkd.data import transfer
-from mtkd.data.batches import Examples, tokenise
-from mtkd.data.unlabelled import texts as read_texts
-from mtkd.distillation import CERTAINTY, Fold, SoftTargets, certainty, ensemble, read_soft_targets, select, slabs, write_soft_targets
-from mtkd.encoders import encoder, examples_of
+from mtkd.data.batches import Examples
+from mtkd.distillation import CERTAINTY, Fold, SoftTargets, certainty, ensemble, read_soft_targets, select, write_soft_targets
+from mtkd.encoders import encoder, examples_of, new_model
 from mtkd.errors import UserError
-from mtkd.models import MultiTaskModel, load_encoder
+from mtkd.models import MultiTaskModel
 from mtkd.plan import candidate_name, candidates
 from mtkd.prediction import predict, probabilities, score_rows
 from mtkd.study import Study, Train
-from mtkd.tasks import SNLI, Task
+from mtkd.tasks import Task
 from mtkd.training import seed_everything, train
+from mtkd.voices import soft_targets, texts_of, unlabelled
 from mtkd.work import folder
 
 
@@ -100,7 +96,7 @@ def multitask(study: Study, system: str, place: Path, encoder_name: str, dropout
                             "lower data.max_train, or take texts of SNLI (transfer) or of other tasks (tasks).")
         for name, found in texts.items():
             labelled = train_sets[name]
-            train_sets[name] = labelled.joined(_texts(study, found, labelled))
+            train_sets[name] = labelled.joined(texts_of(study, found, labelled))
             if study.distil.unlabelled.updates == "same":
                 train_sets[name].counted = len(labelled)
         seed_everything(seed)
@@ -167,11 +163,6 @@ def _predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFram
         for split, examples in sets
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True)
-
-
-def new_model(study: Study, start: Artifact, of: list[Task], dropout: float) -> MultiTaskModel:
-    shared = load_encoder(start.file("encoder"), dropout=dropout, representation=study.model.representation)
-    return MultiTaskModel(shared, of, {task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout) for task in of})
 
 
 def model_settings(study: Study) -> dict:
@@ -290,40 +281,6 @@ def _averaged(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return parts[0].assign(outputs=list(outputs))
 
 
-def soft_targets(study: Study, task: Task, voices: list[tuple],
-                 sets: dict[str, Examples] | None = None) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:  # fmt: skip
-    """Eq. 3 on every train example, a part at a time: targets, labels, and how many examples there are in all.
-
-    A voice is (encoder, dropout, its artifact, the model's artifact, name, heads). `sets` are other examples in place of
-    the task's train set, as each encoder's tokenizer gives them.
-    """
-    sets = sets or {voice[0]: examples_of(study, voice[0], task, task.train) for voice in voices}
-    examples = sets[voices[-1][0]]
-    idx, labels = examples.idx, examples.labels
-    for part in slabs(len(examples)):
-        logits = []
-        for encoder_name, dropout, start, found, _, heads in voices:
-            model = new_model(study, start, heads, dropout)
-            model.load(found.file("model.safetensors"))
-            logits.append(predict(model, sets[encoder_name], study.train.precision, part))
-        each = np.stack([probabilities(task, values) for values in logits])
-        rows = slice(part.start, part.stop)
-        yield SoftTargets(task, idx[rows], ensemble(list(each)), each, np.mean(logits, axis=0), [voice[4] for voice in voices],
-                          examples.fingerprint), labels[rows], len(examples)  # fmt: skip
-
-
-def words(study: Study, place: Path, task: Task, voices: list[tuple]) -> Artifact:
-    """An artifact with what these voices say of the task's train examples, alone (soft_targets.parquet)."""
-    inputs = {"stage": "teacher-logits", "task": task.name, "data": data(study).fingerprint, "max_length": study.data.max_length,
-              "precision": study.train.precision, "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
-
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
-        write_soft_targets(out / "soft_targets.parquet", (targets for targets, *_ in soft_targets(study, task, voices)))
-
-    return make(place, inputs, build)
-
-
 def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.DataFrame], most: int = 100_000) -> Iterator[SoftTargets]:
     """Passes the targets on, and adds to `sure` how certain they are of at most so many examples, evenly spread."""
     seen = 0
@@ -339,44 +296,8 @@ def _told(parts: Iterator[tuple[SoftTargets, np.ndarray, int]], sure: list[pd.Da
 
 def further(study: Study) -> dict[str, Artifact]:
     """`unlabelled` of every task with a teacher; nothing where the study has no `distil.unlabelled`."""
-    return {name: unlabelled(study, name) for name in study.distil.teachers} if study.distil.unlabelled else {}
-
-
-def unlabelled(study: Study, name: str) -> Artifact:
-    """Texts beside a task's train set (`distil.unlabelled`), as the student's word pieces (tokens.arrow), with its ensemble's word on each
-    (soft_targets.parquet); of a task without any, a note alone (notes.json)."""
-    task, given, keep = study.task(name), study.distil.unlabelled, study.candidates.keep
-    voices, own = voices_of(task, members_of(study, name)), study.student_encoder
-    source = data_files.origin_of(transfer.location(), SNLI.name) if given.transfer else None
-    inputs = {"stage": "unlabelled", "task": name, "texts": given.model_dump(exclude={"updates"}), "transfer": source,
-              "seed": study.data.seed, "data": data(study).fingerprint, "max_length": study.data.max_length,
-              "encoder": encoder(study, own).fingerprint, "precision": study.train.precision,
-              "members": [[voice[4], voice[3].fingerprint] for voice in voices]}  # fmt: skip
-
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
-        raw, sets = read_texts(study, task, given, data(study), out / ".read"), {}
-        if len(raw):
-            mark = data_files.examples_fingerprint(raw, task)
-            for place in dict.fromkeys([own, *(voice[0] for voice in voices)]):
-                tokenizer = AutoTokenizer.from_pretrained(encoder(study, place).file("encoder"), trust_remote_code=False)
-                pieces = tokenise(raw, task, tokenizer, study.data.max_length, out / "tokens.arrow" if place == own else None)
-                sets[place] = Examples(task, pieces, mark, tokenizer.pad_token_id)
-            write_soft_targets(out / "soft_targets.parquet", (found for found, *_ in soft_targets(study, task, voices, sets)))
-        else:
-            write_json(out / "notes.json", [f"{task.title}: there is no text beside its train set (unlabelled)."])
-        shutil.rmtree(out / ".read", ignore_errors=True)
-
-    amounts = "-".join(f"{source}-{getattr(given, source)}" for source in ("transfer", "rest", "tasks") if getattr(given, source))
-    return make(folder(study, "unlabelled", f"{amounts}-keep-{keep}", name), inputs, build)
-
-
-def _texts(study: Study, found: Artifact, beside: Examples) -> Examples:
-    """What `unlabelled` made, with soft targets as the student takes them."""
-    targets = read_soft_targets(found.file("soft_targets.parquet"), beside.task)
-    split = datasets.Dataset.from_file(str(found.file("tokens.arrow")))
-    soft = targets.logits if study.distil.loss == "logits" else targets.soft
-    return Examples(beside.task, split, targets.fingerprint, beside.pad_id, soft)
+    taught = map(study.task, study.distil.teachers) if study.distil.unlabelled else ()
+    return {task.name: unlabelled(study, task, voices_of(task, members_of(study, task.name))) for task in taught}
 
 
 def parent_of(study: Study, system: str, seed: int) -> Artifact | None:

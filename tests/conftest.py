@@ -34,3 +34,14 @@ def tiny_run(tmp_path_factory):
             (folder / "printed").write_text(done.stdout, encoding="utf-8")
     done = subprocess.CompletedProcess([], 0, (folder / "printed").read_text(encoding="utf-8"))
     return folder / "reports" / "tiny", environment, done
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A work folder that a module's tests share: encoders, candidates and their members are made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("work")
+        patch.setenv("MTKD_WORK", str(folder))
+        for name in ("MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "MTKD_TRANSFER"):
+            patch.delenv(name, raising=False)
+        yield folder

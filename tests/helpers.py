@@ -16,7 +16,7 @@ from mtkd.mkd import student_encoder
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.pretraining import train_tokenizer
 from mtkd.report import comparisons, scores
-from mtkd.study import LstmStudent, Study, check
+from mtkd.study import LstmStudent, Study, check, load
 from mtkd.tasks import Task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,3 +118,14 @@ def compared(results: pd.DataFrame, pairs: list[tuple[str, str]], reach: float) 
         rows += [dict(a=a, b=b, task=task, difference=row.gain, low=row.gain - reach, high=row.gain + reach, seeds=row.seeds, examples=100,
                       p=0.001 if abs(row.gain) > reach else 0.5) for task, row in frame[frame["gain"].notna()].iterrows()]  # fmt: skip
     return comparisons.Compared(pd.DataFrame(rows, columns=comparisons.COLUMNS), comparisons.Kept(0.5, 0.3, 0.7))
+
+
+SMALL = ["tasks=[rte, stsb, mrpc]", "single_only=[]", "data={source: embedded, scale: 0.2, max_length: 48, max_train: 40}", "mkd=null",
+         "candidates={dropouts: [0.1], keep: 2, select_on: [rte]}", "distil.teachers=[rte, stsb]", "train.epochs=1", "seeds=[0, 1]",
+         "train.score_every_epoch=false"]  # fmt: skip
+
+
+def levers_of(**variants: dict) -> Study:
+    """A study of three tasks and two candidates that compares these variants."""
+    settings = load(ROOT / "tests" / "studies" / "tiny.yaml", SMALL).model_dump()
+    return check({**settings, "ablation": {"variants": {name.replace("_", "-"): found for name, found in variants.items()}}})

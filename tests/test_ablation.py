@@ -4,24 +4,19 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from helpers import SMALL, levers_of
 from test_training import FAST, made, model_of, same
 
-from mtkd import ablation, checkpoints, encoders, plan, stages, tasks
+from mtkd import ablation, checkpoints, encoders, plan, stages, tasks, voices
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint, read
-from mtkd.data import load as data_files
-from mtkd.data.batches import Examples, plan_epoch
-from mtkd.data.unlabelled import texts
 from mtkd.distillation import read_soft_targets
 from mtkd.errors import UserError
-from mtkd.levers import Unlabelled
 from mtkd.models import MultiTaskModel
 from mtkd.objectives import hard_weight, soft_loss, task_loss
 from mtkd.report.ablation import words
-from mtkd.report.finding import finding
 from mtkd.study import Distil
 from mtkd.training import train
 
@@ -35,25 +30,6 @@ EQ2 = 0.693147  # (ln(4/3) + ln 3) / 2
 EQ4 = 0.655884  # (0.836988 + 0.474780) / 2
 KL = 0.146769  # row 1: ln(2/sqrt 3) = 0.143841; row 2: 0.9 ln(0.9 * 3/2) + 0.1 ln(0.1 * 3) = 0.149696
 
-SMALL = ["tasks=[rte, stsb, mrpc]", "single_only=[]", "data={source: embedded, scale: 0.2, max_length: 48, max_train: 40}", "mkd=null",
-         "candidates={dropouts: [0.1], keep: 2, select_on: [rte]}", "distil.teachers=[rte, stsb]", "train.epochs=1", "seeds=[0, 1]",
-         "train.score_every_epoch=false"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A work folder that this module's tests share: encoders, candidates and their members are made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("work")
-        patch.setenv("MTKD_WORK", str(folder))
-        for name in ("MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "MTKD_TRANSFER"):
-            patch.delenv(name, raising=False)
-        yield folder
-
-
-def small(**variants: dict) -> studies.Study:
-    settings = studies.load(TINY, SMALL).model_dump()
-    return studies.check({**settings, "ablation": {"variants": {name.replace("_", "-"): found for name, found in variants.items()}}})
 
 
 def soft_of(found, task: tasks.Task, **how):
@@ -207,7 +183,7 @@ def test_variants_that_cannot_be_are_refused():
 
 
 def test_a_variant_is_the_student_of_its_settings(work):
-    study = small(same={"hard_weight": 0.5}, loud={"hard_weight": 1.0}, kl={"loss": "kl"}, logits={"loss": "logits"})
+    study = levers_of(same={"hard_weight": 0.5}, loud={"hard_weight": 1.0}, kl={"loss": "kl"}, logits={"loss": "logits"})
     plain, found = stages.student(study, 0), {name: ablation.ablation(study, name, 0) for name in study.ablation.variants}
     assert found["same"].frame("predictions.parquet").equals(plain.frame("predictions.parquet"))
     outputs = {name: np.concatenate(list(one.frame("predictions.parquet").outputs)) for name, one in found.items()}
@@ -221,7 +197,7 @@ def test_a_variant_is_the_student_of_its_settings(work):
 
 
 def test_longer_training_is_the_student_s_alone(work):
-    study = small(long={"epochs": 2, "hard_weight": 1.0})
+    study = levers_of(long={"epochs": 2, "hard_weight": 1.0})
     found, plain = ablation.ablation(study, "long", 0), stages.student(study, 0)
     assert set(found.frame("curve.csv").epoch) == {1, 2} and set(plain.frame("curve.csv").epoch) == {1}
     assert found.record["inputs"]["teachers"] == plain.record["inputs"]["teachers"]
@@ -244,7 +220,7 @@ def test_members_start_from_a_new_head_or_from_their_own(work):
 
 
 def test_ensembles_of_other_sizes(work):
-    study = small(keep_1={"keep": 1}, keep_2={"keep": 2})
+    study = levers_of(keep_1={"keep": 1}, keep_2={"keep": 2})
     task, best = tasks.get("rte"), stages.selection(study).candidate[0]
     assert ablation.sized(study, 2, "rte").path == stages.teacher(study, "rte").path
     targets = soft_of(ablation.sized(study, 1, "rte"), task, members=True)
@@ -261,7 +237,7 @@ def test_ensembles_of_other_sizes(work):
 
 def test_teachers_of_more_tasks(work):
     every = ["rte", "stsb", "mrpc"]
-    study = small(every={"teachers": every}, one={"teachers": ["mrpc"], "keep": 1})
+    study = levers_of(every={"teachers": every}, one={"teachers": ["mrpc"], "keep": 1})
     own, student = stages.teacher(study, "mrpc"), ablation.ablation(study, "every", 0)
     assert "soft_targets.parquet" not in own.record["files"], "in the study itself MRPC has no teacher"
     extra = [one for one in ablation.sources(study) if one.path.parent.name == "soft-keep-2"]
@@ -274,8 +250,8 @@ def test_teachers_of_more_tasks(work):
 
 
 def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch):
-    study, seen, scored = small(folds={"source": "folds", "folds": 3}), {}, {}
-    fit, predict = stages.fit, stages.predict
+    study, seen, scored = levers_of(folds={"source": "folds", "folds": 3}), {}, {}
+    fit, predict = stages.fit, voices.predict
 
     def watched_fit(model, train_sets, dev_sets, test_sets, settings, seed, out, *rest, **named):
         place = out.parent if out.parent.name == "mtdnn" else out.parent.parent
@@ -295,7 +271,7 @@ def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch
     load = MultiTaskModel.load
     monkeypatch.setattr(MultiTaskModel, "load", watched_load)
     monkeypatch.setattr(stages, "fit", watched_fit)
-    monkeypatch.setattr(stages, "predict", watched_predict)
+    monkeypatch.setattr(voices, "predict", watched_predict)
     found = {name: ablation.cross_fitted(study, 3, name) for name in ("rte", "stsb")}
     for name, artifact in found.items():
         every = encoders.examples_of(study, "uncased", tasks.get(name), "train")
@@ -316,114 +292,15 @@ def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch
 
 
 def test_a_model_like_the_student_teaches_all_tasks(work):
-    study = small(self_1={"source": "self", "generations": 1}, self_2={"source": "self", "generations": 2})
+    study = levers_of(self_1={"source": "self", "generations": 1}, self_2={"source": "self", "generations": 2})
     first, second = (ablation.ablation(study, f"self-{generation}", 0) for generation in (1, 2))
     for found in (first, second):
         assert set(found.record["inputs"]["teachers"]) == {"rte", "stsb", "mrpc"} == set(found.record["inputs"]["distil"]["teachers"])
     task = tasks.get("mrpc")
     targets = soft_of(read(first.path.parents[2] / "teachers" / "self-self-1" / "mrpc"), task)
-    model = stages.new_model(study, encoders.encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
+    model = encoders.new_model(study, encoders.encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
     model.load(first.file("model.safetensors"))
     examples = encoders.examples_of(study, "uncased", task, "train")
-    np.testing.assert_allclose(targets.logits_for(examples), stages.predict(model, examples, study.train.precision), atol=1e-6)
+    np.testing.assert_allclose(targets.logits_for(examples), voices.predict(model, examples, study.train.precision), atol=1e-6)
     assert plan.before_variant(study, "self-2", 0) == ["self-1-s0"] and plan.before_variant(study, "self-2", 1) == ["self-2-s0"]
     assert plan.before_variant(study, "self-1", 0) == []
-
-
-def snli(folder: Path, count: int = 30) -> Path:
-    (folder / "snli").mkdir(parents=True)
-    table = {"premise": [f"a man {number} sleeps" for number in range(count)],
-             "hypothesis": [f"he {number} is awake" for number in range(count)],
-             "label": [number % 4 - 1 for number in range(count)], "idx": range(count)}  # fmt: skip
-    pd.DataFrame(table).to_parquet(folder / "snli" / "train-00000-of-00001.parquet")
-    return folder
-
-
-def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypatch):
-    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
-    given = {"transfer": 12, "rest": 7, "tasks": 9}
-    more = {**given, "updates": "more"}
-    study = small(same={"source": "unlabelled", "unlabelled": given}, more={"source": "unlabelled", "unlabelled": more})
-    batches: dict[str, list] = {}
-    batch, current = Examples.batch, []
-
-    def watched(self, rows):
-        found = batch(self, rows)
-        if self.soft is not None:
-            batches.setdefault(current[0], []).append(found)
-        return found
-
-    monkeypatch.setattr(Examples, "batch", watched)
-    for name in ("same", "more"):
-        current[:] = [name]
-        ablation.ablation(study, name, 0)
-    current[:] = ["plain"]
-    stages.student(study, 1)
-    count = {name: len(found) for name, found in batches.items()}
-    assert count == {"plain": 2 * 2, "same": 2 * 2, "more": 2 * 3}, "40 and 28 more examples of each task with a teacher, in batches of 32"
-    unknown = sum(int((~found.known).sum()) for found in batches["more"] if found.known is not None)
-    assert unknown == 2 * (12 + 7 + 9) and all(found.known is None for found in batches["plain"])
-    for found in batches["more"]:
-        if found.known is not None:
-            labels = found.labels[~found.known]
-            assert bool((labels.isnan() if found.task == "stsb" else labels == -1).all())
-            assert bool(torch.isfinite(found.soft).all())
-
-
-def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_them_out(work):
-    """`distil.unlabelled` makes MT-DNN_KD what the variant `unlabelled` is elsewhere, and `source: ensemble` what it was without."""
-    given = {"rest": 20}
-    elsewhere = small(more={"source": "unlabelled", "unlabelled": given})
-    study = studies.check({**elsewhere.model_dump(), "distil": {**elsewhere.distil.model_dump(), "unlabelled": given},
-                           "ablation": {"variants": {"alone": {"source": "ensemble"}, "warm": {"temperature": 2}}}})  # fmt: skip
-    seed_one = [found.frame("predictions.parquet") for found in (stages.student(study, 1), ablation.ablation(elsewhere, "more", 1))]
-    assert seed_one[0].equals(seed_one[1])
-    plain = stages.student(elsewhere, 1).frame("predictions.parquet")
-    assert ablation.ablation(study, "alone", 1).frame("predictions.parquet").equals(plain) and not seed_one[0].equals(plain)
-    assert study.ablation.variants["warm"].distil(study.distil, study.multitask).unlabelled == Unlabelled(rest=20)
-    steps = {job.name: job.steps for job in plan.jobs(studies.check({**study.model_dump(), "distil": {
-        **study.distil.model_dump(), "unlabelled": {"rest": 20, "updates": "more"}}}))}  # fmt: skip
-    same = {job.name: job.steps for job in plan.jobs(study)}
-    assert steps["04_student.s1"] == same["04_student.s1"] + 2 and steps["06_ablation.alone-s1"] == same["06_ablation.alone-s1"]
-    told = finding(stages.student(study, 1).frame("scores.csv"), distil=study.distil)
-    assert "also on up to 20 examples that data.max_train leaves out a task (same updates)" in told
-
-
-def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, monkeypatch):
-    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
-    study, task = small(x={"keep": 1}), tasks.get("rte")
-    data = stages.data(study)
-    train = dict(data_files.splits(data, task))["train"].to_pandas()
-    rest = texts(study, task, Unlabelled(rest=5), data, tmp_path).to_pandas()
-    assert len(rest) == 5 and not set(rest.sentence1 + rest.sentence2) & set(train.sentence1 + train.sentence2)
-    every = data_files.load(study.data.model_copy(update={"max_train": None}), [task])["rte"]["train"].to_pandas()
-    assert set(rest.sentence1 + rest.sentence2) <= set(every.sentence1 + every.sentence2) and set(rest.label) == {-1}
-    single = texts(study, tasks.get("sst2"), Unlabelled(transfer=4), stages.data(studies.check({**study.model_dump(), "tasks": ["sst2"],
-                   "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "keep": 1}, "distil": {"teachers": ["sst2"]}, "name": "one"})),
-                   tmp_path)  # fmt: skip
-    assert single.column_names == ["sentence", "label", "idx"] and all(text.startswith("a man") for text in single["sentence"])
-    full = studies.check({**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}})
-    assert not len(texts(full, task, Unlabelled(rest=5), data, tmp_path))
-
-
-def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refused(work, monkeypatch):
-    read = stages.read_texts
-    monkeypatch.setattr(stages, "read_texts", lambda study, task, *given: read(study, task, *given).select(
-        [] if task.name in empty else range(5)))  # fmt: skip
-    empty, study = {"rte"}, small(x={"source": "unlabelled", "unlabelled": {"rest": 6}})
-    assert ablation.ablation(study, "x", 0).frame("scores.csv").value.notna().all()
-    notes = [found.json("notes.json") for found in ablation.sources(study) if found.path.parent.name == "rest-6-keep-2" and
-             "notes.json" in found.record["files"]]  # fmt: skip
-    assert notes == [["RTE: there is no text beside its train set (unlabelled)."]]
-    empty, study = {"rte", "stsb"}, small(x={"source": "unlabelled", "unlabelled": {"rest": 8}})
-    with pytest.raises(UserError, match="There is no text beside the train sets of RTE, STS-B"):
-        ablation.ablation(study, "x", 0)
-
-
-def test_an_epoch_shows_as_many_examples_as_are_counted():
-    lengths = {"rte": np.full(50, 9), "mrpc": np.full(20, 9)}
-    plans = [plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, counted={"rte": 20}) for epoch in (0, 1)]
-    rows = [np.concatenate([rows for task, rows in found if task == "rte"]) for found in plans]
-    assert all(len(found) == len(set(found.tolist())) == 20 for found in rows)
-    assert set(rows[0].tolist()) != set(rows[1].tolist()), "others each time"
-    assert [len(found) for found in plans] == [8, 8]

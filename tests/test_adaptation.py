@@ -15,7 +15,7 @@ from helpers import mirror, rows
 from mtkd import adaptation, notebooks, plan, stages, summary
 from mtkd import study as studies
 from mtkd.data import transfer
-from mtkd.encoders import encoder
+from mtkd.encoders import encoder, new_model
 from mtkd.errors import UserError
 from mtkd.report import adaptation as report
 from mtkd.report import pages
@@ -120,7 +120,7 @@ def test_all_systems_start_with_the_same_head_on_the_same_batches(work, monkeypa
     assert set(seen["bert", 1][0]) < set(seen["bert", 10][0]) < set(seen["bert", 100][0])
     parents = {"mt-dnn": stages.mtdnn(study, "uncased", 0.1, 0), "mt-dnn-kd": stages.student(study, 0)}
     for system, parent in parents.items():
-        model = stages.new_model(study, encoder(study, "uncased"), list(map(study.task, study.multitask)), 0.0)
+        model = new_model(study, encoder(study, "uncased"), list(map(study.task, study.multitask)), 0.0)
         model.load(parent.file("model.safetensors"))
         for name, value in model.encoder.state_dict().items():
             assert torch.equal(value, seen[system, 10][1][f"encoder.{name}"]), (system, name)

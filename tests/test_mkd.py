@@ -13,7 +13,7 @@ from mtkd import mkd, plan, stages, tasks, training
 from mtkd import study as studies
 from mtkd.data.batches import Examples
 from mtkd.distillation import SoftTargets, read_soft_targets
-from mtkd.encoders import encoder, examples_of
+from mtkd.encoders import encoder, examples_of, new_model
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel
 from mtkd.models.lstm import BiAttentiveEncoder, own_table
@@ -27,17 +27,6 @@ from mtkd.study import Distil, Train
 from mtkd.training import seed_everything
 
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A work folder that this module's tests share: the encoder and the teacher are made once."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("work")
-        patch.setenv("MTKD_WORK", str(folder))
-        for name in ("MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED"):
-            patch.delenv(name, raising=False)
-        yield folder
 
 
 def tiny(*overrides: str) -> studies.Study:
@@ -74,7 +63,7 @@ def test_the_stored_logits_are_the_teachers(work):
     examples = examples_of(study, "uncased", task, task.train)
     assert targets.fingerprint == examples.fingerprint
     own = encoder(study, "uncased")
-    teacher = stages.new_model(study, own, list(map(tasks.get, study.multitask)), 0.1)
+    teacher = new_model(study, own, list(map(tasks.get, study.multitask)), 0.1)
     teacher.load(mkd.refined(study).file("model.safetensors"))
     expected = predict(teacher, examples, study.train.precision)
     np.testing.assert_allclose(targets.logits_for(examples), expected, atol=1e-6)
@@ -88,7 +77,7 @@ def test_an_ensemble_as_teacher(work):
     targets = read_soft_targets(mkd.teacher_logits(study, "sst2").file("soft_targets.parquet"), tasks.get("sst2"))
     expected = []
     for row, start, found in stages.members_of(study, "sst2"):
-        model = stages.new_model(study, start, [tasks.get("sst2")], row.dropout)
+        model = new_model(study, start, [tasks.get("sst2")], row.dropout)
         model.load(found.file("model.safetensors"))
         examples = examples_of(study, row.encoder, tasks.get("sst2"), "train")
         expected.append(predict(model, examples, study.train.precision))
@@ -172,7 +161,7 @@ def test_the_small_transformer(work):
                  "mkd.students.transformer.keep=[1]")  # fmt: skip
     of = [tasks.get("rte")]
     model = mkd.new_student(study, "transformer", of)
-    teacher = stages.new_model(study, encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
+    teacher = new_model(study, encoder(study, "uncased"), list(map(tasks.get, study.multitask)), 0.1)
     teacher.load(mkd.refined(study).file("model.safetensors"))
     assert len(model.encoder.model.encoder.layer) == 1
     kept, source = model.encoder.model.encoder.layer[0], teacher.encoder.model.encoder.layer[1]
@@ -240,7 +229,7 @@ def test_the_ensemble_pays_for_all_its_members(work, tmp_path):
     every = list(map(tasks.get, ("rte", "sst2")))
     sets = [examples_of(study, "uncased", task, "validation") for task in every]
     batches = {1: [split.batch(np.array([row])) for split in sets for row in range(3)]}
-    bert = stages.new_model(study, encoder(study, "uncased"), every, 0.1)
+    bert = new_model(study, encoder(study, "uncased"), every, 0.1)
     shapes = [Served([bert], {1: [batches[1]]}, {"bert": 2, "mt-dnn:mtl": 1}),
               Served([bert, bert], {1: [batches[1]] * 2}, {"mt-dnn-ensemble": 2})]  # fmt: skip
     found = costs(shapes, 2, tmp_path, [torch.device("cpu")]).set_index("system")

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 from conftest import ROOT, TINY
 
-from mtkd import ablation, adaptation, encoders, mkd, mkd_serving, plan, ranking, stages
+from mtkd import ablation, adaptation, encoders, mkd, mkd_serving, plan, ranking, stages, voices
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint
 from mtkd.data import load as data_files
@@ -175,7 +175,7 @@ def marks():
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (data_files, encoders, stages, ablation, adaptation, ranking, mkd, mkd_serving):
+        for module in (data_files, encoders, stages, voices, ablation, adaptation, ranking, mkd, mkd_serving):
             patch.setattr(module, "make", lambda place, inputs, build: Fake(place, inputs))
         for name in ("selection", "mtdnn", "teacher", "student"):
             patch.setattr(stages, name, once(getattr(stages, name)))

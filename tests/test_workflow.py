@@ -15,7 +15,7 @@ from mtkd import plan, stages, summary, tasks, work
 from mtkd import study as studies
 from mtkd.artifacts import PACKAGES, read
 from mtkd.distillation import read_soft_targets
-from mtkd.encoders import encoder, examples_of
+from mtkd.encoders import encoder, examples_of, new_model
 from mtkd.errors import UserError
 from mtkd.prediction import predict, probabilities
 from mtkd.report import ask, comparisons, pages, scores
@@ -140,7 +140,7 @@ def test_the_student_and_its_teachers_answer_free_texts_as_they_answer_dev_examp
     for who, members in models.items():
         expected = []
         for name, start, heads, found in members:
-            model = stages.new_model(tiny, start, list(map(tasks.get, heads)), 0.0)
+            model = new_model(tiny, start, list(map(tasks.get, heads)), 0.0)
             model.load(found.file("model.safetensors"))
             expected.append(probabilities(task, predict(model, examples_of(tiny, name, task, "validation_matched"), part=range(1)))[0])
         assert abs(frame.loc["mnli", who].to_numpy() - np.mean(expected, axis=0)).max() < 1e-5, who
