@@ -191,8 +191,18 @@ def provenance() -> dict:
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": _machine(),
     }
+
+
+def _machine() -> str:
+    """Architecture, cores and, where Linux tells it, the widest of the units that a product's rounding depends on."""
+    try:
+        told = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        told = set()
+    units = next((f" with {unit}" for unit in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if unit in told), "")
+    return f"{platform.machine()}{units}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:
