@@ -171,11 +171,9 @@ def wants(study: Study, online: bool) -> list[str]:
                         if name in tasks.GLUE and not list(place.glob(f"{name}/train-*.parquet"))]  # fmt: skip
         elif not online and set(study.tasks) & set(tasks.GLUE):
             missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
-    levers = [study.distil, *(study.ablation.variants.values() if study.ablation else ())]
-    places = [study.adaptation.hub] if study.adaptation else []
-    places += [transfer.HUB for lever in levers if lever.unlabelled and lever.unlabelled.transfer]
-    if not online and not all(Path(transfer.location(hub), tasks.SNLI.name).is_dir() for hub in places):
-        missing.append("SNLI: set MTKD_TRANSFER, connect to the hub, or leave out what needs it by --set adaptation=null")
+    places = transfer.wanted(study)
+    if not online and not all(Path(place, tasks.SNLI.name).is_dir() for place in places.values()):
+        missing.append(f"SNLI: set MTKD_TRANSFER, connect to the hub, or {transfer.without(places)}")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)
         if checkpoint and (Path(checkpoint).is_dir() or online):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mtkd.settings import Seed, Settings, Share, TaskName
 
@@ -113,7 +113,12 @@ class Ablation(Settings):
     """Students distilled in other ways than MT-DNN_KD, compared with it before fine-tuning."""
 
     seeds: list[Seed] | None = Field(None, min_length=1, description="None: the study's")
-    variants: dict[VariantName, Variant] = Field(min_length=1)
+    variants: dict[VariantName, Variant] = Field(min_length=1, description="null in the place of one leaves it out")
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _given(cls, variants: Any) -> Any:
+        return {name: variant for name, variant in variants.items() if variant is not None} if isinstance(variants, dict) else variants
 
     @model_validator(mode="after")
     def _names(self):

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mtkd import cluster, plan, warm, work
+from mtkd.data import transfer
 from mtkd.errors import UserError
 from mtkd.lifeline import alone
 from mtkd.notebooks import MARK
@@ -40,6 +41,7 @@ def run(name: str, study: Study, cores: int | None, overrides: list[str], profil
         raise UserError(f"There is no {SNAKEFILE}: run a study from a checkout of the project, installed with 'pip install -e .'.")
     local = cluster.executor(profile) == "local"
     plan.jobs(study)  # what own tasks lack is told here, before anything is written
+    transfer.check_there(study)
     reports = work.reports(study)
     logs = reports / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from test_training import FAST, made, model_of, same
 from mtkd import ablation, checkpoints, encoders, plan, stages, tasks, voices
 from mtkd import study as studies
 from mtkd.artifacts import fingerprint, read
+from mtkd.data import transfer
 from mtkd.distillation import read_soft_targets
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel
@@ -142,6 +143,12 @@ def test_settings_that_contradict_each_other_are_refused():
     }.items():
         with pytest.raises(UserError, match=said.replace(".", r"\.")):
             studies.load(TINY, ["ablation=null", override])
+
+
+def test_a_variant_that_is_null_is_left_out():
+    whole, less = studies.load("compared"), studies.load("compared", ["adaptation=null", "ablation.variants.snli=null"])
+    assert whole.ablation.variants.keys() - less.ablation.variants.keys() == {"snli"}
+    assert transfer.wanted(whole).keys() == {"adaptation", "ablation.variants.snli"} and not transfer.wanted(less)
 
 
 def test_variants_that_cannot_be_are_refused():

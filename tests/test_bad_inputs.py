@@ -103,6 +103,8 @@ LINES = {
     "--set inside a value": ("run ok.yaml --set seeds.first=3 --set seeds.first.again=3", ["seeds.first", "not settings"]),
     "--set of no YAML": ("run ok.yaml --set seeds=[", ["--set seeds=[", "YAML"]),
     "--set of a Python object": ("run ok.yaml --set about=!!python/object/apply:os.getcwd|[]", ["--set about", "YAML"]),
+    "SNLI that cannot be had": ("run ok.yaml --set adaptation={}", ["stanfordnlp/snli", "MTKD_TRANSFER", "--set adaptation=null"]),
+    "an ablation without a variant": ("run ok.yaml --set ablation.variants.soft=null", ["ablation.variants", "at least 1"]),
     "--set of a name that climbs": ("run ok.yaml --set name=../up", ["name", "pattern"]),
     "no such profile": ("run ok.yaml --profile none", ["--profile none", "profiles/slurm"]),
     "a profile that is no YAML": ("run ok.yaml --profile bad", ["bad/config.yaml", "YAML"]),
