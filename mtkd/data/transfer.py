@@ -21,10 +21,11 @@ def location(hub: str = HUB) -> str:
 
 def wanted(study: Study) -> dict[str, str]:
     """What of a study needs SNLI, a field that may be null, and from which hub id or directory: field -> place."""
-    levers = {"distil.unlabelled": study.distil} | {
-        f"ablation.variants.{name}": variant for name, variant in (study.ablation.variants if study.ablation else {}).items()}  # fmt: skip
     places = {"adaptation": study.adaptation.hub} if study.adaptation else {}
-    places |= {field: HUB for field, lever in levers.items() if lever and lever.unlabelled and lever.unlabelled.transfer}
+    levers = {"distil.unlabelled": study.distil}
+    if study.ablation:
+        levers |= {f"ablation.variants.{name}": variant for name, variant in study.ablation.variants.items()}
+    places |= {field: HUB for field, lever in levers.items() if lever.unlabelled and lever.unlabelled.transfer}
     return {field: location(hub) for field, hub in places.items()}
 
 
