@@ -88,7 +88,8 @@ def test_bad_input_ends_with_one_line_and_status_2(arguments, words):
 def test_a_study_that_fails_says_what_its_stage_said(tmp_path):
     study = tmp_path / "laptop.yaml"
     study.write_text((ROOT / "studies" / "laptop.yaml").read_text())
-    done = mtkd("run", study, "--set", "adaptation=null", MTKD_WORK=str(tmp_path / "w"), MTKD_REPORTS=str(tmp_path / "r"), MTKD_GLUE="./nowhere")
+    folders = {"MTKD_WORK": str(tmp_path / "w"), "MTKD_REPORTS": str(tmp_path / "r")}
+    done = mtkd("run", study, "--set", "adaptation=null", MTKD_GLUE="./nowhere", **folders)
     assert done.returncode == 2
     assert "mtkd: 00_data failed: There is no directory ./nowhere: set MTKD_GLUE" in done.stderr and "Traceback" not in done.stderr
 
