@@ -75,12 +75,8 @@ def sized(study: Study, keep: int, task: str) -> Artifact:
 
 
 def ensembles(study: Study) -> dict[int, dict[str, Artifact]]:
-    """The ensembles of every size up to the largest that a variant asks for: size -> task of multi-task training -> ensemble.
-
-    Those between cost no training: their members are the largest one's.
-    """
-    largest = max((variant.keep or 0 for variant in variants(study).values()), default=0)
-    sizes = [keep for keep in range(1, largest + 1) if keep != study.candidates.keep]
+    """The ensembles of every size that a variant asks for, of all tasks of multi-task training: size -> task -> ensemble."""
+    sizes = sorted({variant.keep for variant in variants(study).values() if variant.keep} - {study.candidates.keep})
     return {keep: {task: sized(study, keep, task) for task in study.multitask} for keep in sizes}
 
 

@@ -196,12 +196,11 @@ def provenance() -> dict:
 
 
 def _machine() -> str:
-    """Architecture, cores and, where Linux tells it, the widest of the units that a product's rounding depends on."""
-    try:
-        told = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        told = set()
-    units = next((f" with {unit}" for unit in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if unit in told), "")
+    """Architecture, cores, and the widest of the units that a product's rounding depends on."""
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    units = next((f" with {unit}" for unit in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if has.get(unit)), "")
     return f"{platform.machine()}{units}, {os.cpu_count()} cores"
 
 

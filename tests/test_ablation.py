@@ -240,7 +240,7 @@ def test_ensembles_of_other_sizes(work):
     assert set(rows.system) == {"mt-dnn-kd:keep-1", "mt-dnn-kd:keep-2", "mt-dnn-ensemble:keep-1"}
     sized = [ablation.sized(study, 1, name).path for name in ("rte", "stsb", "mrpc")]
     assert len(ablation.students(study)) == 2 * 2 and set(sized) <= {found.path for found in ablation.sources(study)}
-    assert set(ablation.ensembles(levers_of(keep_2={"keep": 2}))) == {1} and not ablation.ensembles(levers_of(hard={"hard_weight": 0}))
+    assert not ablation.ensembles(levers_of(keep_2={"keep": 2})), "none but the study's own is asked for"
 
 
 def test_teachers_of_more_tasks(work):
