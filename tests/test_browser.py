@@ -110,6 +110,17 @@ def test_every_page_is_reached_asks_no_other_host_and_fits_a_phone(browser, tiny
     assert not browser.get_log("browser")
 
 
+def test_tables_of_the_reference_reports_are_whole_on_a_desk(browser, serve):
+    base, _ = serve(ROOT / "reports")
+    look(browser)
+    for page in sorted((ROOT / "reports").glob("*/index.html")):
+        browser.get(f"{base}{page.parent.name}/index.html")
+        cut = browser.execute_script("""
+            const tables = [...document.querySelectorAll(".mtkd-table")];
+            return tables.length ? tables.filter(one => one.scrollWidth > one.clientWidth).map(one => one.ariaLabel) : ["no table"]""")
+        assert not cut, page
+
+
 def _column(browser, column: str) -> list[list[str]]:
     """Cells of a column of Table 3, a list a part of the table."""
     return browser.execute_script("""

@@ -52,6 +52,7 @@ ul.notes { font-size: 13.5px; color: var(--muted); padding-left: 20px; }
 .output_stderr pre { color: var(--muted); }
 code { background: var(--raised); overflow-wrap: anywhere; }
 @media (min-width: 1000px) { th:first-child { min-width: 9em; } }
+@media screen { .mtkd-table:has(thead th:nth-child(11)) :is(th, td) { font-size: 12px; padding: 4px 3px; } }
 @media (max-width: 600px) { body { font-size: 15px; } th, td { padding: 3px 6px; } h1 { font-size: 1.45em; } }
 """
 
