@@ -86,7 +86,7 @@ def mkd_system(study: Study, student: str, control: str, tuned: bool = False) ->
 def variants(study: Study) -> dict[str, Variant]:
     """The ways to distil that are compared with the study's own; `UserError` where there are none."""
     if study.ablation is None:
-        raise UserError(f"Study {study.name} compares no ways to distil: give it a section ablation, or take a study with one (laptop).")
+        raise UserError(f"Study {study.name} compares no ways to distil: give it a section ablation.")
     return study.ablation.variants
 
 
@@ -112,7 +112,7 @@ def before_variant(study: Study, name: str, seed: int) -> list[str]:
 def adaptation_of(study: Study) -> Adaptation:
     """The study's section on adaptation; `UserError` where it has none."""
     if study.adaptation is None:
-        raise UserError(f"Study {study.name} adapts nothing to SNLI: give it a section adaptation, or take a study that has one (laptop).")
+        raise UserError(f"Study {study.name} adapts nothing to SNLI: give it a section adaptation.")
     return study.adaptation
 
 

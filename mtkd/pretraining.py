@@ -93,7 +93,7 @@ def pretrain(
         for step in range(position["step"], total):
             _set_attention(model, "eager" if step < guided_steps else processor.NAME)
             rows, window = _rows(stream, phases, step, seed, lines if settings.rows == "lines" else None)
-            masked = mask_windows(rows, window, tokenizer, settings.mask_probability, settings.echo)
+            masked = mask_windows(rows, window, tokenizer, settings.mask_probability)
             batch = Windows(*(tensor if tensor is None else tensor.to(device) for tensor in masked))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 guide = settings.guide_weight * (1 - step / guided_steps) if step < guided_steps else 0.0
@@ -169,20 +169,17 @@ class Windows(NamedTuple):
     mask: Tensor | None  # 1 for a token, 0 for padding, b x n; None where every window is full
 
 
-def mask_windows(rows: Tensor, window: int, tokenizer: BertTokenizerFast, probability: float, echo: float = 0.0) -> Windows:
+def mask_windows(rows: Tensor, window: int, tokenizer: BertTokenizerFast, probability: float) -> Windows:
     """Rows of text (b x (window - 2) ids, padded) as [CLS] A [SEP] or [CLS] A [SEP] B [SEP], masked 80/10/10.
 
     The first half of the rows (their order is random) become pairs and one token shorter: a full row is cut somewhere
     in its middle half, a line that ends before its row is cut behind a sentence's end, where it has one inside. As many
-    tokens of a window are masked as its share, never a special one. The share `echo` of the pairs, of full rows alone, has
-    its B made of A. Draws from torch's CPU generator.
+    tokens of a window are masked as its share, never a special one. Draws from torch's CPU generator.
     """
     count, content = rows.shape
     lengths = (rows != tokenizer.pad_token_id).sum(1, keepdim=True)
     cut = _cuts(rows, lengths, tokenizer)
     cut[round(PAIR_SHARE * count) :] = content
-    if echoes := round(echo * PAIR_SHARE * count):
-        rows, cut[:echoes] = _echoed(rows, echoes), -(-content // 2)
     at = torch.arange(window).expand(count, window)
     segments = (at > cut + 1).long()
     ids = F.pad(rows, (0, 1), value=tokenizer.pad_token_id).gather(1, (at - 1 - segments).clamp(0, content))
@@ -203,17 +200,6 @@ def mask_windows(rows: Tensor, window: int, tokenizer: BertTokenizerFast, probab
     full = bool((lengths == content).all())
     return Windows(ids.scatter(1, places, shown), segments * (at <= end), places, targets.masked_fill(beyond, -100),
                    None if full else (at <= end).long())  # fmt: skip
-
-
-def _echoed(rows: Tensor, count: int) -> Tensor:
-    """The first `count` rows with the second half made of the first: begun anywhere in it, going round, and three pieces of ten
-    those of the next row there. No place in a text tells then where its words stand in the other, only the words do.
-    """
-    rows, half = rows.clone(), -(-rows.shape[1] // 2)
-    size = rows.shape[1] - half
-    again = rows[:count, :half].gather(1, (torch.arange(size) + torch.randint(half, (count, 1))) % half)
-    rows[:count, half:] = torch.where(torch.rand(count, size) < 0.3, rows.roll(-1, 0)[:count, half:], again)
-    return rows
 
 
 def _cuts(rows: Tensor, lengths: Tensor, tokenizer: BertTokenizerFast) -> Tensor:

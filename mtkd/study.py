@@ -51,20 +51,12 @@ class Pretrain(Settings):
     warmup: Share = 0.05
     weight_decay: float = Field(0.01, ge=0)
     mask_probability: float = Field(0.15, gt=0, lt=1)
-    echo: Share = Field(0.0, exclude_if=lambda share: share == 0, description="share of the pairs of packed windows whose second text says "
-                        "the first again, begun elsewhere and a third of it another's: so attention learns to look for the same words")
     guide_steps: int = Field(1200, ge=0, description="steps with guided attention (Deshpande & Narasimhan 2020)")
     guide_weight: float = Field(0.5, ge=0)
     initializer_range: float = Field(0.02, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     start_from: str | None = Field(None, description="another encoder of the study, or a directory, to start from")
     checkpoint_seconds: float = Field(60, gt=0)
-
-    @model_validator(mode="after")
-    def _whole_windows(self):
-        if self.echo and self.rows == "lines":
-            raise ValueError("echo: lines are too short to say half of them again; it goes with rows: packed")
-        return self
 
 
 class Encoder(Settings):
@@ -83,9 +75,8 @@ class Encoder(Settings):
 class Model(Settings):
     """Shared encoder and task heads (section 2)."""
 
-    representation: Literal["cls", "pooled", "mean", "compared"] = Field(
-        "cls", description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, the mean over the word pieces, or beside it how "
-                           "the two texts compare (`mtkd.models.comparison`)")
+    representation: Literal["cls", "pooled", "mean"] = Field(
+        "cls", description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, or the mean over the word pieces")
     head_dropout: Dropout = 0.1
     head_dropout_of: dict[TaskName, Dropout] = Field({"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, description="section 4.1")
     encoder_dropout: Dropout = Field(0.1, description="of every run but the candidates")

@@ -93,7 +93,7 @@ TABLE = [
     *((f"encoders.uncased.pretrain.{name}", value, ALL - {DATA}) for name, value in {
         "cased": True, "vocabulary": 500, "layers": 2, "hidden": 64, "heads": 1, "intermediate": 100, "positions": 70, "rows": "lines",
         "window": 30, "long_window": 64, "long_share": 0.1, "tokens": 21_000, "sentences": 2001, "batch_size": 8, "learning_rate": 2e-3,
-        "warmup": 0.2, "weight_decay": 0.2, "mask_probability": 0.2, "echo": 0.5, "guide_steps": 3, "guide_weight": 0.2,
+        "warmup": 0.2, "weight_decay": 0.2, "mask_probability": 0.2, "guide_steps": 3, "guide_weight": 0.2,
         "initializer_range": 0.1, "precision": "fp32"}.items()),
     *((f"train.{name}", value, FROM[MTDNN] - MKD | {"06_mkd"}) for name, value in {
         "optimizer": "adamw", "learning_rate": 2e-3, "batch_size": 8, "warmup": 0.2, "weight_decay": 0.2, "clip": 2.0,

@@ -93,25 +93,6 @@ def test_pairs_and_single_segments_hold_their_text_and_hide_the_same_share_of_it
     assert (shown == targets).float().mean() == pytest.approx(0.1, abs=0.03)
 
 
-def test_an_echo_says_the_first_text_again_from_elsewhere():
-    tokenizer = train_tokenizer(TEXTS, cased=False, vocabulary=120)
-    torch.manual_seed(0)
-    rows = torch.arange(400)[:, None] * 100 + torch.arange(31) + 5  # every token tells its row and place
-    inputs, segments, places, targets, _ = mask_windows(rows, 33, tokenizer, 0.15, echo=0.5)
-    whole, shifts, others = inputs.scatter(1, places, targets), set(), 0
-    for row, (ids, segment) in enumerate(zip(whole[:100].tolist(), segments[:100].tolist(), strict=True)):
-        assert ids[1:17] == rows[row, :16].tolist() and segment == [0] * 18 + [1] * 15
-        found = [(token - 5) % 100 - place for place, token in enumerate(ids[18:32]) if (token - 5) // 100 == row]
-        assert len({shift % 16 for shift in found}) == 1  # the first text, going round
-        shifts.add(found[0] % 16)
-        others += 14 - len(found)
-    assert len(shifts) == 16 and others / 1400 == pytest.approx(0.3, abs=0.05)
-    rest = [[token for token in ids[1:-1] if token != tokenizer.sep_token_id] for ids in whole[100:].tolist()]
-    assert rest == [text[:-1] if row < 100 else text for row, text in enumerate(rows[100:].tolist())]
-    with pytest.raises(ValueError, match="echo"):
-        Pretrain(rows="lines", echo=0.5)
-
-
 def test_the_loss_falls_far_below_the_entropy_of_single_words(tmp_path):
     tokens = 16 * 16 * 400
     changes = {"guide_steps": 300, "learning_rate": 6e-3, "initializer_range": 0.1, "long_window": None}

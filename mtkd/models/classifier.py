@@ -38,9 +38,6 @@ def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassific
         raise UserError(f"This model's encoder ({kind}) is no BERT, and transformers has no class that holds it: export it with --format "
                         "onnx.")
     config, head, kind = inner.config, model.heads[task.name], model.encoder.representation
-    if kind == "compared":
-        raise UserError("This model's heads see how two texts compare, and transformers has no class that holds that: export it with "
-                        "--format onnx.")
     if kind == "mean" and 2 * task.outputs + 2 > config.hidden_size:
         raise UserError(f"A mean over word pieces of width {config.hidden_size} has no room in transformers' format for the "
                         f"{task.outputs} classes of {task.title}: export it with --format onnx.")

@@ -10,7 +10,6 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.batches import Batch
 from mtkd.errors import UserError, first_line
-from mtkd.models.comparison import Comparison, mean_of
 from mtkd.models.processor import lighten, read_first
 from mtkd.tasks import Task
 
@@ -20,18 +19,16 @@ class TransformerEncoder(nn.Module):
 
     The vector is the contextual embedding of [CLS] as it is (`cls`, Eq. 1's x), after BERT's pooler (`pooled`), or what is not
     in the paper, for encoders pre-trained without a sentence-level objective, whose [CLS] holds nothing yet: the mean over
-    all word pieces (`mean`), or beside it how the two texts compare (`compared`, `mtkd.models.comparison`).
+    all word pieces (`mean`).
     """
 
     def __init__(self, model: PreTrainedModel, representation: str = "cls"):
         super().__init__()
-        if representation not in ("cls", "pooled", "mean", "compared"):
+        if representation not in ("cls", "pooled", "mean"):
             raise ValueError(f"there is no representation '{representation}'")
         self.model, self.representation = lighten(model), representation
         self.read_first_alone()
         self.width = model.config.hidden_size
-        if representation == "compared":
-            self.comparison, self.width = Comparison(self.width), 2 * self.width
         self.initializer_range = model.config.initializer_range
 
     def read_first_alone(self) -> None:
@@ -41,11 +38,15 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         out = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids)
-        if self.representation == "compared":
-            return self.comparison(out.last_hidden_state, batch.attention_mask, batch.token_type_ids)
         if self.representation == "mean":
             return mean_of(out.last_hidden_state, batch.attention_mask)
         return out.last_hidden_state[:, 0] if self.representation == "cls" else out.pooler_output
+
+
+def mean_of(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the contextual embeddings (b, n, d) over word pieces: (b, d)."""
+    inside = mask[..., None].to(hidden.dtype)
+    return (hidden * inside).sum(1) / inside.sum(1)
 
 
 class MultiTaskModel(nn.Module):
