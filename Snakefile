@@ -2,7 +2,9 @@
 
 import shlex
 
-from mtkd import plan, study as studies, work
+from mtkd.workflow import jobs as plan
+from mtkd.config import study as studies
+from mtkd import paths as work
 
 OVERRIDES = config.get("overrides", "")
 STUDY = studies.load(config["study"], OVERRIDES)

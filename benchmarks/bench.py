@@ -39,8 +39,12 @@ NAMES = {
     "score:pipeline": "pipeline loop, fp32",
     "predict:student": "mtkd student, fp32, one by one",
 }
-RATIOS = {"train_vs_trainer": ("train:mtkd", "train:trainer"), "train_vs_trainer_tuned": ("train:mtkd", "train:trainer-tuned"),
-          "train_vs_authors_loop": ("train:mtkd", "train:authors-loop"), "score_vs_pipeline": ("score:mtkd", "score:pipeline")}  # fmt: skip
+RATIOS = {
+    "train_vs_trainer": ("train:mtkd", "train:trainer"),
+    "train_vs_trainer_tuned": ("train:mtkd", "train:trainer-tuned"),
+    "train_vs_authors_loop": ("train:mtkd", "train:authors-loop"),
+    "score_vs_pipeline": ("score:mtkd", "score:pipeline"),
+}
 
 
 def by_shape(rounds: list[dict]) -> dict[str, dict[str, float]]:
@@ -55,10 +59,19 @@ def by_shape(rounds: list[dict]) -> dict[str, dict[str, float]]:
         turns = sorted({turn for _, turn in rows})
         own = found[shape] = {}
         for name, (system, other) in RATIOS.items():
-            pairs = [(rows[system, turn], rows[other, turn]) for turn in turns if (system, turn) in rows and (other, turn) in rows]
+            pairs = [
+                (rows[system, turn], rows[other, turn])
+                for turn in turns
+                if (system, turn) in rows and (other, turn) in rows
+            ]
             if pairs:
-                own[name] = statistics.median(one["examples"] / one["seconds"] * two["seconds"] / two["examples"] for one, two in pairs)
-        shares = [row["flops"] / row["seconds"] / row["rate"] for row in rows.values() if row.get("rate")]
+                own[name] = statistics.median(
+                    one["examples"] / one["seconds"] * two["seconds"] / two["examples"]
+                    for one, two in pairs
+                )
+        shares = [
+            row["flops"] / row["seconds"] / row["rate"] for row in rows.values() if row.get("rate")
+        ]
         if shares:
             own["matrix_share"] = statistics.median(shares)
     return found
@@ -78,7 +91,9 @@ class Contender:
         self.system, self.log, self.lines, self.processes = system, log, [], []
         for _ in range(options.side if system in SIDE else 1):
             here, there = FORK.Pipe()
-            self.processes.append(FORK.Process(target=serve, args=(there, system, work, options, log), daemon=True))
+            self.processes.append(
+                FORK.Process(target=serve, args=(there, system, work, options, log), daemon=True)
+            )
             self.processes[-1].start()
             there.close()
             self.lines.append(here)
@@ -87,7 +102,9 @@ class Contender:
         try:
             return [line.recv() for line in self.lines]
         except EOFError:
-            raise SystemExit(f"{self.system} ended before it answered: {Path(self.log).read_text(encoding='utf-8')[-2000:]}") from None
+            raise SystemExit(
+                f"{self.system} ended before it answered: {Path(self.log).read_text(encoding='utf-8')[-2000:]}"
+            ) from None
 
     def tell(self, message: object) -> list[dict]:
         for line in self.lines:
@@ -98,7 +115,11 @@ class Contender:
         """Examples of all processes together, seconds of the slowest, memory together."""
         found = self.tell(turn)
         row = found[0] | {"seconds": max(answer["seconds"] for answer in found)}
-        return row | {key: sum(answer[key] for answer in found) for key in ("examples", "memory", "flops", "updates") if key in found[0]}
+        return row | {
+            key: sum(answer[key] for answer in found)
+            for key in ("examples", "memory", "flops", "updates")
+            if key in found[0]
+        }
 
     def end(self) -> None:
         for line, process in zip(self.lines, self.processes, strict=True):
@@ -108,14 +129,24 @@ class Contender:
 
 def measure(work: Work, options, log: str) -> list[dict]:
     """All rounds of one shape."""
-    preparing = FORK.Process(target=work.prepare)  # torch's threads must not start before the contenders are forked
+    preparing = FORK.Process(
+        target=work.prepare
+    )  # torch's threads must not start before the contenders are forked
     preparing.start()
     preparing.join()
-    systems = [system for system in NAMES if work.shape in options.score_shapes or system.startswith("train")]
+    systems = [
+        system
+        for system in NAMES
+        if work.shape in options.score_shapes or system.startswith("train")
+    ]
     rows, contenders = [], []
     with contextlib.ExitStack() as stack:
         for system in systems:
-            given = work if system.startswith("train") else replace(work, updates=options.scored // BATCH)
+            given = (
+                work
+                if system.startswith("train")
+                else replace(work, updates=options.scored // BATCH)
+            )
             contenders.append(Contender(system, given, options, log))
             stack.callback(contenders[-1].end)
         for contender in contenders:  # all import at once, and warm up in turn
@@ -124,8 +155,14 @@ def measure(work: Work, options, log: str) -> list[dict]:
             contender.tell(0)
             say(f"{work.shape}: {NAMES[contender.system]} is warm")
         for turn in range(1, options.rounds + 1):
-            for contender in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
-                row = {"shape": work.shape, "turn": turn, "system": contender.system} | contender.round(turn)
+            for contender in (
+                contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]
+            ):
+                row = {
+                    "shape": work.shape,
+                    "turn": turn,
+                    "system": contender.system,
+                } | contender.round(turn)
                 if contender.system == "train:mtkd":
                     rates = [answer["rate"] for answer in contender.tell("rate")]
                     # On one GPU the processes share the rate; on cores each has its own.
@@ -141,48 +178,97 @@ def say(text: str) -> None:
 
 def table(rounds: list[dict]) -> str:
     """A Markdown row a shape and system: examples a second (median, least to greatest) and peak memory."""
-    lines = ["| shape | system | examples/s | least – greatest | memory, MB |", "|---|---|---:|---:|---:|"]
-    for system, shape in ((system, shape) for system in NAMES for shape in dict.fromkeys(row["shape"] for row in rounds)):
+    lines = [
+        "| shape | system | examples/s | least – greatest | memory, MB |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for system, shape in (
+        (system, shape)
+        for system in NAMES
+        for shape in dict.fromkeys(row["shape"] for row in rounds)
+    ):
         rows = [row for row in rounds if (row["shape"], row["system"]) == (shape, system)]
         if not rows:
             continue
         cells = [(NAMES[system], [row["examples"] / row["seconds"] for row in rows])]
         if system.startswith("predict"):
             latency = statistics.median(row["latency_ms"] for row in rows)
-            cells = [(f"{NAMES[system]} (median {latency:.1f} ms)", cells[0][1]),
-                     ("mtkd student, fp32, 32 at a time", [row["examples"] / row["batched_seconds"] for row in rows])]  # fmt: skip
+            cells = [
+                (f"{NAMES[system]} (median {latency:.1f} ms)", cells[0][1]),
+                (
+                    "mtkd student, fp32, 32 at a time",
+                    [row["examples"] / row["batched_seconds"] for row in rows],
+                ),
+            ]
         memory = max(row["memory"] for row in rows)
-        lines += [f"| {shape} | {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} – {max(rates):,.0f} | {memory:,.0f} |"
-                  for name, rates in cells]  # fmt: skip
+        lines += [
+            f"| {shape} | {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} – {max(rates):,.0f} | {memory:,.0f} |"
+            for name, rates in cells
+        ]
     return "\n".join(lines)
 
 
 def machine() -> dict:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else []
-    about = {key: next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "") for key in ("model name", "flags")}
-    return {"processor": about["model name"] or platform.machine(), "cores": os.cpu_count(), "bf16": "avx512_bf16" in about["flags"],
-            "load_before": list(os.getloadavg())}  # fmt: skip
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if Path("/proc/cpuinfo").is_file()
+        else []
+    )
+    about = {
+        key: next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+        for key in ("model name", "flags")
+    }
+    return {
+        "processor": about["model name"] or platform.machine(),
+        "cores": os.cpu_count(),
+        "bf16": "avx512_bf16" in about["flags"],
+        "load_before": list(os.getloadavg()),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--shapes", nargs="+", default=["mini", "small"], help="the last is the one of matrix_share")
-    parser.add_argument("--score-shapes", nargs="+", default=["mini"], help="shapes with scoring and prediction too")
-    parser.add_argument("--updates", nargs="+", type=int, default=[24, 12], help="of a round's training, a shape")
-    parser.add_argument("--of", nargs="+", type=int, default=[8, 4], help="tasks of a round's training, a shape")
+    parser.add_argument(
+        "--shapes", nargs="+", default=["mini", "small"], help="the last is the one of matrix_share"
+    )
+    parser.add_argument(
+        "--score-shapes", nargs="+", default=["mini"], help="shapes with scoring and prediction too"
+    )
+    parser.add_argument(
+        "--updates", nargs="+", type=int, default=[24, 12], help="of a round's training, a shape"
+    )
+    parser.add_argument(
+        "--of", nargs="+", type=int, default=[8, 4], help="tasks of a round's training, a shape"
+    )
     parser.add_argument("--scored", type=int, default=384, help="examples of a scoring round")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a contender that is alone")
-    parser.add_argument("--side", type=int, default=os.cpu_count(), help="mtkd's processes side by side")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of a contender that is alone"
+    )
+    parser.add_argument(
+        "--side", type=int, default=os.cpu_count(), help="mtkd's processes side by side"
+    )
     parser.add_argument("--side-threads", type=int, default=1, help="of each of them")
-    parser.add_argument("--workers", type=int, default=0, help="data-loading processes of the tuned Trainer")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="data-loading processes of the tuned Trainer"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile in the tuned Trainer")
-    parser.add_argument("--gpu", action="store_true", help="BERT-base on the GPU (not tried on one by this project)")
+    parser.add_argument(
+        "--gpu", action="store_true", help="BERT-base on the GPU (not tried on one by this project)"
+    )
     parser.add_argument("--out", type=Path, default=HERE.parent / "reports" / "bench")
     options = parser.parse_args()
     device = "cuda" if options.gpu else "cpu"
     if options.gpu:
-        options.shapes, options.score_shapes, options.updates, options.of, options.scored = ["base"], ["base"], [128], [8], 4096
+        options.shapes, options.score_shapes, options.updates, options.of, options.scored = (
+            ["base"],
+            ["base"],
+            [128],
+            [8],
+            4096,
+        )
     about, rounds = machine(), []
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.gpu:
@@ -195,14 +281,35 @@ def main() -> None:
     say("")
     if options.gpu:  # asked only now: a process that has used the GPU cannot be forked
         about["gpu"] = torch.cuda.get_device_name()
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    versions = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers", "datasets")}
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items() if key != "out"}
-    found = {"ratios": ratios(rounds), "by_shape": by_shape(rounds), "machine": about, "versions": versions, "commit": commit,
-             "settings": settings, "rounds": rounds}  # fmt: skip
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
+    ).stdout.strip()
+    versions = {
+        name: version(name)
+        for name in ("torch", "transformers", "accelerate", "tokenizers", "datasets")
+    }
+    settings = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in vars(options).items()
+        if key != "out"
+    }
+    found = {
+        "ratios": ratios(rounds),
+        "by_shape": by_shape(rounds),
+        "machine": about,
+        "versions": versions,
+        "commit": commit,
+        "settings": settings,
+        "rounds": rounds,
+    }
     (options.out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     save(speed(rounds, NAMES), options.out / "speed")
-    print(table(rounds), *(f"{name}: {value:.2f}" for name, value in found["ratios"].items()), f"written to {options.out}", sep="\n")
+    print(
+        table(rounds),
+        *(f"{name}: {value:.2f}" for name, value in found["ratios"].items()),
+        f"written to {options.out}",
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -15,10 +15,21 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-PARTS = {"imports": "imports", "pretrain": "pre-training the encoder", "data": "reading and checking data", "tokens": "tokenisation",
-         "batch": "making mini-batches", "forward": "forward", "backward": "backward", "clip": "clipping", "optimizer": "optimizer",
-         "checkpoint": "checkpoints", "score": "dev scores, test predictions", "other": "the rest of training",
-         "page": "notebook and page"}  # fmt: skip
+PARTS = {
+    "imports": "imports",
+    "pretrain": "pre-training the encoder",
+    "data": "reading and checking data",
+    "tokens": "tokenisation",
+    "batch": "making mini-batches",
+    "forward": "forward",
+    "backward": "backward",
+    "clip": "clipping",
+    "optimizer": "optimizer",
+    "checkpoint": "checkpoints",
+    "score": "dev scores, test predictions",
+    "other": "the rest of training",
+    "page": "notebook and page",
+}
 
 
 class Ledger:
@@ -57,14 +68,25 @@ def patched(ledger: Ledger) -> None:
     import torch
     from accelerate import Accelerator
 
-    from mtkd import checkpoints, stages, training
-    from mtkd.data.batches import Examples
+    from mtkd.data.dataset import Examples
     from mtkd.models import MultiTaskModel
+    from mtkd.stages import common as stages
+    from mtkd.training import checkpoint as checkpoints
+    from mtkd.training import loop as training
 
-    for place, name, part in ((Examples, "batch", "batch"), (MultiTaskModel, "forward", "forward"), (Accelerator, "backward", "backward"),
-                              (Accelerator, "clip_grad_norm_", "clip"), (checkpoints, "save", "checkpoint"),
-                              (stages, "predict", "score")):  # fmt: skip
-        setattr(place, name, ledger.of(part, getattr(place, name), within=None if part == "score" else "score"))
+    for place, name, part in (
+        (Examples, "batch", "batch"),
+        (MultiTaskModel, "forward", "forward"),
+        (Accelerator, "backward", "backward"),
+        (Accelerator, "clip_grad_norm_", "clip"),
+        (checkpoints, "save", "checkpoint"),
+        (stages, "predict", "score"),
+    ):
+        setattr(
+            place,
+            name,
+            ledger.of(part, getattr(place, name), within=None if part == "score" else "score"),
+        )
     plain = training.optimizer_of
 
     def optimizer_of(*given) -> torch.optim.Optimizer:
@@ -77,18 +99,28 @@ def patched(ledger: Ledger) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", nargs="?", default="quick")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="field=value")
     given = parser.parse_args()
     ledger = Ledger()
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ |= {"MTKD_WORK": f"{scratch}/artifacts", "MTKD_REPORTS": f"{scratch}/reports", "MTKD_LOG": os.devnull,
-                       "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+        os.environ |= {
+            "MTKD_WORK": f"{scratch}/artifacts",
+            "MTKD_REPORTS": f"{scratch}/reports",
+            "MTKD_LOG": os.devnull,
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
 
         def imports():
-            from mtkd import encoders, notebooks, plan, stages
-            from mtkd import study as studies
+            from mtkd.config import study as studies
+            from mtkd.stages import common as stages
+            from mtkd.stages import inputs as encoders
+            from mtkd.workflow import jobs as plan
+            from mtkd.workflow import notebook as notebooks
 
             return encoders, notebooks, plan, stages, studies
 
@@ -102,9 +134,13 @@ def main() -> None:
         ledger.of("other", stages.mtdnn)(study, *job.parameters.values())
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         chosen = {**job.parameters, "study": given.study, "overrides": ";".join(given.overrides)}
-        ledger.of("page", notebooks.run)(job.notebook, Path(scratch, "page.ipynb"), chosen, Path(scratch, "log"))
+        ledger.of("page", notebooks.run)(
+            job.notebook, Path(scratch, "page.ipynb"), chosen, Path(scratch, "log")
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ledger.seconds["page"] += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        ledger.seconds["page"] += (
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        )
     whole = sum(ledger.seconds.values())
     print(f"| part of {job.name} | processor seconds | share |\n|---|---:|---:|")
     for part, words in PARTS.items():

@@ -27,14 +27,14 @@ from transformers import (
 from work import BATCH, DROPOUT, LEARNING_RATE, MAX_LENGTH, WARMUP, Work, flops
 
 from mtkd import tasks
-from mtkd.data.batches import Batch
-from mtkd.distillation import ensemble
+from mtkd.config.training import Train
+from mtkd.data.dataset import Batch
 from mtkd.models import MultiTaskModel, load_encoder
-from mtkd.models.transformer import keep_layers
-from mtkd.objectives import hard_loss
-from mtkd.prediction import predict, probabilities
-from mtkd.study import Train
-from mtkd.training import seed_everything, train
+from mtkd.models.small_transformer import keep_layers
+from mtkd.training.loop import seed_everything, train
+from mtkd.training.losses import hard_loss
+from mtkd.training.predict import predict, probabilities
+from mtkd.training.soft_targets import ensemble
 
 Round = Callable[[int], dict]
 MEMBERS, SCORED = 3, "mnli"
@@ -49,13 +49,24 @@ def wait(work: Work) -> float:
 
 
 def model_of(work: Work, some: list) -> MultiTaskModel:
-    return MultiTaskModel(load_encoder(work.encoder, dropout=DROPOUT), some, {task.name: DROPOUT for task in some}).to(work.device)
+    return MultiTaskModel(
+        load_encoder(work.encoder, dropout=DROPOUT), some, {task.name: DROPOUT for task in some}
+    ).to(work.device)
 
 
 def train_mtkd(work: Work, options) -> Round:
     """mtkd as a study runs it: Algorithm 1 over all tasks, bf16, batches of like length."""
-    examples = {task.name: work.examples(task, work.train_texts()[task.name]) for task in work.tasks}
-    settings = Train(optimizer="adamw", learning_rate=LEARNING_RATE, batch_size=BATCH, epochs=1, warmup=WARMUP, bucket=50)
+    examples = {
+        task.name: work.examples(task, work.train_texts()[task.name]) for task in work.tasks
+    }
+    settings = Train(
+        optimizer="adamw",
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH,
+        epochs=1,
+        warmup=WARMUP,
+        bucket=50,
+    )
     operations = sum(flops(work.shape, split.lengths, training=True) for split in examples.values())
 
     def once(turn: int) -> dict:
@@ -65,7 +76,12 @@ def train_mtkd(work: Work, options) -> Round:
             started = wait(work)
             train(model, examples, settings, seed=turn, checkpoint=Path(scratch))
             seconds = wait(work) - started
-        return {"examples": BATCH * work.updates, "seconds": seconds, "flops": operations, "updates": work.updates}
+        return {
+            "examples": BATCH * work.updates,
+            "seconds": seconds,
+            "flops": operations,
+            "updates": work.updates,
+        }
 
     return once
 
@@ -86,22 +102,43 @@ class Clock(TrainerCallback):
 def arguments(work: Work, tuned: bool, options, **more) -> TrainingArguments:
     given = {"num_train_epochs": 1, "learning_rate": LEARNING_RATE} | more
     if tuned:
-        given |= {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused",
-                 "dataloader_num_workers": options.workers, "torch_compile": options.compile}  # fmt: skip
+        given |= {
+            "bf16": True,
+            "train_sampling_strategy": "group_by_length",
+            "optim": "adamw_torch_fused",
+            "dataloader_num_workers": options.workers,
+            "torch_compile": options.compile,
+        }
     return TrainingArguments(
-        output_dir=str(work.folder / "trainer"), per_device_train_batch_size=BATCH, warmup_steps=WARMUP, weight_decay=0.0,
-        max_grad_norm=1.0, save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=work.device == "cpu", **given)  # fmt: skip
+        output_dir=str(work.folder / "trainer"),
+        per_device_train_batch_size=BATCH,
+        warmup_steps=WARMUP,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=work.device == "cpu",
+        **given,
+    )
 
 
 def tokenised(work: Work, task, texts):
     """As the library's examples do it: a column for each of the tokenizer's outputs, padded by the collator."""
-    found = texts.map(lambda rows: work.tokenizer(*(rows[column] for column in task.columns), truncation=True, max_length=MAX_LENGTH),
-                      batched=True, remove_columns=[*task.columns, "idx"])  # fmt: skip
+    found = texts.map(
+        lambda rows: work.tokenizer(
+            *(rows[column] for column in task.columns), truncation=True, max_length=MAX_LENGTH
+        ),
+        batched=True,
+        remove_columns=[*task.columns, "idx"],
+    )
     return found.rename_column("label", "labels")
 
 
 def classifier(work: Work, task):
-    return AutoModelForSequenceClassification.from_pretrained(work.encoder, num_labels=task.outputs, dtype=torch.float32)
+    return AutoModelForSequenceClassification.from_pretrained(
+        work.encoder, num_labels=task.outputs, dtype=torch.float32
+    )
 
 
 def trainer_of(work: Work, tuned: bool, options) -> Round:
@@ -109,8 +146,15 @@ def trainer_of(work: Work, tuned: bool, options) -> Round:
     clock, trainers = Clock(work), []
     for task in work.tasks:
         split = tokenised(work, task, work.train_texts()[task.name])
-        trainers.append(Trainer(classifier(work, task), arguments(work, tuned, options), train_dataset=split,
-                                processing_class=work.tokenizer, callbacks=[clock]))  # fmt: skip
+        trainers.append(
+            Trainer(
+                classifier(work, task),
+                arguments(work, tuned, options),
+                train_dataset=split,
+                processing_class=work.tokenizer,
+                callbacks=[clock],
+            )
+        )
 
     def once(turn: int) -> dict:
         clock.seconds = 0.0
@@ -123,15 +167,24 @@ def trainer_of(work: Work, tuned: bool, options) -> Round:
 def train_authors(work: Work, options) -> Round:
     """A plain PyTorch loop: batches in file order, merged and shuffled, padded to the longest, fp32."""
     random = np.random.default_rng(0)
-    splits = {task.name: tokenised(work, task, texts) for task, texts in zip(work.tasks, work.train_texts().values(), strict=True)}
+    splits = {
+        task.name: tokenised(work, task, texts)
+        for task, texts in zip(work.tasks, work.train_texts().values(), strict=True)
+    }
     encoder = BertModel.from_pretrained(work.encoder, dtype=torch.float32).to(work.device)
-    heads = nn.ModuleDict({task.name: nn.Linear(encoder.config.hidden_size, task.outputs) for task in work.tasks}).to(work.device)
+    heads = nn.ModuleDict(
+        {task.name: nn.Linear(encoder.config.hidden_size, task.outputs) for task in work.tasks}
+    ).to(work.device)
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     dropout = nn.Dropout(DROPOUT)
 
     def once(turn: int) -> dict:
-        batches = [(task, start) for task in work.tasks for start in range(0, len(splits[task.name]), BATCH)]
+        batches = [
+            (task, start)
+            for task in work.tasks
+            for start in range(0, len(splits[task.name]), BATCH)
+        ]
         encoder.train()
         started = wait(work)
         for place in random.permutation(len(batches)):
@@ -144,7 +197,11 @@ def train_authors(work: Work, options) -> Round:
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return {"examples": BATCH * len(batches), "seconds": wait(work) - started, "updates": len(batches)}
+        return {
+            "examples": BATCH * len(batches),
+            "seconds": wait(work) - started,
+            "updates": len(batches),
+        }
 
     return once
 
@@ -171,7 +228,10 @@ def score_trainer(work: Work, options) -> Round:
     """Trainer.predict in bf16, from texts, three models."""
     task, texts = scored_texts(work)
     given = arguments(work, True, options, per_device_eval_batch_size=64)
-    trainers = [Trainer(classifier(work, task), given, processing_class=work.tokenizer) for _ in range(MEMBERS)]
+    trainers = [
+        Trainer(classifier(work, task), given, processing_class=work.tokenizer)
+        for _ in range(MEMBERS)
+    ]
 
     def once(turn: int) -> dict:
         started = wait(work)
@@ -188,11 +248,26 @@ def score_pipeline(work: Work, options) -> Round:
     task, texts = scored_texts(work)
     first, second = task.columns
     given = [{"text": row[first], "text_pair": row[second]} for row in texts]
-    pipes = [pipeline("text-classification", model=classifier(work, task), tokenizer=work.tokenizer, device=work.device)
-             for _ in range(MEMBERS)]  # fmt: skip
+    pipes = [
+        pipeline(
+            "text-classification",
+            model=classifier(work, task),
+            tokenizer=work.tokenizer,
+            device=work.device,
+        )
+        for _ in range(MEMBERS)
+    ]
 
     def scored(pipe, rows: list, size: int) -> list:
-        return list(pipe((row for row in rows), batch_size=size, top_k=None, truncation=True, max_length=MAX_LENGTH))
+        return list(
+            pipe(
+                (row for row in rows),
+                batch_size=size,
+                top_k=None,
+                truncation=True,
+                max_length=MAX_LENGTH,
+            )
+        )
 
     def timed(size: int) -> float:
         started = wait(work)
@@ -219,7 +294,11 @@ def predict_student(work: Work, options) -> Round:
 
     def student() -> MultiTaskModel:
         encoder = load_encoder(work.encoder, dropout=0.0)
-        return MultiTaskModel(keep_layers(encoder, list(range(0, encoder.model.config.num_hidden_layers, 2))), [task], {task.name: 0.0})
+        return MultiTaskModel(
+            keep_layers(encoder, list(range(0, encoder.model.config.num_hidden_layers, 2))),
+            [task],
+            {task.name: 0.0},
+        )
 
     path = work.folder / f"student-{work.shape}.safetensors"
     student().save(path)
@@ -229,8 +308,12 @@ def predict_student(work: Work, options) -> Round:
     rows = list(zip(*(texts[column] for column in task.columns), strict=True))[: 4 * BATCH]
 
     def answer(some: list) -> None:
-        pieces = work.tokenizer(some, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt").to(work.device)
-        probabilities(task, model(Batch(task.name, **pieces, labels=torch.zeros(len(some)))).cpu().numpy())
+        pieces = work.tokenizer(
+            some, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt"
+        ).to(work.device)
+        probabilities(
+            task, model(Batch(task.name, **pieces, labels=torch.zeros(len(some)))).cpu().numpy()
+        )
 
     @torch.inference_mode()
     def seconds(size: int) -> list[float]:
@@ -243,8 +326,12 @@ def predict_student(work: Work, options) -> Round:
 
     def once(turn: int) -> dict:
         single, batched = seconds(1), seconds(BATCH)
-        return {"examples": len(rows), "seconds": sum(single), "batched_seconds": sum(batched),
-                "latency_ms": 1000 * statistics.median(single)}  # fmt: skip
+        return {
+            "examples": len(rows),
+            "seconds": sum(single),
+            "batched_seconds": sum(batched),
+            "latency_ms": 1000 * statistics.median(single),
+        }
 
     return once
 
@@ -266,7 +353,10 @@ def matrix_rate(device: str, dtype: torch.dtype = torch.bfloat16) -> float:
     """The fastest of a few square matrix products, in operations a second."""
     best = 0.0
     for size in (1024, 2048) if device == "cpu" else (4096, 8192):
-        one, other = torch.randn(size, size, device=device).to(dtype), torch.randn(size, size, device=device).to(dtype)
+        one, other = (
+            torch.randn(size, size, device=device).to(dtype),
+            torch.randn(size, size, device=device).to(dtype),
+        )
         for _ in range(6):
             started = time.perf_counter()
             one @ other

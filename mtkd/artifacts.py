@@ -27,8 +27,19 @@ from mtkd import __version__
 from mtkd.errors import UserError, full_disk_told
 
 RECORD = "record.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors", "numpy", "pandas", "pyarrow",
-            "scikit-learn", "scipy")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+)
 
 
 def fingerprint(value: Any) -> str:
@@ -70,15 +81,21 @@ class Artifact:
 
         Raises `UserError` where a file is missing, truncated or changed.
         """
-        names = [known for known in self.record["files"] if known == name or known.startswith(f"{name}/")]
+        names = [
+            known for known in self.record["files"] if known == name or known.startswith(f"{name}/")
+        ]
         if not names:
-            raise UserError(f"{self.path} holds no '{name}': remove that folder and run the stage again.")
+            raise UserError(
+                f"{self.path} holds no '{name}': remove that folder and run the stage again."
+            )
         for known in names:
             path = self.path / known
             size, digest = self.record["files"][known]
             if not path.is_file() or path.stat().st_size != size or file_hash(path) != digest:
-                raise UserError(f"{path} is missing, truncated or changed since it was written: "
-                                f"remove the folder {self.path} and run the stage again.")
+                raise UserError(
+                    f"{path} is missing, truncated or changed since it was written: "
+                    f"remove the folder {self.path} and run the stage again."
+                )
         return self.path / name
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -102,11 +119,15 @@ def read(path: Path) -> Artifact:
         artifact = Artifact(path, record)
         whole = artifact.whole()
     except FileNotFoundError:
-        raise UserError(f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that makes it.") from None
+        raise UserError(
+            f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that makes it."
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise UserError(f"{path} is damaged (a file is missing or truncated): remove that folder and run the stage again.")
+        raise UserError(
+            f"{path} is damaged (a file is missing or truncated): remove that folder and run the stage again."
+        )
     return artifact
 
 
@@ -124,7 +145,10 @@ def make(path: Path, inputs: dict, build: Callable[[Path], None]) -> Artifact:
                 build(folder)
                 record = {
                     "inputs": inputs,
-                    "files": {str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)] for file in _files(folder)},
+                    "files": {
+                        str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)]
+                        for file in _files(folder)
+                    },
                     "seconds": round(time.perf_counter() - started, 3),
                     "made_by": provenance(),
                 }
@@ -155,7 +179,9 @@ def _files(folder: Path) -> list[Path]:
 def writing(path: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` once the block ends without an error."""
     folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed; the lock is ours
+    for leftover in path.parent.glob(
+        f".{path.name}.*.tmp"
+    ):  # of a process that was killed; the lock is ours
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         with full_disk_told(path, "MTKD_WORK"):
@@ -200,7 +226,14 @@ def _machine() -> str:
     import torch
 
     has = torch.cpu.get_capabilities()
-    units = next((f" with {unit}" for unit in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if has.get(unit)), "")
+    units = next(
+        (
+            f" with {unit}"
+            for unit in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
+            if has.get(unit)
+        ),
+        "",
+    )
     return f"{platform.machine()}{units}, {os.cpu_count()} cores"
 
 
@@ -208,8 +241,12 @@ def _commit() -> str:
     source = Path(__file__).resolve().parent
     git = ["git", "-C", str(source)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}+changes" if changed.strip() else commit

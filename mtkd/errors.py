@@ -21,7 +21,9 @@ def one_line(text: str, most: int = 2000) -> str:
     """The text on one line, printable; of more than `most` characters the first and the last."""
     if len(text) > most:
         text = f"{text[: most // 2]} … {text[-most // 2 :]}"
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text.splitlines()))
+    return "".join(
+        sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text.splitlines())
+    )
 
 
 def first_line(error: BaseException, most: int = 140) -> str:
@@ -31,7 +33,17 @@ def first_line(error: BaseException, most: int = 140) -> str:
 
 
 # What a path may be wrong in: not there, of the wrong kind, too long, not permitted.
-_PATHS = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+_PATHS = (
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 @contextmanager
@@ -42,7 +54,9 @@ def bad_path_told() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _PATHS or error.filename is None:
             raise
-        raise UserError(f"{error.filename}: {error.strerror}: correct that path, what stands there, or its permissions.") from error
+        raise UserError(
+            f"{error.filename}: {error.strerror}: correct that path, what stands there, or its permissions."
+        ) from error
 
 
 def no_space(error: BaseException) -> bool:
@@ -51,7 +65,9 @@ def no_space(error: BaseException) -> bool:
     The libraries written in Rust tell the system's error number in words alone, each version in its own.
     """
     full = (errno.ENOSPC, errno.EDQUOT)
-    told = [words.format(number) for number in full for words in ("(os error {})", "Os {{ code: {},")]
+    told = [
+        words.format(number) for number in full for words in ("(os error {})", "Os {{ code: {},")
+    ]
     if getattr(error, "errno", None) in full or any(words in str(error) for words in told):
         return True
     return error.__context__ is not None and no_space(error.__context__)
@@ -69,5 +85,7 @@ def full_disk_told(path: Path | None, variable: str) -> Iterator[None]:
         if isinstance(error, UserError) or not no_space(error):
             raise
         what = path or getattr(error, "filename", None) or "a file"
-        raise UserError(f"No space is left on the disk while writing {what}: free some, or set {variable} to a folder on another disk, "
-                        "and run again; finished stages are kept.") from error
+        raise UserError(
+            f"No space is left on the disk while writing {what}: free some, or set {variable} to a folder on another disk, "
+            "and run again; finished stages are kept."
+        ) from error

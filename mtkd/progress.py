@@ -32,9 +32,22 @@ def bar(title: str, total: int, done: int = 0, hidden: bool = False) -> Iterator
     """
     log = os.environ.get("MTKD_LOG")
     if log:
-        with open(log, "a", encoding="utf-8") as file, tqdm(total=total, initial=done, desc=title, file=file, ascii=True,
-                                                            mininterval=10, ncols=110, disable=hidden) as shown:  # fmt: skip
+        with (
+            open(log, "a", encoding="utf-8") as file,
+            tqdm(
+                total=total,
+                initial=done,
+                desc=title,
+                file=file,
+                ascii=True,
+                mininterval=10,
+                ncols=110,
+                disable=hidden,
+            ) as shown,
+        ):
             yield Progress(shown)
     else:
-        with tqdm(total=total, initial=done, desc=title, file=sys.stderr, leave=False, disable=hidden) as shown:
+        with tqdm(
+            total=total, initial=done, desc=title, file=sys.stderr, leave=False, disable=hidden
+        ) as shown:
             yield Progress(shown)

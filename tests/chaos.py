@@ -28,25 +28,40 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "tests" / "studies" / "chaos.yaml"
 TIMES = ["seconds", "latency", "latency_low", "latency_high", "rate", "rate_low", "rate_high"]
-RESUMED = re.compile(r"\| ([1-9]\d*)/\d+ \[00:00<\?")  # the first state of a progress bar that does not begin at 0
+RESUMED = re.compile(
+    r"\| ([1-9]\d*)/\d+ \[00:00<\?"
+)  # the first state of a progress bar that does not begin at 0
 
 
 def content(path: Path) -> str:
     """SHA-256 of a file's content without recorded times."""
     data = path.read_bytes()
     if path.suffix == ".csv":
-        data = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=TIMES, errors="ignore").to_csv().encode()
+        data = (
+            pd.read_csv(path, dtype=str, keep_default_na=False)
+            .drop(columns=TIMES, errors="ignore")
+            .to_csv()
+            .encode()
+        )
     elif path.name == "origin.json":
-        data = json.dumps({key: value for key, value in json.loads(data).items() if key != "seconds"}).encode()
+        data = json.dumps(
+            {key: value for key, value in json.loads(data).items() if key != "seconds"}
+        ).encode()
     elif path.name == "record.json":
         record = json.loads(data)  # parents' fingerprints cover their recorded times
-        data = re.sub(r'"[0-9a-f]{16}"', '"…"', json.dumps([record["inputs"], sorted(record["files"])])).encode()
+        data = re.sub(
+            r'"[0-9a-f]{16}"', '"…"', json.dumps([record["inputs"], sorted(record["files"])])
+        ).encode()
     return hashlib.sha256(data).hexdigest()
 
 
 def contents(folder: Path) -> dict[str, str]:
     """Every finished file of a study's run, and its results, by name."""
-    files = [path for path in folder.glob("artifacts/**/*") if path.is_file() and not path.name.endswith(".lock")]
+    files = [
+        path
+        for path in folder.glob("artifacts/**/*")
+        if path.is_file() and not path.name.endswith(".lock")
+    ]
     files += folder.glob("reports/*/results.csv")
     return {str(path.relative_to(folder)): content(path) for path in files}
 
@@ -54,11 +69,17 @@ def contents(folder: Path) -> dict[str, str]:
 def start(folder: Path, overrides: list[str]) -> subprocess.Popen:
     """`mtkd run` in a process group of its own; what it says goes to the folder's out.txt."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"MTKD_WORK": str(folder / "artifacts"), "MTKD_REPORTS": str(folder / "reports"), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "MTKD_WORK": str(folder / "artifacts"),
+        "MTKD_REPORTS": str(folder / "reports"),
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-c", "from mtkd.cli import main; main()", "run", str(STUDY)]
     command += [part for override in overrides for part in ("--set", override)]
     with (folder / "out.txt").open("a", encoding="utf-8") as out:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
 
 
 def alive(process: psutil.Process) -> bool:
@@ -81,10 +102,16 @@ class Life:
         try:
             for process in self.root.children(recursive=True):
                 line, parent = " ".join(process.cmdline()), process.ppid()
-                if "-m mtkd.lifeline" in line and parent == self.root.pid:
+                if "-m mtkd.workflow.process" in line and parent == self.root.pid:
                     found["snakemake"].append(process)
-                elif "-m mtkd.warm" in line:
-                    role = "server" if parent == self.root.pid else "fork" if parent == found["server"][0].pid else "kernel"
+                elif "-m mtkd.workflow.kernels" in line:
+                    role = (
+                        "server"
+                        if parent == self.root.pid
+                        else "fork"
+                        if parent == found["server"][0].pid
+                        else "kernel"
+                    )
                     found[role].append(process)
         except psutil.NoSuchProcess:
             pass
@@ -115,7 +142,10 @@ def kill(life: Life, draw: random.Random) -> tuple[str, list[psutil.Process]]:
     """Kills something; gives what, and the processes that must be gone before another run writes."""
     tree = life.tree()
     everything = [process for processes in tree.values() for process in processes]
-    what = draw.choices(["tree", "run", "run by SIGTERM", "fork", "kernel", "snakemake", "server"], [6, 6, 4, 2, 4, 1, 1])[0]
+    what = draw.choices(
+        ["tree", "run", "run by SIGTERM", "fork", "kernel", "snakemake", "server"],
+        [6, 6, 4, 2, 4, 1, 1],
+    )[0]
     number = signal.SIGTERM if "SIGTERM" in what else signal.SIGKILL
     if what in ("fork", "kernel", "snakemake", "server"):
         number = draw.choice([signal.SIGKILL, signal.SIGTERM])
@@ -140,7 +170,9 @@ def chaos(folder: Path, kills: int, seed: int, overrides: list[str], longest: fl
     """
     done = folder / "undisturbed" / "done"
     if not done.exists():
-        assert start(folder / "undisturbed", overrides).wait() == 0, (folder / "undisturbed" / "out.txt").read_text()
+        assert start(folder / "undisturbed", overrides).wait() == 0, (
+            folder / "undisturbed" / "out.txt"
+        ).read_text()
         done.touch()
     wanted = contents(folder / "undisturbed")
     draw, killed, rounds, resumed, restarts = random.Random(seed), Counter(), 0, 0, 0
@@ -149,27 +181,51 @@ def chaos(folder: Path, kills: int, seed: int, overrides: list[str], longest: fl
         rounds += 1
         place, code = folder / f"round{rounds}", None
         while code != 0:
-            life, restarts, before, started = Life(place, overrides), restarts + 1, killed.total(), time.time()
+            life, restarts, before, started = (
+                Life(place, overrides),
+                restarts + 1,
+                killed.total(),
+                time.time(),
+            )
             while killed.total() < kills and life.wait(draw.uniform(0.2, longest)):
                 if life.tree()["snakemake"]:  # it has the study's lock
                     # One that the kernel is taking down has let the lock go, and is listed a moment longer.
                     _, left = psutil.wait_procs(ghosts, timeout=2)
-                    assert not (left := [ghost for ghost in left if alive(ghost)]), f"written by two runs at once: {left}"
+                    assert not (left := [ghost for ghost in left if alive(ghost)]), (
+                        f"written by two runs at once: {left}"
+                    )
                 what, everything = kill(life, draw)
                 killed[what] += 1
-                print(f"{time.strftime('%H:%M:%S')} round {rounds}, kill {killed.total()}: {what}", flush=True)
+                print(
+                    f"{time.strftime('%H:%M:%S')} round {rounds}, kill {killed.total()}: {what}",
+                    flush=True,
+                )
                 if what.startswith(("tree", "run")):
                     ghosts = everything
                     break
             else:
                 code = life.process.wait()
-                assert code == 0 or (code == 2 and killed.total() > before), f"status {code}: {(place / 'out.txt').read_text()[-3000:]}"
+                assert code == 0 or (code == 2 and killed.total() > before), (
+                    f"status {code}: {(place / 'out.txt').read_text()[-3000:]}"
+                )
             resumed += resumes(place, started)
         found = contents(place)
-        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        different = sorted(
+            name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
+        )
         assert not different, f"round {rounds} differs from the undisturbed run in {different}"
-        print(f"round {rounds} has ended: {len(found)} files as in the undisturbed run, {resumed} trainings resumed so far", flush=True)
-    return {"kills": killed.total(), "by": dict(killed), "rounds": rounds, "starts": restarts, "resumed": resumed, "files": len(wanted)}
+        print(
+            f"round {rounds} has ended: {len(found)} files as in the undisturbed run, {resumed} trainings resumed so far",
+            flush=True,
+        )
+    return {
+        "kills": killed.total(),
+        "by": dict(killed),
+        "rounds": rounds,
+        "starts": restarts,
+        "resumed": resumed,
+        "files": len(wanted),
+    }
 
 
 if __name__ == "__main__":
@@ -177,7 +233,13 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=20, help="processor seconds between two kills, at most")
+    parser.add_argument(
+        "--longest", type=float, default=20, help="processor seconds between two kills, at most"
+    )
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     given = parser.parse_args()
-    print(json.dumps(chaos(given.folder.absolute(), given.kills, given.seed, given.overrides, given.longest)))
+    print(
+        json.dumps(
+            chaos(given.folder.absolute(), given.kills, given.seed, given.overrides, given.longest)
+        )
+    )

@@ -16,8 +16,13 @@ pytest.register_assert_rewrite("refusals")
 
 def mtkd(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """The command line in a process of its own, from the checkout's folder."""
-    return subprocess.run([sys.executable, "-c", "from mtkd.cli import main; main()", *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, env=os.environ | environment)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", "from mtkd.cli import main; main()", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=os.environ | environment,
+    )
 
 
 @pytest.fixture(scope="session")

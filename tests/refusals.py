@@ -8,7 +8,8 @@ import datasets
 import pandas as pd
 import pytest
 
-from mtkd import cli, workflow
+from mtkd import cli
+from mtkd.workflow import run as workflow
 
 
 @pytest.fixture
@@ -52,8 +53,16 @@ def run(monkeypatch, capsys):
 
 def state(folder: Path) -> dict[str, bytes | None]:
     """Every file below with its content, and every folder, but for locks and what stands above them."""
-    found = {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
-    held = {str(above) for name in found if name.endswith(".lock") for above in (Path(name), *Path(name).parents)}
+    found = {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+    held = {
+        str(above)
+        for name in found
+        if name.endswith(".lock")
+        for above in (Path(name), *Path(name).parents)
+    }
     return {name: content for name, content in found.items() if name not in held}
 
 
@@ -70,10 +79,16 @@ def put(folder: Path, files: dict) -> None:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def refused(run, folder: Path, arguments: list[str], words: list[str], stdin: bytes | None = None) -> None:
+def refused(
+    run, folder: Path, arguments: list[str], words: list[str], stdin: bytes | None = None
+) -> None:
     before = state(folder)
     code, out, err = run(arguments, stdin)
-    assert code == 2 and (not out or out.startswith("Name of the task")), (code, out, err)  # a question is no answer
+    assert code == 2 and (not out or out.startswith("Name of the task")), (
+        code,
+        out,
+        err,
+    )  # a question is no answer
     assert "Traceback" not in err and len(err.splitlines()) == 1 and err.startswith("mtkd: "), err
     assert len(err) < 3000 and err.rstrip("\n").isprintable(), err
     missing = [word for word in words if word not in err]
@@ -82,6 +97,12 @@ def refused(run, folder: Path, arguments: list[str], words: list[str], stdin: by
 
 
 def damaged(path: Path, middle: bool = False) -> None:
-    pd.DataFrame({"a": ["text"] * 500, "b": ["other"] * 500, "label": ["no", "yes"] * 250}).to_parquet(path)
+    pd.DataFrame(
+        {"a": ["text"] * 500, "b": ["other"] * 500, "label": ["no", "yes"] * 250}
+    ).to_parquet(path)
     whole = path.read_bytes()
-    path.write_bytes(whole[:20] + b"\xff" * (len(whole) // 3) + whole[20 + len(whole) // 3 :] if middle else whole[: len(whole) // 2])
+    path.write_bytes(
+        whole[:20] + b"\xff" * (len(whole) // 3) + whole[20 + len(whole) // 3 :]
+        if middle
+        else whole[: len(whole) // 2]
+    )

@@ -66,19 +66,41 @@ def slurm(folder: Path, cpus: int, memory: int = 8000) -> Iterator[dict[str, str
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=socket.gethostname(), user=getpass.getuser(), folder=folder, ports=_ports(2), cpus=cpus,
-                                    memory=memory))  # fmt: skip
+    config.write_text(
+        CONFIG.format(
+            host=socket.gethostname(),
+            user=getpass.getuser(),
+            folder=folder,
+            ports=_ports(2),
+            cpus=cpus,
+            memory=memory,
+        )
+    )
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     # Snakemake's plugin clears SLURM's variables before it calls srun, so that srun would look for /etc/slurm/slurm.conf.
     srun = folder / "bin" / "srun"
     srun.parent.mkdir()
-    srun.write_text(f'#!/bin/sh\nSLURM_CONF={config} exec {shutil.which("srun", path=_path())} "$@"\n')
+    srun.write_text(
+        f'#!/bin/sh\nSLURM_CONF={config} exec {shutil.which("srun", path=_path())} "$@"\n'
+    )
     srun.chmod(0o755)
     environment = {"SLURM_CONF": str(config), "PATH": f"{srun.parent}{os.pathsep}{_path()}"}
-    munge = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge.pid",
-             f"--seed-file={folder}/munge.seed", f"--log-file={folder}/munge.log"]  # fmt: skip
+    munge = [
+        "munged",
+        "--foreground",
+        "--force",
+        f"--key-file={key}",
+        f"--socket={folder}/munge.socket",
+        f"--pid-file={folder}/munge.pid",
+        f"--seed-file={folder}/munge.seed",
+        f"--log-file={folder}/munge.log",
+    ]
     with ExitStack() as stack:
-        for command in (munge, ["slurmctld", "-D", "-f", str(config)], ["slurmd", "-D", "-f", str(config)]):
+        for command in (
+            munge,
+            ["slurmctld", "-D", "-f", str(config)],
+            ["slurmd", "-D", "-f", str(config)],
+        ):
             stack.enter_context(_daemon(command, folder, environment))
         _wait_until_idle(folder, environment)
         yield environment
@@ -95,8 +117,12 @@ def _ports(count: int) -> list[int]:
 @contextmanager
 def _daemon(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
     with (folder / f"{command[0]}.out").open("wb") as log:
-        process = subprocess.Popen([shutil.which(command[0], path=_path()), *command[1:]], stdout=log, stderr=log,
-                                   env=os.environ | environment)  # fmt: skip
+        process = subprocess.Popen(
+            [shutil.which(command[0], path=_path()), *command[1:]],
+            stdout=log,
+            stderr=log,
+            env=os.environ | environment,
+        )
         try:
             yield
         finally:
@@ -110,7 +136,12 @@ def _daemon(command: list[str], folder: Path, environment: dict[str, str]) -> It
 
 def _wait_until_idle(folder: Path, environment: dict[str, str]) -> None:
     for _ in range(60):
-        state = subprocess.run(["sinfo", "--noheader", "--format=%T"], env=os.environ | environment, capture_output=True, text=True)
+        state = subprocess.run(
+            ["sinfo", "--noheader", "--format=%T"],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+        )
         if state.stdout.strip() == "idle":
             return
         time.sleep(0.5)

@@ -101,7 +101,10 @@ def test_the_order_of_inputs_and_tuples_for_lists_do_not_matter(tmp_path):
 
 def test_the_fingerprint_follows_inputs_and_contents(tmp_path):
     given = [(INPUTS, "first"), (INPUTS, "first"), (INPUTS, "fir5t"), ({"seed": 1}, "first")]
-    marks = [make(tmp_path / str(place), inputs, Build(text)).fingerprint for place, (inputs, text) in enumerate(given)]
+    marks = [
+        make(tmp_path / str(place), inputs, Build(text)).fingerprint
+        for place, (inputs, text) in enumerate(given)
+    ]
     assert marks[0] == marks[1]
     assert len(set(marks)) == 3
 
@@ -112,7 +115,9 @@ def test_the_record_says_what_made_it(tmp_path):
     assert set(record["files"]) == {"text.txt", "parts/one.json", "table.csv", "table.parquet"}
     assert record["files"]["text.txt"][0] == 5
     assert set(record["made_by"]) == {"mtkd", "commit", "python", "packages", "machine"}
-    assert re.fullmatch(r"\w+( with (amx_bf16|avx512_bf16|avx512_f|avx2))?, \d+ cores", record["made_by"]["machine"])
+    assert re.fullmatch(
+        r"\w+( with (amx_bf16|avx512_bf16|avx512_f|avx2))?, \d+ cores", record["made_by"]["machine"]
+    )
     assert record["seconds"] >= 0
 
 
@@ -132,9 +137,14 @@ def test_a_truncated_or_missing_file_is_told_and_made_again(tmp_path, name, dama
     build = Build()
     artifact = make(tmp_path / "out", INPUTS, build)
     damage(artifact.path / name)
-    with pytest.raises(UserError, match=r"out/\S+ is missing, truncated or changed .*remove the folder .*out and run the stage again"):
+    with pytest.raises(
+        UserError,
+        match=r"out/\S+ is missing, truncated or changed .*remove the folder .*out and run the stage again",
+    ):
         artifact.file(name)
-    with pytest.raises(UserError, match=r"out is damaged .*remove that folder and run the stage again"):
+    with pytest.raises(
+        UserError, match=r"out is damaged .*remove that folder and run the stage again"
+    ):
         read(tmp_path / "out")
     assert make(tmp_path / "out", INPUTS, build).file(name).is_file()
     assert build.times == 2
@@ -180,7 +190,9 @@ def test_a_broken_record_is_told_and_made_again(tmp_path, record):
 def test_a_folder_without_a_record_is_no_output(tmp_path, name):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "text.txt").write_text("first")
-    with pytest.raises(UserError, match=f"{name} is not a finished output of a stage .*run the stage that makes it"):
+    with pytest.raises(
+        UserError, match=f"{name} is not a finished output of a stage .*run the stage that makes it"
+    ):
         read(tmp_path / name)
     build = Build()
     make(tmp_path / name, INPUTS, build)
@@ -198,7 +210,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     make(tmp_path / "out", INPUTS, Build())
     with pytest.raises(RuntimeError, match="in the middle"):
         make(tmp_path / "out", INPUTS | {"seed": 1}, fail)
-    assert read(tmp_path / "out").record["inputs"] == INPUTS, "the finished output goes only when the new one is whole"
+    assert read(tmp_path / "out").record["inputs"] == INPUTS, (
+        "the finished output goes only when the new one is whole"
+    )
 
 
 def process(tmp_path: Path, body: str) -> subprocess.Popen:
@@ -215,7 +229,9 @@ def build(out):
 Path({str(tmp_path)!r}, f"asks-{{os.getpid()}}").write_text("now")
 print(make(Path({str(tmp_path / "work" / "out")!r}), {{"stage": "test"}}, build).fingerprint)
 """
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for(path: Path) -> None:
@@ -239,7 +255,10 @@ def test_a_process_killed_while_it_builds_leaves_nothing_that_is_taken_for_whole
     with pytest.raises(UserError, match="is not a finished output"):
         read(tmp_path / "work" / leftover)
     build = Build()
-    assert make(tmp_path / "work" / "out", {"stage": "test"}, build).file("text.txt").read_text() == "first"
+    assert (
+        make(tmp_path / "work" / "out", {"stage": "test"}, build).file("text.txt").read_text()
+        == "first"
+    )
     assert build.times == 1
     assert left(tmp_path / "work") == {"out"}, "the killed process's leftovers are removed"
 
@@ -266,7 +285,10 @@ def test_a_full_disk_is_told_with_the_way_out(tmp_path, monkeypatch, code):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        with pytest.raises(UserError, match=r"No space is left on the disk while writing .*out: .*MTKD_WORK .*finished stages are kept"):
+        with pytest.raises(
+            UserError,
+            match=r"No space is left on the disk while writing .*out: .*MTKD_WORK .*finished stages are kept",
+        ):
             make(tmp_path / "out", INPUTS, Build())
     assert left(tmp_path) == set()
     assert make(tmp_path / "out", INPUTS, Build()).file("text.txt")
@@ -274,7 +296,9 @@ def test_a_full_disk_is_told_with_the_way_out(tmp_path, monkeypatch, code):
 
 def test_a_full_disk_under_safetensors_is_told_alike(tmp_path):
     def full(_: Path) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     with pytest.raises(UserError, match="MTKD_WORK"):
         make(tmp_path / "out", INPUTS, full)
@@ -300,6 +324,8 @@ def test_another_fault_of_the_disk_is_not_called_a_full_one(tmp_path):
 
 
 def test_fingerprints_of_equal_values_are_equal():
-    assert artifacts.fingerprint({"a": 1, "b": [1, 2]}) == artifacts.fingerprint({"b": (1, 2), "a": 1})
+    assert artifacts.fingerprint({"a": 1, "b": [1, 2]}) == artifacts.fingerprint(
+        {"b": (1, 2), "a": 1}
+    )
     assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 2})
     assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": "1"})

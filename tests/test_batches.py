@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from mtkd import tasks
-from mtkd.data.batches import Examples, by_length, plan_epoch, tokenise
-from mtkd.data.load import write
+from mtkd.data.dataset import Examples, tokenise
+from mtkd.data.glue import write
+from mtkd.data.sampler import by_length, plan_epoch
 
-SIZES = st.dictionaries(st.sampled_from(list(tasks.GLUE)), st.integers(1, 120), min_size=1, max_size=5)
+SIZES = st.dictionaries(
+    st.sampled_from(list(tasks.GLUE)), st.integers(1, 120), min_size=1, max_size=5
+)
 SEEDS = st.integers(0, 2**31 - 1)
 BATCHES, BUCKETS = st.integers(1, 40), st.integers(1, 60)
 SAMPLING = st.sampled_from(["proportional", "sqrt", "temperature"])
@@ -42,8 +45,12 @@ def plain(plan) -> list:
 @settings(max_examples=60, deadline=None)
 @given(SIZES, BATCHES, BUCKETS, SEEDS, st.integers(0, 9))
 def test_every_example_once_an_epoch_in_batches_of_one_task(sizes, batch_size, bucket, seed, epoch):
-    plan = plan_epoch(lengths_of(sizes), batch_size=batch_size, seed=seed, epoch=epoch, bucket=bucket)
-    assert {task: sorted(batch) for task, batch in shown(plan).items()} == {task: list(range(size)) for task, size in sizes.items()}
+    plan = plan_epoch(
+        lengths_of(sizes), batch_size=batch_size, seed=seed, epoch=epoch, bucket=bucket
+    )
+    assert {task: sorted(batch) for task, batch in shown(plan).items()} == {
+        task: list(range(size)) for task, size in sizes.items()
+    }
     for task, size in sizes.items():
         own = sorted((len(batch) for name, batch in plan if name == task), reverse=True)
         full, rest = divmod(size, batch_size)
@@ -52,8 +59,18 @@ def test_every_example_once_an_epoch_in_batches_of_one_task(sizes, batch_size, b
 
 @settings(max_examples=60, deadline=None)
 @given(SIZES, BATCHES, BUCKETS, SEEDS, SAMPLING)
-def test_no_batch_is_empty_or_too_large_and_no_example_is_favoured(sizes, batch_size, bucket, seed, sampling):
-    plan = plan_epoch(lengths_of(sizes), batch_size=batch_size, seed=seed, epoch=0, sampling=sampling, temperature=3, bucket=bucket)
+def test_no_batch_is_empty_or_too_large_and_no_example_is_favoured(
+    sizes, batch_size, bucket, seed, sampling
+):
+    plan = plan_epoch(
+        lengths_of(sizes),
+        batch_size=batch_size,
+        seed=seed,
+        epoch=0,
+        sampling=sampling,
+        temperature=3,
+        bucket=bucket,
+    )
     assert {task for task, _ in plan} == set(sizes)
     for task, batch in plan:
         assert 1 <= len(batch) <= batch_size
@@ -69,42 +86,78 @@ def test_no_batch_is_empty_or_too_large_and_no_example_is_favoured(sizes, batch_
 @settings(max_examples=40, deadline=None)
 @given(SIZES, BATCHES, SEEDS, st.integers(0, 9), SAMPLING)
 def test_seed_and_epoch_alone_make_the_plan(sizes, batch_size, seed, epoch, sampling):
-    made = [plan_epoch(lengths_of(sizes), batch_size=batch_size, seed=seed, epoch=epoch, sampling=sampling) for _ in range(2)]
+    made = [
+        plan_epoch(
+            lengths_of(sizes), batch_size=batch_size, seed=seed, epoch=epoch, sampling=sampling
+        )
+        for _ in range(2)
+    ]
     assert plain(made[0]) == plain(made[1])
 
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, BATCHES, SEEDS)
 def test_sampling_keeps_the_number_of_batches_about(sizes, batch_size, seed):
-    counts = [len(plan_epoch(lengths_of(sizes), batch_size=batch_size, seed=seed, epoch=0, sampling=sampling, temperature=3))
-              for sampling in ("proportional", "sqrt", "temperature")]  # fmt: skip
+    counts = [
+        len(
+            plan_epoch(
+                lengths_of(sizes),
+                batch_size=batch_size,
+                seed=seed,
+                epoch=0,
+                sampling=sampling,
+                temperature=3,
+            )
+        )
+        for sampling in ("proportional", "sqrt", "temperature")
+    ]
     assert max(abs(count - counts[0]) for count in counts) <= len(sizes)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}])
 def test_another_seed_or_epoch_shuffles_batches_and_samples_anew(other):
     lengths = lengths_of({"rte": 800, "mnli": 1600})
-    first, second = (plan_epoch(lengths, batch_size=8, bucket=10, **{"seed": 0, "epoch": 0} | changes) for changes in ({}, other))
+    first, second = (
+        plan_epoch(lengths, batch_size=8, bucket=10, **{"seed": 0, "epoch": 0} | changes)
+        for changes in ({}, other)
+    )
     assert [task for task, _ in first] != [task for task, _ in second]
-    together = [{(task, *sorted(batch.tolist())) for task, batch in plan} for plan in (first, second)]
+    together = [
+        {(task, *sorted(batch.tolist())) for task, batch in plan} for plan in (first, second)
+    ]
     assert len(together[0] & together[1]) < 3, "the same examples stand together in both epochs"
 
 
 def test_the_tasks_are_merged_and_not_one_after_the_other():
-    order = [task for task, _ in plan_epoch(lengths_of({"rte": 300, "mnli": 300}), batch_size=8, seed=0, epoch=0)]
+    order = [
+        task
+        for task, _ in plan_epoch(
+            lengths_of({"rte": 300, "mnli": 300}), batch_size=8, seed=0, epoch=0
+        )
+    ]
     changes = sum(one != two for one, two in pairwise(order))
     assert changes > len(order) / 4
 
 
-@pytest.mark.parametrize(("sampling", "temperature", "expected"), [
-    ("proportional", 2.0, {"mnli": 40, "rte": 10}),
-    ("sqrt", 9.0, {"mnli": 33, "rte": 17}),  # sqrt(400) : sqrt(100) = 2 : 1 of 50
-    ("temperature", 2.0, {"mnli": 33, "rte": 17}),
-    ("temperature", 4.0, {"mnli": 29, "rte": 21}),  # 4.4721 : 3.1623 of 50 = 29.29 : 20.71
-    ("temperature", 1.0, {"mnli": 40, "rte": 10}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sampling", "temperature", "expected"),
+    [
+        ("proportional", 2.0, {"mnli": 40, "rte": 10}),
+        ("sqrt", 9.0, {"mnli": 33, "rte": 17}),  # sqrt(400) : sqrt(100) = 2 : 1 of 50
+        ("temperature", 2.0, {"mnli": 33, "rte": 17}),
+        ("temperature", 4.0, {"mnli": 29, "rte": 21}),  # 4.4721 : 3.1623 of 50 = 29.29 : 20.71
+        ("temperature", 1.0, {"mnli": 40, "rte": 10}),
+    ],
+)
 def test_shares_of_the_batches_by_hand(sampling, temperature, expected):
-    plan = plan_epoch(lengths_of({"mnli": 400, "rte": 100}), batch_size=10, seed=0, epoch=0, sampling=sampling, temperature=temperature)
+    plan = plan_epoch(
+        lengths_of({"mnli": 400, "rte": 100}),
+        batch_size=10,
+        seed=0,
+        epoch=0,
+        sampling=sampling,
+        temperature=temperature,
+    )
     assert Counter(task for task, _ in plan) == expected
 
 
@@ -114,14 +167,20 @@ def test_bucketed_batches_are_padded_far_less_than_random_ones(seed):
 
     def padding(bucket: int) -> int:
         plan = plan_epoch(lengths, batch_size=16, seed=seed, epoch=0, bucket=bucket)
-        return sum(int(lengths[task][batch].max() * len(batch) - lengths[task][batch].sum()) for task, batch in plan)
+        return sum(
+            int(lengths[task][batch].max() * len(batch) - lengths[task][batch].sum())
+            for task, batch in plan
+        )
 
     assert padding(50) < 0.25 * padding(1)
 
 
 def test_batches_do_not_come_by_length():
     lengths = lengths_of({"mnli": 2000})["mnli"]
-    means = [lengths[batch].mean() for _, batch in plan_epoch({"mnli": lengths}, batch_size=10, seed=0, epoch=0)]
+    means = [
+        lengths[batch].mean()
+        for _, batch in plan_epoch({"mnli": lengths}, batch_size=10, seed=0, epoch=0)
+    ]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.25
 
 
@@ -152,12 +211,18 @@ def tokenizer(tmp_path_factory):
 def test_word_pieces_and_segments_equal_the_tokenizer_s(tokenizer, name, max_length):
     task = tasks.get(name)
     split = rows(task, 12)
-    found = Examples(task, tokenise(split, task, tokenizer, max_length), "made", tokenizer.pad_token_id)
+    found = Examples(
+        task, tokenise(split, task, tokenizer, max_length), "made", tokenizer.pad_token_id
+    )
     chosen = np.array([7, 0, 3, 11])
     texts = [[split[column][int(row)] for row in chosen] for column in task.columns]
-    expected = tokenizer(*texts, padding=True, truncation="longest_first", max_length=max_length, return_tensors="pt")
+    expected = tokenizer(
+        *texts, padding=True, truncation="longest_first", max_length=max_length, return_tensors="pt"
+    )
     batch = found.batch(chosen)
-    assert (expected["attention_mask"].sum(1) == max_length).any() == (max_length == 12), "the limit must matter in one case alone"
+    assert (expected["attention_mask"].sum(1) == max_length).any() == (max_length == 12), (
+        "the limit must matter in one case alone"
+    )
     assert torch.equal(batch.input_ids, expected["input_ids"])
     assert torch.equal(batch.attention_mask, expected["attention_mask"])
     assert torch.equal(batch.token_type_ids, expected["token_type_ids"])
@@ -169,8 +234,12 @@ def test_word_pieces_and_segments_equal_the_tokenizer_s(tokenizer, name, max_len
 
 def test_the_layout_is_cls_first_sep_second_sep(tokenizer):
     task = tasks.get("rte")
-    found = tokenise(rows(task, 1, sentence1=["the dog"], sentence2=["a cat sees"]), task, tokenizer, 64)
-    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the dog", "a cat sees"))
+    found = tokenise(
+        rows(task, 1, sentence1=["the dog"], sentence2=["a cat sees"]), task, tokenizer, 64
+    )
+    first, second = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the dog", "a cat sees")
+    )
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert found["input_ids"][0] == [cls, *first, sep, *second, sep]
     assert found["second"][0] == len(first) + 2
@@ -180,8 +249,13 @@ def test_the_layout_is_cls_first_sep_second_sep(tokenizer):
 def test_the_longer_text_loses_its_end(tokenizer, longer):
     task, shorter = tasks.get("rte"), {"sentence1": "sentence2", "sentence2": "sentence1"}[longer]
     texts = {longer: " ".join(WORDS * 3), shorter: "a red bird"}
-    pieces = {column: tokenizer(text, add_special_tokens=False)["input_ids"] for column, text in texts.items()}
-    found = tokenise(rows(task, 1, **{column: [text] for column, text in texts.items()}), task, tokenizer, 20)
+    pieces = {
+        column: tokenizer(text, add_special_tokens=False)["input_ids"]
+        for column, text in texts.items()
+    }
+    found = tokenise(
+        rows(task, 1, **{column: [text] for column, text in texts.items()}), task, tokenizer, 20
+    )
     ids, sep = found["input_ids"][0], tokenizer.sep_token_id
     kept = {longer: pieces[longer][: 20 - 3 - len(pieces[shorter])], shorter: pieces[shorter]}
     assert ids == [tokenizer.cls_token_id, *kept["sentence1"], sep, *kept["sentence2"], sep]
@@ -199,7 +273,15 @@ def test_word_pieces_written_as_they_are_made_are_the_same(tokenizer, tmp_path):
 
 def test_examples_of_a_memory_mapped_file_in_several_pieces(tokenizer, tmp_path):
     task = tasks.get("cola")
-    parts = [tokenise(rows(task, size, seed=size, idx=list(range(100 * size, 101 * size))), task, tokenizer, 64) for size in (5, 9)]
+    parts = [
+        tokenise(
+            rows(task, size, seed=size, idx=list(range(100 * size, 101 * size))),
+            task,
+            tokenizer,
+            64,
+        )
+        for size in (5, 9)
+    ]
     whole = datasets.concatenate_datasets(parts)
     write(whole, tmp_path / "train.arrow")
     for split in (whole, datasets.Dataset.from_file(str(tmp_path / "train.arrow"))):
@@ -228,9 +310,13 @@ def test_soft_targets_go_with_their_examples():
 
 
 def test_a_batch_goes_to_a_device_with_all_its_tensors():
-    found = examples(tasks.get("rte"), [[2, 5, 3]] * 2, [0, 1], soft=np.full((2, 2), 0.5)).batch(np.array([0, 1]))
+    found = examples(tasks.get("rte"), [[2, 5, 3]] * 2, [0, 1], soft=np.full((2, 2), 0.5)).batch(
+        np.array([0, 1])
+    )
     moved = found.to(torch.device("meta"))
-    assert {value.device.type for value in vars(moved).values() if isinstance(value, torch.Tensor)} == {"meta"}
+    assert {
+        value.device.type for value in vars(moved).values() if isinstance(value, torch.Tensor)
+    } == {"meta"}
     assert moved.soft.is_meta and moved.task == "rte"
 
 

@@ -14,10 +14,10 @@ from helpers import ROOT, some_examples
 from transformers import BertConfig, BertModel
 
 from mtkd import tasks
-from mtkd.data import embedded
+from mtkd.config.training import Train
+from mtkd.data import synthetic as embedded
 from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
-from mtkd.serving import flops as counted
-from mtkd.study import Train
+from mtkd.training.cost import flops as counted
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import growth
@@ -26,7 +26,13 @@ from by_stage import Ledger
 from quality import both_forms, by_mtkd, by_trainer, prepare
 from work import LENGTHS, VOCABULARY, Work, flops
 
-KEYS = {"train_vs_trainer", "train_vs_trainer_tuned", "train_vs_authors_loop", "score_vs_pipeline", "matrix_share"}
+KEYS = {
+    "train_vs_trainer",
+    "train_vs_trainer_tuned",
+    "train_vs_authors_loop",
+    "score_vs_pipeline",
+    "matrix_share",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +44,16 @@ def no_precision_left():
 
 def rows(shape: str, turn: int, **seconds: float) -> list[dict]:
     """A round in which each system did 100 examples in these seconds."""
-    found = [{"shape": shape, "turn": turn, "system": name.replace("__", ":").replace("_", "-"), "examples": 100, "seconds": value}
-             for name, value in seconds.items()]  # fmt: skip
+    found = [
+        {
+            "shape": shape,
+            "turn": turn,
+            "system": name.replace("__", ":").replace("_", "-"),
+            "examples": 100,
+            "seconds": value,
+        }
+        for name, value in seconds.items()
+    ]
     found[0] |= {"flops": 600.0, "rate": 1000.0}
     return found
 
@@ -51,21 +65,44 @@ def test_ratios_are_worked_out_by_hand():
     rounds += rows("mini", 3, train__mtkd=0.5, **training, score__mtkd=1.0, score__pipeline=9.0)
     rounds += rows("small", 1, train__mtkd=2.0, **training)
     shapes = by_shape(rounds)
-    assert shapes["mini"] == {"train_vs_trainer": 4, "train_vs_trainer_tuned": 2, "train_vs_authors_loop": 8, "score_vs_pipeline": 6,
-                              "matrix_share": pytest.approx(0.6)}  # fmt: skip
+    assert shapes["mini"] == {
+        "train_vs_trainer": 4,
+        "train_vs_trainer_tuned": 2,
+        "train_vs_authors_loop": 8,
+        "score_vs_pipeline": 6,
+        "matrix_share": pytest.approx(0.6),
+    }
     # Training: the least favourable shape; the share of the matrix rate: the last shape, 600 operations in 2 s at 1000 a second.
-    assert ratios(rounds) == {"train_vs_trainer": 2, "train_vs_trainer_tuned": 1, "train_vs_authors_loop": 4, "score_vs_pipeline": 6,
-                              "matrix_share": pytest.approx(0.3)}  # fmt: skip
+    assert ratios(rounds) == {
+        "train_vs_trainer": 2,
+        "train_vs_trainer_tuned": 1,
+        "train_vs_authors_loop": 4,
+        "score_vs_pipeline": 6,
+        "matrix_share": pytest.approx(0.3),
+    }
 
 
 def test_operations_are_those_that_torch_counts_without_padding():
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=128,
+    )
     task, examples = tasks.get("rte"), some_examples(tasks.get("rte"), 1)
-    model = MultiTaskModel(TransformerEncoder(BertModel(config, add_pooling_layer=False)), [task], {"rte": 0.0})
+    model = MultiTaskModel(
+        TransformerEncoder(BertModel(config, add_pooling_layer=False)), [task], {"rte": 0.0}
+    )
     head = 2 * 32 * task.outputs
-    assert flops("tiny", examples.lengths, training=False) == counted(model, [examples.batch(np.array([0]))]) - head
-    assert flops("tiny", examples.lengths, training=True) == 3 * flops("tiny", examples.lengths, training=False)
+    assert (
+        flops("tiny", examples.lengths, training=False)
+        == counted(model, [examples.batch(np.array([0]))]) - head
+    )
+    assert flops("tiny", examples.lengths, training=True) == 3 * flops(
+        "tiny", examples.lengths, training=False
+    )
 
 
 def test_the_texts_have_glues_lengths_and_are_one_piece_a_word(tmp_path):
@@ -81,9 +118,34 @@ def test_the_texts_have_glues_lengths_and_are_one_piece_a_word(tmp_path):
 
 
 def test_the_benchmark_runs_at_the_smallest_size(tmp_path):
-    small = ["--shapes", "tiny", "--score-shapes", "tiny", "--updates", "4", "--of", "4", "--scored", "64", "--rounds", "2"]
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "bench.py", *small, "--threads", "1", "--out", tmp_path],
-                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    small = [
+        "--shapes",
+        "tiny",
+        "--score-shapes",
+        "tiny",
+        "--updates",
+        "4",
+        "--of",
+        "4",
+        "--scored",
+        "64",
+        "--rounds",
+        "2",
+    ]
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "benchmarks" / "bench.py",
+            *small,
+            "--threads",
+            "1",
+            "--out",
+            tmp_path,
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "bench.json").read_text())
     assert set(found["ratios"]) == KEYS
@@ -109,14 +171,28 @@ def test_both_systems_of_the_quality_check_are_scored_by_their_own_labels(tmp_pa
     work, task = prepare(tmp_path, layers=1, hidden=64), tasks.get("sst2")
     rows = embedded.generate(seed=0, scale=0.2)[task.name]["train"].select(range(64))
     sets, splits = both_forms(work, task, {"train": rows, "validation": rows})
-    settings = Train(optimizer="adamw", learning_rate=2e-3, epochs=20, batch_size=8, bucket=8, score_every_epoch=False)
-    for outputs, labels in (by_mtkd(work, task, sets, 0, settings), by_trainer(work, task, splits, 0, settings)):
+    settings = Train(
+        optimizer="adamw",
+        learning_rate=2e-3,
+        epochs=20,
+        batch_size=8,
+        bucket=8,
+        score_every_epoch=False,
+    )
+    for outputs, labels in (
+        by_mtkd(work, task, sets, 0, settings),
+        by_trainer(work, task, splits, 0, settings),
+    ):
         assert (outputs.argmax(1) == labels).mean() > 0.9
 
 
 def test_a_point_of_growth_goes_through_every_phase(tmp_path):
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "growth.py", "point", "examples", "300", tmp_path], capture_output=True,
-                          text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "growth.py", "point", "examples", "300", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
     assert list(found["phase"]) == list(growth.PHASES) and set(found["size"]) == {300}
@@ -125,9 +201,13 @@ def test_a_point_of_growth_goes_through_every_phase(tmp_path):
 
 
 def test_a_part_within_another_is_booked_once(monkeypatch):
-    clock = iter([0.0, 1.0, 3.0, 6.0, 10.0])  # made, outer begins, inner begins, inner ends, outer ends
+    clock = iter(
+        [0.0, 1.0, 3.0, 6.0, 10.0]
+    )  # made, outer begins, inner begins, inner ends, outer ends
     monkeypatch.setattr("by_stage.time.process_time", lambda: next(clock))
     ledger = Ledger()
     inner = ledger.of("inner", lambda: 7)
-    assert ledger.of("outer", lambda: inner() + ledger.of("inner", lambda: 1, within="outer")())() == 8
+    assert (
+        ledger.of("outer", lambda: inner() + ledger.of("inner", lambda: 1, within="outer")())() == 8
+    )
     assert ledger.seconds == {"outer": 6.0, "inner": 3.0}

@@ -3,10 +3,17 @@
 import pytest
 from chaos import STUDY, chaos
 
-from mtkd import pretraining, stages, summary
-from mtkd import study as studies
+from mtkd.config import study as studies
+from mtkd.stages import common as stages
+from mtkd.stages import report as summary
+from mtkd.training import mlm as pretraining
 
-CUT = ["tasks=[rte]", "encoders.uncased.pretrain.tokens=60000", "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}", "mkd=null"]
+CUT = [
+    "tasks=[rte]",
+    "encoders.uncased.pretrain.tokens=60000",
+    "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}",
+    "mkd=null",
+]
 
 
 @pytest.mark.timeout(900)
@@ -28,5 +35,8 @@ def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
     monkeypatch.setenv("MTKD_WORK", str(tmp_path / "round1" / "artifacts"))
     monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "again"))
     summary.report(studies.load(STUDY, CUT))
-    again, first = (path.joinpath("chaos", "results.csv").read_bytes() for path in (tmp_path / "again", tmp_path / "round1" / "reports"))
+    again, first = (
+        path.joinpath("chaos", "results.csv").read_bytes()
+        for path in (tmp_path / "again", tmp_path / "round1" / "reports")
+    )
     assert again == first

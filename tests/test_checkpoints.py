@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtkd import checkpoints
 from mtkd.errors import UserError
+from mtkd.training import checkpoint as checkpoints
 
 
 class Tied(nn.Module):
@@ -30,11 +30,16 @@ class Tied(nn.Module):
 def build(kind=torch.optim.AdamW, width: int = 8):
     torch.manual_seed(0)
     model = Tied(width)
-    groups = [{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
-              {"params": [p for p in model.parameters() if p.dim() == 1]}]
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.dim() == 1]},
+    ]
     optimizer = kind(groups, lr=1e-2)
-    return {"model": model, "optimizer": optimizer,
-            "scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))}
+    return {
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+    }
 
 
 def train(state, steps: int) -> list[float]:
@@ -56,13 +61,17 @@ def flip_a_bit(data: bytes) -> bytes:
 
 
 def assert_same(a, b):
-    for (name, x), y in zip(a["model"].state_dict().items(), b["model"].state_dict().values(), strict=True):
+    for (name, x), y in zip(
+        a["model"].state_dict().items(), b["model"].state_dict().values(), strict=True
+    ):
         assert x.dtype == y.dtype and torch.equal(x, y), name
     left, right = a["optimizer"].state_dict(), b["optimizer"].state_dict()
     assert left["param_groups"] == right["param_groups"]
     for index, entries in left["state"].items():
         for name, x in entries.items():
-            assert x.dtype == right["state"][index][name].dtype and torch.equal(x, right["state"][index][name]), name
+            assert x.dtype == right["state"][index][name].dtype and torch.equal(
+                x, right["state"][index][name]
+            ), name
     assert a["scheduler"].state_dict() == b["scheduler"].state_dict()
 
 
@@ -125,8 +134,14 @@ def test_a_kill_at_any_moment_leaves_a_valid_checkpoint(tmp_path, monkeypatch, c
         return wrapper
 
     with monkeypatch.context() as patch:
-        for owner, name in ((checkpoints, "save_file"), (checkpoints, "_fingerprint"), (checkpoints, "sync"),
-                            (checkpoints.shutil, "rmtree"), (Path, "rename"), (Path, "write_text")):
+        for owner, name in (
+            (checkpoints, "save_file"),
+            (checkpoints, "_fingerprint"),
+            (checkpoints, "sync"),
+            (checkpoints.shutil, "rmtree"),
+            (Path, "rename"),
+            (Path, "write_text"),
+        ):
             patch.setattr(owner, name, killed_at(getattr(owner, name)))
         try:
             checkpoints.save(tmp_path, **state, position={"step": 3}, log={})
@@ -150,8 +165,13 @@ def test_no_checkpoint_and_only_a_damaged_one_are_none(tmp_path):
     assert_same(before, build())
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"),
-                                   checkpoints.SafetensorError("I/O error: No space left on device (os error 28)")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        checkpoints.SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
 def test_a_full_disk_is_explained_and_the_older_checkpoint_stays(tmp_path, monkeypatch, error):
     state = build()
     checkpoints.save(tmp_path, **state, position={"step": 1}, log={})
@@ -187,9 +207,18 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("pickle")
 
-    for target in ("torch.save", "torch.load", "pickle.dump", "pickle.dumps", "pickle.load", "pickle.loads"):
+    for target in (
+        "torch.save",
+        "torch.load",
+        "pickle.dump",
+        "pickle.dumps",
+        "pickle.load",
+        "pickle.loads",
+    ):
         monkeypatch.setattr(target, refuse)
     state = build()
     checkpoints.save(tmp_path, **state, position={}, log={})
     checkpoints.load(tmp_path, **state)
-    assert not re.search(r"import pickle|torch\.(save|load)\b", Path(checkpoints.__file__).read_text())
+    assert not re.search(
+        r"import pickle|torch\.(save|load)\b", Path(checkpoints.__file__).read_text()
+    )

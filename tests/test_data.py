@@ -9,11 +9,11 @@ import pytest
 from helpers import ROOT, full_mirror, mirror, rows, study
 
 from mtkd import tasks
-from mtkd.data import load as data
+from mtkd.config.study import load as load_study
+from mtkd.config.training import Data
+from mtkd.data import glue as data
 from mtkd.errors import UserError
-from mtkd.report import views
-from mtkd.study import Data
-from mtkd.study import load as load_study
+from mtkd.report import notebook as views
 
 RTE, STSB, MNLI, COLA, AX = (tasks.get(name) for name in ("rte", "stsb", "mnli", "cola", "ax"))
 
@@ -48,20 +48,30 @@ def test_a_directory_in_the_hub_s_layout_is_read(task, tmp_path):
     assert set(found[task.test[0]]["label"]) == {-1}
     if task.train:
         made = rows(task, 40, seed=0)
-        assert all(found["train"][column][:] == made[column][:] for column in (*task.columns, "label", "idx"))
+        assert all(
+            found["train"][column][:] == made[column][:]
+            for column in (*task.columns, "label", "idx")
+        )
 
 
 def test_a_split_in_several_files_is_read_in_order(tmp_path):
     whole = rows(RTE, 30)
     (tmp_path / "rte").mkdir()
     for part in range(3):
-        whole.select(range(10 * part, 10 * part + 10)).to_parquet(tmp_path / "rte" / f"train-0000{part}-of-00003.parquet")
+        whole.select(range(10 * part, 10 * part + 10)).to_parquet(
+            tmp_path / "rte" / f"train-0000{part}-of-00003.parquet"
+        )
     assert data.load(Data(hub=str(tmp_path)), [RTE])["rte"]["train"]["idx"][:] == list(range(30))
 
 
 def test_columns_that_no_one_asked_for_are_left_out():
     split = rows(RTE, 6).add_column("source", ["web"] * 6)
-    assert data.check(RTE, "train", split).column_names == ["sentence1", "sentence2", "label", "idx"]
+    assert data.check(RTE, "train", split).column_names == [
+        "sentence1",
+        "sentence2",
+        "label",
+        "idx",
+    ]
 
 
 def test_examples_without_idx_are_numbered():
@@ -70,30 +80,113 @@ def test_examples_without_idx_are_numbered():
 
 # task, split, what is wrong with its rows; words that the message must hold
 BAD = {
-    "a missing text": (RTE, "train", lambda: rows(RTE).remove_columns("sentence2"),
-                       ["RTE", "split 'train'", "column 'sentence2' is missing", "sentence1"]),
-    "another task's columns": (COLA, "train", lambda: rows(RTE), ["CoLA", "column 'sentence' is missing", "sentence1, sentence2"]),
-    "a missing label": (RTE, "validation", lambda: rows(RTE).remove_columns("label"), ["split 'validation'", "column 'label' is missing"]),
-    "a label below the range": (RTE, "validation", lambda: rows(RTE, 4, label=[0, 1, -1, 0]),
-                                ["RTE", "split 'validation'", "row 2", "label -1 is out of range", "0 (entailment), 1 (not_entailment)"]),
-    "a label above the range": (MNLI, "train", lambda: rows(MNLI, 4).cast_column("label", datasets.Value("int64")).map(
-        lambda row: {"label": 3 if row["idx"] == 1 else row["label"]}), ["MNLI", "row 1", "label 3", "2 (contradiction)"]),
-    "a score above the range": (STSB, "train", lambda: rows(STSB, 3, label=[0.0, 5.0, 5.5]),
-                                ["STS-B", "row 2", "label 5.5", "a number from 0 to 5"]),
-    "a score below the range": (STSB, "validation", lambda: rows(STSB, 3, label=[0.0, -0.5, 5.0]), ["row 1", "label -0.5", "from 0 to 5"]),
+    "a missing text": (
+        RTE,
+        "train",
+        lambda: rows(RTE).remove_columns("sentence2"),
+        ["RTE", "split 'train'", "column 'sentence2' is missing", "sentence1"],
+    ),
+    "another task's columns": (
+        COLA,
+        "train",
+        lambda: rows(RTE),
+        ["CoLA", "column 'sentence' is missing", "sentence1, sentence2"],
+    ),
+    "a missing label": (
+        RTE,
+        "validation",
+        lambda: rows(RTE).remove_columns("label"),
+        ["split 'validation'", "column 'label' is missing"],
+    ),
+    "a label below the range": (
+        RTE,
+        "validation",
+        lambda: rows(RTE, 4, label=[0, 1, -1, 0]),
+        [
+            "RTE",
+            "split 'validation'",
+            "row 2",
+            "label -1 is out of range",
+            "0 (entailment), 1 (not_entailment)",
+        ],
+    ),
+    "a label above the range": (
+        MNLI,
+        "train",
+        lambda: (
+            rows(MNLI, 4)
+            .cast_column("label", datasets.Value("int64"))
+            .map(lambda row: {"label": 3 if row["idx"] == 1 else row["label"]})
+        ),
+        ["MNLI", "row 1", "label 3", "2 (contradiction)"],
+    ),
+    "a score above the range": (
+        STSB,
+        "train",
+        lambda: rows(STSB, 3, label=[0.0, 5.0, 5.5]),
+        ["STS-B", "row 2", "label 5.5", "a number from 0 to 5"],
+    ),
+    "a score below the range": (
+        STSB,
+        "validation",
+        lambda: rows(STSB, 3, label=[0.0, -0.5, 5.0]),
+        ["row 1", "label -0.5", "from 0 to 5"],
+    ),
     "a score that is no number": (
-        STSB, "train", lambda: rows(STSB, 3, label=[0.0, float("nan"), 5.0]), ["row 1", "label nan", "out of range"]),
-    "an unlabelled score": (STSB, "train", lambda: rows(STSB, 3, label=[0.0, 1.0, None]), ["row 2", "out of range"]),
-    "no examples": (RTE, "validation", lambda: rows(RTE, 0), ["RTE", "split 'validation'", "it has no examples"]),
-    "one class": (RTE, "train", lambda: rows(RTE, 5, label=[1] * 5), ["RTE", "all 5 examples have the label 1", "at least two"]),
-    "one score": (STSB, "train", lambda: rows(STSB, 5, label=[2.5] * 5), ["STS-B", "all 5 examples have the label 2.5"]),
+        STSB,
+        "train",
+        lambda: rows(STSB, 3, label=[0.0, float("nan"), 5.0]),
+        ["row 1", "label nan", "out of range"],
+    ),
+    "an unlabelled score": (
+        STSB,
+        "train",
+        lambda: rows(STSB, 3, label=[0.0, 1.0, None]),
+        ["row 2", "out of range"],
+    ),
+    "no examples": (
+        RTE,
+        "validation",
+        lambda: rows(RTE, 0),
+        ["RTE", "split 'validation'", "it has no examples"],
+    ),
+    "one class": (
+        RTE,
+        "train",
+        lambda: rows(RTE, 5, label=[1] * 5),
+        ["RTE", "all 5 examples have the label 1", "at least two"],
+    ),
+    "one score": (
+        STSB,
+        "train",
+        lambda: rows(STSB, 5, label=[2.5] * 5),
+        ["STS-B", "all 5 examples have the label 2.5"],
+    ),
     "labels in another order": (
-        RTE, "train", lambda: rows(RTE).cast_column("label", datasets.ClassLabel(names=["not_entailment", "entailment"])),
-        ["RTE", "['not_entailment', 'entailment']", "['entailment', 'not_entailment'] in that order"]),
-    "two rows of one idx": (RTE, "train", lambda: rows(RTE, 4, idx=[0, 1, 7, 7]), ["RTE", "two rows have idx 7"]),
+        RTE,
+        "train",
+        lambda: rows(RTE).cast_column(
+            "label", datasets.ClassLabel(names=["not_entailment", "entailment"])
+        ),
+        [
+            "RTE",
+            "['not_entailment', 'entailment']",
+            "['entailment', 'not_entailment'] in that order",
+        ],
+    ),
+    "two rows of one idx": (
+        RTE,
+        "train",
+        lambda: rows(RTE, 4, idx=[0, 1, 7, 7]),
+        ["RTE", "two rows have idx 7"],
+    ),
     "a text that is not there": (
-        RTE, "train", lambda: rows(RTE, 3, sentence2=["a", None, "b"]), ["RTE", "row 1", "column 'sentence2' holds no text"]),
-}  # fmt: skip
+        RTE,
+        "train",
+        lambda: rows(RTE, 3, sentence2=["a", None, "b"]),
+        ["RTE", "row 1", "column 'sentence2' holds no text"],
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -105,14 +198,18 @@ def test_bad_examples_are_refused_with_task_split_and_row(case):
 
 
 def test_bad_examples_of_a_directory_stop_its_reading(tmp_path):
-    folder = mirror(tmp_path, RTE, {"train": rows(RTE, 5, label=[0] * 5), "validation": rows(RTE, 5)})
+    folder = mirror(
+        tmp_path, RTE, {"train": rows(RTE, 5, label=[0] * 5), "validation": rows(RTE, 5)}
+    )
     assert "all 5 examples have the label 0" in refusal(data.load, Data(hub=str(folder)), [RTE])
 
 
 def test_a_dev_set_may_hold_one_class_and_a_test_set_no_labels():
     assert len(data.check(RTE, "validation", rows(RTE, 5, label=[1] * 5), RTE.test)) == 5
     assert set(data.check(RTE, "test", rows(RTE, 5, label=[-1] * 5), RTE.test)["label"]) == {-1}
-    assert set(data.check(STSB, "test", rows(STSB, 5, label=[-1.0] * 5), STSB.test)["label"]) == {-1.0}
+    assert set(data.check(STSB, "test", rows(STSB, 5, label=[-1.0] * 5), STSB.test)["label"]) == {
+        -1.0
+    }
 
 
 def test_a_directory_that_is_no_mirror_is_refused(tmp_path):
@@ -141,7 +238,15 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_way_out(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     said = refusal(data.load, Data(), [RTE])
-    for word in ("'nyu-mll/glue'", "rte", "the name cannot be resolved", "connect to the network", "MTKD_GLUE", "directory", "same layout"):
+    for word in (
+        "'nyu-mll/glue'",
+        "rte",
+        "the name cannot be resolved",
+        "connect to the network",
+        "MTKD_GLUE",
+        "directory",
+        "same layout",
+    ):
         assert word in said, said
     assert "long tale" not in said
 
@@ -157,9 +262,15 @@ def test_the_hub_s_own_client_offline_is_the_same_message(monkeypatch):
 def test_a_damaged_parquet_file_is_refused(tmp_path, damage):
     path = full_mirror(tmp_path, RTE) / "rte" / "train-00000-of-00001.parquet"
     whole = path.read_bytes()
-    path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"sentence1\tsentence2\n", "empty": b""}[damage])
+    path.write_bytes(
+        {"truncated": whole[: len(whole) // 2], "text": b"sentence1\tsentence2\n", "empty": b""}[
+            damage
+        ]
+    )
     said = refusal(data.load, Data(hub=str(tmp_path)), [RTE])
-    assert f"{tmp_path / 'rte'} cannot be read as Parquet" in said and "copy that folder again" in said
+    assert (
+        f"{tmp_path / 'rte'} cannot be read as Parquet" in said and "copy that folder again" in said
+    )
 
 
 def test_the_environment_goes_before_the_study(tmp_path, monkeypatch):
@@ -178,17 +289,26 @@ def test_limits_take_that_many_examples_chosen_by_the_seed(tmp_path):
         return data.load(Data(hub=str(folder), **limits), [RTE])["rte"]
 
     found = taken(max_train=20, max_dev=16)
-    assert {name: len(split) for name, split in found.items()} == {"train": 20, "validation": 16, "test": 30}
+    assert {name: len(split) for name, split in found.items()} == {
+        "train": 20,
+        "validation": 16,
+        "test": 30,
+    }
     whole = rows(RTE, 60)
     for row in found["train"]:
         assert {key: row[key] for key in ("sentence1", "sentence2", "label")} == {
-            key: whole[row["idx"]][key] for key in ("sentence1", "sentence2", "label")}  # fmt: skip
+            key: whole[row["idx"]][key] for key in ("sentence1", "sentence2", "label")
+        }
     chosen = found["train"]["idx"][:]
     assert len(set(chosen)) == 20
     assert chosen != list(range(20)), "the first rows of a file are no fair choice"
     assert taken(max_train=20)["train"]["idx"][:] == chosen
     assert taken(max_train=20, seed=1)["train"]["idx"][:] != chosen
-    assert taken(max_train=60)["train"]["idx"][:] == taken(max_train=500)["train"]["idx"][:] == list(range(60))
+    assert (
+        taken(max_train=60)["train"]["idx"][:]
+        == taken(max_train=500)["train"]["idx"][:]
+        == list(range(60))
+    )
 
 
 def test_settings_are_chosen_by_train_examples_held_back_from_training(tmp_path):
@@ -198,7 +318,9 @@ def test_settings_are_chosen_by_train_examples_held_back_from_training(tmp_path)
     assert sorted(found["train"]["idx"][:] + found["validation"]["idx"][:]) == list(range(60))
     whole = rows(RTE, 60)
     assert all(row["sentence1"] == whole[row["idx"]]["sentence1"] for row in found["validation"])
-    with pytest.raises(UserError, match=r"data\.held_back: 0\.001 of RTE's 60 train examples leaves none"):
+    with pytest.raises(
+        UserError, match=r"data\.held_back: 0\.001 of RTE's 60 train examples leaves none"
+    ):
         data.load(Data(hub=str(folder), held_back=0.001), [RTE])
 
 
@@ -208,24 +330,51 @@ def test_with_examples_held_back_no_example_of_a_test_set_is_shown():
 
 
 def test_a_missing_split_is_shown_as_missing(tmp_path):
-    folder = mirror(tmp_path, MNLI, {"train": rows(MNLI, 12), "validation_matched": rows(MNLI, 6, seed=1)})
+    folder = mirror(
+        tmp_path, MNLI, {"train": rows(MNLI, 12), "validation_matched": rows(MNLI, 6, seed=1)}
+    )
     found = data.load(Data(hub=str(folder)), [MNLI])
     assert set(found["mnli"]) == {"train", "validation_matched"}
     table = data.sizes([MNLI], found).set_index("split")
-    assert table.missing.to_dict() == {"train": False, "validation_matched": False, "validation_mismatched": True,
-                                       "test_matched": True, "test_mismatched": True}  # fmt: skip
-    assert table.role.to_dict() == {"train": "train", "validation_matched": "dev", "validation_mismatched": "dev",
-                                    "test_matched": "test", "test_mismatched": "test"}  # fmt: skip
-    assert table.examples.fillna(-1).to_dict() == {"train": 12, "validation_matched": 6, "validation_mismatched": -1,
-                                                   "test_matched": -1, "test_mismatched": -1}  # fmt: skip
+    assert table.missing.to_dict() == {
+        "train": False,
+        "validation_matched": False,
+        "validation_mismatched": True,
+        "test_matched": True,
+        "test_mismatched": True,
+    }
+    assert table.role.to_dict() == {
+        "train": "train",
+        "validation_matched": "dev",
+        "validation_mismatched": "dev",
+        "test_matched": "test",
+        "test_mismatched": "test",
+    }
+    assert table.examples.fillna(-1).to_dict() == {
+        "train": 12,
+        "validation_matched": 6,
+        "validation_mismatched": -1,
+        "test_matched": -1,
+        "test_mismatched": -1,
+    }
 
 
 def test_table_1_is_counted_from_the_examples():
-    train = rows(RTE, 4, sentence1=["a b", "c", "d", "e"], sentence2=["x", "y", "z", "w"], label=[0, 0, 0, 1])
-    dev = rows(RTE, 4, sentence1=["a b", "c", "y", "e"], sentence2=["x", "x", "c", "w"], label=[0, 1, 1, 0])
-    table = data.sizes([RTE], {"rte": datasets.DatasetDict(train=train, validation=dev)}).set_index("split")
+    train = rows(
+        RTE, 4, sentence1=["a b", "c", "d", "e"], sentence2=["x", "y", "z", "w"], label=[0, 0, 0, 1]
+    )
+    dev = rows(
+        RTE, 4, sentence1=["a b", "c", "y", "e"], sentence2=["x", "x", "c", "w"], label=[0, 1, 1, 0]
+    )
+    table = data.sizes([RTE], {"rte": datasets.DatasetDict(train=train, validation=dev)}).set_index(
+        "split"
+    )
     assert table.labels["train"] == 2
-    assert table.majority.to_dict() == {"train": 75.0, "validation": 50.0, "test": pytest.approx(np.nan, nan_ok=True)}
+    assert table.majority.to_dict() == {
+        "train": 75.0,
+        "validation": 50.0,
+        "test": pytest.approx(np.nan, nan_ok=True),
+    }
     assert table.words["train"] == 2.2  # (3 + 2 + 2 + 2) / 4 = 2.25
     # "a b" / "x" and "e" / "w" stand in train too; "c" / "x" pairs two of its texts, and "y" / "c" turns a pair round
     assert table.overlap["validation"] == 50.0
@@ -233,7 +382,10 @@ def test_table_1_is_counted_from_the_examples():
 
 
 def test_a_regression_has_no_commonest_label():
-    table = data.sizes([STSB], {"stsb": datasets.DatasetDict(train=rows(STSB, 6), validation=rows(STSB, 6, seed=1))})
+    table = data.sizes(
+        [STSB],
+        {"stsb": datasets.DatasetDict(train=rows(STSB, 6), validation=rows(STSB, 6, seed=1))},
+    )
     assert table.majority.isna().all()
     assert set(table.labels) == {1}
 
@@ -243,12 +395,18 @@ def test_the_fingerprint_follows_texts_idx_and_order():
     marks = {
         name: data.examples_fingerprint(rows(RTE, 3, **(base | changes)), RTE)
         for name, changes in {
-            "same": {}, "text": {"sentence1": ["a", "b", "C"]}, "idx": {"idx": [0, 1, 3]},
+            "same": {},
+            "text": {"sentence1": ["a", "b", "C"]},
+            "idx": {"idx": [0, 1, 3]},
             "moved": {"sentence1": ["a", "bx", "c"], "sentence2": ["x", "", "z"]},
-            "swapped": {"sentence1": ["b", "a", "c"], "sentence2": ["y", "x", "z"], "idx": [1, 0, 2]},
+            "swapped": {
+                "sentence1": ["b", "a", "c"],
+                "sentence2": ["y", "x", "z"],
+                "idx": [1, 0, 2],
+            },
             "columns": {"sentence1": ["x", "y", "z"], "sentence2": ["a", "b", "c"]},
         }.items()
-    }  # fmt: skip
+    }
     assert len(set(marks.values())) == len(marks)
     assert data.examples_fingerprint(rows(RTE, 3, **base), RTE) == marks["same"]
     assert data.examples_fingerprint(rows(RTE, 3, **base, label=[1, 1, 0]), RTE) == marks["same"]
@@ -258,13 +416,19 @@ def test_the_fingerprint_does_not_depend_on_how_rows_are_kept(tmp_path):
     split = data.check(RTE, "train", rows(RTE, 2500))
     data.write(split, tmp_path / "train.arrow")
     mark = data.examples_fingerprint(split, RTE)
-    assert data.examples_fingerprint(datasets.Dataset.from_file(str(tmp_path / "train.arrow")), RTE) == mark
+    assert (
+        data.examples_fingerprint(datasets.Dataset.from_file(str(tmp_path / "train.arrow")), RTE)
+        == mark
+    )
     assert data.examples_fingerprint(split.with_format("numpy"), RTE) == mark
 
 
 def test_the_generated_suite_needs_no_place_and_follows_the_seed(monkeypatch):
     monkeypatch.setenv("MTKD_GLUE", "./none")
-    one, same, other = (data.load(Data(source="embedded", scale=0.02, seed=seed), [RTE, MNLI, STSB, AX]) for seed in (0, 0, 1))
+    one, same, other = (
+        data.load(Data(source="embedded", scale=0.02, seed=seed), [RTE, MNLI, STSB, AX])
+        for seed in (0, 0, 1)
+    )
     assert set(one) == {"rte", "mnli", "stsb", "ax"}
     assert set(one["mnli"]) == {"train", *MNLI.dev, *MNLI.test}
     assert one["rte"]["train"][:] == same["rte"]["train"][:] != other["rte"]["train"][:]
@@ -283,7 +447,11 @@ def test_what_identifies_the_data_changes_with_them(tmp_path):
 
 
 def small(folder):
-    return study(tasks=["rte", "mnli"], data={"hub": str(folder), "max_train": 16}, distil={"teachers": ["rte"]})
+    return study(
+        tasks=["rte", "mnli"],
+        data={"hub": str(folder), "max_train": 16},
+        distil={"teachers": ["rte"]},
+    )
 
 
 def test_the_stage_keeps_the_splits_it_read(tmp_path):
@@ -292,9 +460,13 @@ def test_the_stage_keeps_the_splits_it_read(tmp_path):
     found = dict(data.splits(artifact, RTE))
     expected = data.load(small(folder).data, [RTE])["rte"]
     assert set(found) == {"train", "validation", "test"}
-    assert {name: split[:] for name, split in found.items()} == {name: split[:] for name, split in expected.items()}
+    assert {name: split[:] for name, split in found.items()} == {
+        name: split[:] for name, split in expected.items()
+    }
     assert len(found["train"]) == 16
-    assert artifact.json("fingerprints.json")["rte"]["train"] == data.examples_fingerprint(found["train"], RTE)
+    assert artifact.json("fingerprints.json")["rte"]["train"] == data.examples_fingerprint(
+        found["train"], RTE
+    )
     assert artifact.frame("sizes.csv").query("task == 'mnli'").shape[0] == 5
 
 
@@ -329,7 +501,12 @@ def test_the_paper_s_study_reads_the_hub_s_glue():
     ],
 )
 def test_columns_that_hold_something_else_are_refused(column, values, words):
-    given = {"sentence1": list("abcd"), "sentence2": list("efgh"), "label": [0, 1, 0, 1], "idx": [0, 1, 2, 3]}
+    given = {
+        "sentence1": list("abcd"),
+        "sentence2": list("efgh"),
+        "label": [0, 1, 0, 1],
+        "idx": [0, 1, 2, 3],
+    }
     split = datasets.Dataset.from_dict(given | {column: values})
     said = refusal(data.check, RTE, "train", split)
     assert said.startswith("RTE, split 'train'") and all(word in said for word in words), said

@@ -13,7 +13,7 @@ from scipy.stats import pearsonr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from mtkd.data.embedded import generate, text
+from mtkd.data.synthetic import generate, text
 
 NLI = ["entailment", "neutral", "contradiction"]
 QA = ["entailment", "not_entailment"]
@@ -32,7 +32,13 @@ GLUE = {
 }
 PLAIN_SPLITS = ["train", "validation", "test"]
 SPLITS = {
-    "mnli": ["train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched"],
+    "mnli": [
+        "train",
+        "validation_matched",
+        "validation_mismatched",
+        "test_matched",
+        "test_mismatched",
+    ],
     "ax": ["test"],
 }
 
@@ -68,7 +74,9 @@ def test_same_seed_same_rows_other_seed_other_rows():
 def test_sizes_keep_the_order_of_table_1(suite):
     sizes = {task: suite[task]["train"].num_rows for task in suite if task != "ax"}
     assert sorted(sizes, key=sizes.get, reverse=True)[:2] == ["mnli", "qqp"]
-    assert sizes["wnli"] < sizes["rte"] < sizes["mrpc"] < sizes["stsb"] < sizes["cola"] < sizes["qnli"]
+    assert (
+        sizes["wnli"] < sizes["rte"] < sizes["mrpc"] < sizes["stsb"] < sizes["cola"] < sizes["qnli"]
+    )
     assert 10_000 < sum(sizes.values()) < 12_000
     half = generate(scale=0.5)
     assert half["mnli"]["train"].num_rows == sizes["mnli"] // 2
@@ -101,7 +109,9 @@ def test_labels_are_balanced_in_train_and_dev_and_hidden_in_test(suite, task):
 def test_no_text_of_dev_or_test_is_in_train(suite):
     for task, splits in suite.items():
         columns = GLUE[task][0]
-        seen = Counter(row for data in splits.values() for row in zip(*(data[c] for c in columns), strict=True))
+        seen = Counter(
+            row for data in splits.values() for row in zip(*(data[c] for c in columns), strict=True)
+        )
         assert max(seen.values()) == 1, task
 
 
@@ -110,7 +120,11 @@ def _features(train, dev, columns):
 
     def views(data):
         sides = [list(data[c]) for c in columns]
-        return [*sides, [" ".join(row) for row in zip(*sides, strict=True)]] if len(sides) > 1 else sides
+        return (
+            [*sides, [" ".join(row) for row in zip(*sides, strict=True)]]
+            if len(sides) > 1
+            else sides
+        )
 
     left, right = [], []
     for seen, unseen in zip(views(train), views(dev), strict=True):
@@ -174,14 +188,28 @@ def test_text_is_reproducible_and_names_no_label():
 
 
 # The accuracy (Pearson for STS-B) of every pair task's dev sets.
-PAIRS = [("mrpc", "validation"), ("stsb", "validation"), ("qqp", "validation"), ("mnli", "validation_matched"),
-         ("mnli", "validation_mismatched"), ("qnli", "validation"), ("rte", "validation")]  # fmt: skip
+PAIRS = [
+    ("mrpc", "validation"),
+    ("stsb", "validation"),
+    ("qqp", "validation"),
+    ("mnli", "validation_matched"),
+    ("mnli", "validation_mismatched"),
+    ("qnli", "validation"),
+    ("rte", "validation"),
+]
 
 
 def test_the_reference_study_beats_a_bag_of_words_on_the_pair_tasks_by_5_points(suite):
     """`reports/quick` holds what MT-DNN reached on this very suite (seed 0); the baseline is computed here."""
     results = pd.read_csv(Path(__file__).parent.parent / "reports" / "quick" / "results.csv")
-    reached = results[(results.system == "mt-dnn") & results.metric.isin(["accuracy", "pearson"])].groupby(["task", "split"]).value.mean()
-    margins = {pair: reached[pair] - _bag_of_words(suite[pair[0]], pair[1], GLUE[pair[0]][0]) for pair in PAIRS}
+    reached = (
+        results[(results.system == "mt-dnn") & results.metric.isin(["accuracy", "pearson"])]
+        .groupby(["task", "split"])
+        .value.mean()
+    )
+    margins = {
+        pair: reached[pair] - _bag_of_words(suite[pair[0]], pair[1], GLUE[pair[0]][0])
+        for pair in PAIRS
+    }
     assert sum(margins.values()) / len(margins) >= 5, margins
     assert reached.max() < 96  # no task at the ceiling

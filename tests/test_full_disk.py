@@ -6,11 +6,17 @@ import subprocess
 import pytest
 from conftest import TINY, mtkd
 
-from mtkd import stages
-from mtkd import study as studies
+from mtkd.config import study as studies
 from mtkd.errors import UserError
+from mtkd.stages import common as stages
 
-SMALL = ["tasks=[rte]", "distil.teachers=[rte]", "candidates.select_on=[rte]", "train.checkpoint_seconds=0.01", "mkd=null"]
+SMALL = [
+    "tasks=[rte]",
+    "distil.teachers=[rte]",
+    "candidates.select_on=[rte]",
+    "train.checkpoint_seconds=0.01",
+    "mkd=null",
+]
 
 
 @pytest.fixture
@@ -18,7 +24,11 @@ def disk(tmp_path):
     """A disk of 4 MB, and a function that leaves so many bytes free on it."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         pytest.skip(f"no disk of its own can be had here: {mounted.stderr.strip()}")
     ballast = place / "ballast"
@@ -33,12 +43,17 @@ def disk(tmp_path):
                 file.truncate(max(0, file.tell() - free))
 
     yield place, leave
-    subprocess.run(["umount", "--lazy", str(place)], check=True)  # word pieces may still be mapped into memory
+    subprocess.run(
+        ["umount", "--lazy", str(place)], check=True
+    )  # word pieces may still be mapped into memory
 
 
 def content(artifact) -> dict[str, str]:
     """What must be the same to the last bit; the other files hold seconds."""
-    return {name: hashlib.sha256(artifact.file(name).read_bytes()).hexdigest() for name in ("model.safetensors", "predictions.parquet")}
+    return {
+        name: hashlib.sha256(artifact.file(name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "predictions.parquet")
+    }
 
 
 def told(done: subprocess.CompletedProcess) -> str:
@@ -55,14 +70,18 @@ def test_a_full_disk_stops_a_training_that_goes_on_when_there_is_room(disk, tmp_
     monkeypatch.setenv("MTKD_WORK", str(place))
     finished = [stages.data(study), stages.pretrain(study, "uncased")]
     room = 0
-    for room in range(0, 2_000_000, 50_000):  # the first lets nothing be written, a later one a checkpoint, one the whole
+    for room in range(
+        0, 2_000_000, 50_000
+    ):  # the first lets nothing be written, a later one a checkpoint, one the whole
         leave(room)
         try:
             stages.mtdnn(study, "uncased", 0.1, 0)
             break
         except UserError as error:
             assert "space" in str(error) and str(place) in str(error), error
-            assert [stages.data(study).record, stages.pretrain(study, "uncased").record] == [found.record for found in finished]
+            assert [stages.data(study).record, stages.pretrain(study, "uncased").record] == [
+                found.record for found in finished
+            ]
     assert room >= 100_000, "the disk was never full"
     assert content(stages.mtdnn(study, "uncased", 0.1, 0)) == wanted
 
@@ -71,8 +90,26 @@ def test_the_command_line_tells_a_full_disk_in_one_sentence(disk, tmp_path):
     place, leave = disk
     leave(20_000)
     settings = ["-p", f"study={TINY}", "-p", f"overrides={';'.join(SMALL)}"]
-    done = mtkd("notebook", "01_pretrain", tmp_path / "out.ipynb", "--log", tmp_path / "log", *settings, MTKD_WORK=str(place))
+    done = mtkd(
+        "notebook",
+        "01_pretrain",
+        tmp_path / "out.ipynb",
+        "--log",
+        tmp_path / "log",
+        *settings,
+        MTKD_WORK=str(place),
+    )
     assert told(done).startswith(f"mtkd: No space is left on the disk while writing {place}")
     leave(0)
-    done = mtkd("notebook", "00_data", place / "out.ipynb", "--log", place / "logs" / "log", *settings, MTKD_WORK=str(tmp_path))
-    assert told(done).startswith(f"mtkd: No space is left on the disk while writing {place / 'out.ipynb'}")
+    done = mtkd(
+        "notebook",
+        "00_data",
+        place / "out.ipynb",
+        "--log",
+        place / "logs" / "log",
+        *settings,
+        MTKD_WORK=str(tmp_path),
+    )
+    assert told(done).startswith(
+        f"mtkd: No space is left on the disk while writing {place / 'out.ipynb'}"
+    )

@@ -14,27 +14,52 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from mtkd import study as studies
 from mtkd import tasks
 from mtkd.artifacts import read
-from mtkd.data import files
-from mtkd.data import load as data
-from mtkd.data.batches import encode
+from mtkd.config import study as studies
+from mtkd.config.yaml import parsed
+from mtkd.data import custom as files
+from mtkd.data import glue as data
+from mtkd.data.dataset import encode
 from mtkd.errors import UserError, one_line
+from mtkd.inference.reader import FORMATS, source
 from mtkd.models.lstm import vectors_table
-from mtkd.texts import FORMATS, source
-from mtkd.yaml_text import parsed
 
 # The same examples every time, here and in CI.
-some = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 ENCODERS = {"uncased": {"checkpoint": "./none"}, "cased": {"checkpoint": "./none"}}
-OWN = {"type": "pair", "train": "t.csv", "dev": 0.25, "columns": ["a", "b"], "labels": ["no", "yes"]}
-SMALL = yaml.safe_load((ROOT / "tests" / "studies" / "tiny.yaml").read_text()) | {"own_tasks": {"mine": OWN}}
+OWN = {
+    "type": "pair",
+    "train": "t.csv",
+    "dev": 0.25,
+    "columns": ["a", "b"],
+    "labels": ["no", "yes"],
+}
+SMALL = yaml.safe_load((ROOT / "tests" / "studies" / "tiny.yaml").read_text()) | {
+    "own_tasks": {"mine": OWN}
+}
 TEXT = yaml.safe_dump(SMALL, sort_keys=False)
-plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([2**70, -1, "rte", "../x", "1e5"])
-value = st.recursive(plain, lambda below: st.lists(below, max_size=3)
-                     | st.dictionaries(st.text(max_size=5) | st.integers(), below, max_size=3),
-                     max_leaves=6)  # fmt: skip
+plain = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([2**70, -1, "rte", "../x", "1e5"])
+)
+value = st.recursive(
+    plain,
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), below, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,18 +80,34 @@ def or_told(call, *arguments):
 def spots(node, path=()):
     """Every place in nested settings."""
     yield path
-    below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    below = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
     for key, child in below:
         yield from spots(child, (*path, key))
 
 
 @some
-@given(st.lists(st.tuples(st.sampled_from([path for path in spots(SMALL) if path]), value), min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([path for path in spots(SMALL) if path]), value),
+        min_size=1,
+        max_size=3,
+    )
+)
 def test_a_changed_study_is_a_study_or_is_told(changes):
     changed = json.loads(json.dumps(SMALL))
 
     def has(place, key) -> bool:  # an earlier change may have put something else there
-        return key in place if isinstance(place, dict) else isinstance(place, list) and isinstance(key, int) and key < len(place)
+        return (
+            key in place
+            if isinstance(place, dict)
+            else isinstance(place, list) and isinstance(key, int) and key < len(place)
+        )
 
     for (*above, last), new in changes:
         place = changed
@@ -75,21 +116,61 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
         if isinstance(place, dict) or has(place, last):
             place[last] = new
     found = or_told(studies.check, changed)
-    assert found is None or (isinstance(found, studies.Study) and "/" not in found.name and all("/" not in name for name in found.tasks))
+    assert found is None or (
+        isinstance(found, studies.Study)
+        and "/" not in found.name
+        and all("/" not in name for name in found.tasks)
+    )
 
 
 @some
-@given(st.integers(0, len(TEXT)), st.integers(0, 40), st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
-    ["\0", "\t", "&a ", "*a", "<<: ", "!!python/object:os.system ", "!!int ", "!!timestamp x", "!!binary é", "!!set ", "!!omap ",
-     "!!bool x", "- ", ": ", "? ", "| \n", "%YAML 9", "---\n", "0o8", "1:99", ".nan", "\ufeff", "\r\n", "\u2028", "2024-13-45",
-     "{[" * 500]))  # fmt: skip
+@given(
+    st.integers(0, len(TEXT)),
+    st.integers(0, 40),
+    st.text(st.characters(codec="utf-8"), max_size=12)
+    | st.sampled_from(
+        [
+            "\0",
+            "\t",
+            "&a ",
+            "*a",
+            "<<: ",
+            "!!python/object:os.system ",
+            "!!int ",
+            "!!timestamp x",
+            "!!binary é",
+            "!!set ",
+            "!!omap ",
+            "!!bool x",
+            "- ",
+            ": ",
+            "? ",
+            "| \n",
+            "%YAML 9",
+            "---\n",
+            "0o8",
+            "1:99",
+            ".nan",
+            "\ufeff",
+            "\r\n",
+            "\u2028",
+            "2024-13-45",
+            "{[" * 500,
+        ]
+    ),
+)
 def test_a_changed_text_of_a_study_is_a_study_or_is_told(tmp_path, at, gone, put):
-    (tmp_path / "s.yaml").write_text(TEXT[:at] + put + TEXT[at + gone :], encoding="utf-8", newline="")
+    (tmp_path / "s.yaml").write_text(
+        TEXT[:at] + put + TEXT[at + gone :], encoding="utf-8", newline=""
+    )
     or_told(studies.load, tmp_path / "s.yaml")
 
 
 @some
-@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@given(
+    st.binary(max_size=200)
+    | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
 def test_bytes_for_a_study_are_told(tmp_path, content):
     (tmp_path / "s.yaml").write_bytes(content)
     assert or_told(studies.load, tmp_path / "s.yaml") is None
@@ -109,7 +190,25 @@ def test_plain_values_of_yaml_are_read_as_pyyaml_reads_them(given):
 
 
 cells = st.text(max_size=12) | st.sampled_from(
-    ["no", "yes", "0", "1", "2", "", "NA", '"', '""', "'", ",", "\t", "\r\n", "\0", "\ufeff", "😀", "é"]
+    [
+        "no",
+        "yes",
+        "0",
+        "1",
+        "2",
+        "",
+        "NA",
+        '"',
+        '""',
+        "'",
+        ",",
+        "\t",
+        "\r\n",
+        "\0",
+        "\ufeff",
+        "😀",
+        "é",
+    ]
 )
 rows = st.lists(st.lists(cells, min_size=1, max_size=4), max_size=6)
 
@@ -118,7 +217,12 @@ rows = st.lists(st.lists(cells, min_size=1, max_size=4), max_size=6)
 def tables(draw) -> tuple[str, bytes]:
     """A file's ending and content: a well-made table of odd cells, a badly made one, or bytes."""
     ending = draw(st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet", ".txt"]))
-    found, header = draw(rows), draw(st.sampled_from([["a", "b", "label"], ["label", "b", "a"], ["a", "a", "label"], ["a"]]))
+    found, header = (
+        draw(rows),
+        draw(
+            st.sampled_from([["a", "b", "label"], ["label", "b", "a"], ["a", "a", "label"], ["a"]])
+        ),
+    )
     how = draw(st.integers(0, 3))
     if how == 0:
         return ending, draw(st.binary(max_size=120))
@@ -137,14 +241,24 @@ def tables(draw) -> tuple[str, bytes]:
 
 
 @some
-@given(tables(), st.sampled_from(["single", "pair", "similarity"]), st.sampled_from([0.25, "same"]), st.none() | st.booleans())
+@given(
+    tables(),
+    st.sampled_from(["single", "pair", "similarity"]),
+    st.sampled_from([0.25, "same"]),
+    st.none() | st.booleans(),
+)
 def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quotes):
     ending, content = table
     path = tmp_path / f"t{ending}"
     path.write_bytes(content)
-    task = {"type": kind, "train": path.name, "dev": path.name if dev == "same" else dev,
-            "columns": ["a"] if kind == "single" else ["a", "b"],
-            "labels": [] if kind == "similarity" else ["no", "yes"], "quotes": quotes}  # fmt: skip
+    task = {
+        "type": kind,
+        "train": path.name,
+        "dev": path.name if dev == "same" else dev,
+        "columns": ["a"] if kind == "single" else ["a", "b"],
+        "labels": [] if kind == "similarity" else ["no", "yes"],
+        "quotes": quotes,
+    }
     study = studies.check({"name": "x", "own_tasks": {"mine": task}, "encoders": ENCODERS})
     study._folder = tmp_path
     or_told(files.count, study, "mine")
@@ -157,27 +271,48 @@ def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quote
 
 
 @some
-@given(tables(), st.sampled_from(["sst2", "mrpc"]), st.none() | st.sampled_from(sorted(set(FORMATS.values()))))
+@given(
+    tables(),
+    st.sampled_from(["sst2", "mrpc"]),
+    st.none() | st.sampled_from(sorted(set(FORMATS.values()))),
+)
 def test_texts_to_be_answered_are_read_or_told(tmp_path, table, name, kind):
     ending, content = table
     path = tmp_path / f"t{ending}"
     path.write_bytes(content)
     task = tasks.get(name)
-    found = or_told(lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind)))
+    found = or_told(
+        lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind))
+    )
     for row in found or ():
-        assert len(row) == len(task.columns) and all(isinstance(text, str) and text.encode("utf-8") is not None for text in row)
+        assert len(row) == len(task.columns) and all(
+            isinstance(text, str) and text.encode("utf-8") is not None for text in row
+        )
 
 
-numbers = st.floats(width=32).map(str) | st.sampled_from(["1", "-2e3", "nan", "1e400", "x", "", "１", "1_0"])
-lines = st.lists(st.tuples(st.sampled_from(["the", "cat", "other", "", "\u00a0", "é", "\0"]), st.lists(numbers, max_size=4)), max_size=6)
+numbers = st.floats(width=32).map(str) | st.sampled_from(
+    ["1", "-2e3", "nan", "1e400", "x", "", "１", "1_0"]
+)
+lines = st.lists(
+    st.tuples(
+        st.sampled_from(["the", "cat", "other", "", "\u00a0", "é", "\0"]),
+        st.lists(numbers, max_size=4),
+    ),
+    max_size=6,
+)
 
 
 @some
-@given(lines.map(lambda found: "\n".join(" ".join([word, *rest]) for word, rest in found).encode()) | st.binary(max_size=100))
+@given(
+    lines.map(lambda found: "\n".join(" ".join([word, *rest]) for word, rest in found).encode())
+    | st.binary(max_size=100)
+)
 def test_word_vectors_are_finite_or_told(tmp_path, content):
     (tmp_path / "v.txt").write_bytes(content)
     table = or_told(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
-    assert table is None or (table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all()))
+    assert table is None or (
+        table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +320,9 @@ def tokenizer(tmp_path_factory):
     return AutoTokenizer.from_pretrained(tiny_bert(tmp_path_factory.mktemp("bert")))
 
 
-words = st.lists(st.sampled_from(["the", "cat", "unknowable", "x", "é", "\0", "😀"]), max_size=25).map(" ".join)
+words = st.lists(
+    st.sampled_from(["the", "cat", "unknowable", "x", "é", "\0", "😀"]), max_size=25
+).map(" ".join)
 
 
 @some

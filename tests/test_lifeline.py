@@ -10,7 +10,7 @@ from pathlib import Path
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
-from mtkd.lifeline import alone
+from mtkd.workflow.process import alone
 with alone(Path(sys.argv[1]), "study small") as lock:
     print("held", flush=True)
     if sys.argv[2:]:
@@ -21,16 +21,25 @@ with alone(Path(sys.argv[1]), "study small") as lock:
 
 
 def holding(lock: Path, *more: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", HOLD, str(lock), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def test_the_second_says_who_holds_the_lock_and_waits_until_the_last_process_that_inherited_it_is_gone(tmp_path):
+def test_the_second_says_who_holds_the_lock_and_waits_until_the_last_process_that_inherited_it_is_gone(
+    tmp_path,
+):
     first = holding(tmp_path / "work" / ".lock", "with a child")
     assert first.stdout.readline() == "held\n"
     child = int(next(line for line in first.stdout if line.strip().isdigit()))
     second = holding(tmp_path / "work" / ".lock")
     told = second.stderr.readline()
-    assert told.startswith(f"Another run of study small is under way (process {first.pid} on {os.uname().nodename} since 20"), told
+    assert told.startswith(
+        f"Another run of study small is under way (process {first.pid} on {os.uname().nodename} since 20"
+    ), told
     assert "waiting for its end" in told
     first.kill()
     first.wait()
@@ -53,10 +62,17 @@ def test_a_lock_that_a_killed_run_left_behind_is_free(tmp_path):
 
 
 def test_a_program_ends_with_the_process_that_started_it(tmp_path):
-    (tmp_path / "sleeper.py").write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n")
-    parent = "import os, subprocess, sys; subprocess.run([sys.executable, '-m', 'mtkd.lifeline', str(os.getpid()), 'sleeper'])"
+    (tmp_path / "sleeper.py").write_text(
+        "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+    )
+    parent = "import os, subprocess, sys; subprocess.run([sys.executable, '-m', 'mtkd.workflow.process', str(os.getpid()), 'sleeper'])"
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    started = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
+    started = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
     child = int(started.stdout.readline())
     os.kill(child, 0)
     started.kill()
@@ -67,5 +83,9 @@ def test_a_program_ends_with_the_process_that_started_it(tmp_path):
 def test_a_program_whose_parent_is_gone_before_it_looks_ends_at_once():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    done = subprocess.run([sys.executable, "-m", "mtkd.lifeline", str(gone.pid), "this"], capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "mtkd.workflow.process", str(gone.pid), "this"],
+        capture_output=True,
+        timeout=120,
+    )
     assert done.returncode == -signal.SIGKILL

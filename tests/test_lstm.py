@@ -5,18 +5,30 @@ import pytest
 import torch
 
 from mtkd import tasks
-from mtkd.data.batches import Batch
+from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel
-from mtkd.models.lstm import BiAttentiveEncoder, BiLstm, bi_attention, own_table, projected_table, sentences, vectors_table
-from mtkd.serving import flops, parameters
+from mtkd.models.lstm import (
+    BiAttentiveEncoder,
+    BiLstm,
+    bi_attention,
+    own_table,
+    projected_table,
+    sentences,
+    vectors_table,
+)
+from mtkd.training.cost import flops, parameters
 
 PAD, CLS, SEP = 0, 1, 2
 
 
-def batch_of(examples: list[tuple[list[int], ...]], task: str = "rte", extra: int = 0, pad: int = PAD) -> Batch:
+def batch_of(
+    examples: list[tuple[list[int], ...]], task: str = "rte", extra: int = 0, pad: int = PAD
+) -> Batch:
     """A batch of one or two sentences an example, padded to the longest and `extra` more."""
-    rows = [[CLS, *parts[0], SEP, *([*parts[1], SEP] if len(parts) > 1 else [])] for parts in examples]
+    rows = [
+        [CLS, *parts[0], SEP, *([*parts[1], SEP] if len(parts) > 1 else [])] for parts in examples
+    ]
     longest = max(map(len, rows)) + extra
     ids, mask, kinds = (torch.zeros(len(rows), longest, dtype=torch.int64) for _ in range(3))
     ids += pad
@@ -38,7 +50,10 @@ def student(names=("rte", "sst2", "stsb"), seed: int = 0, layers: int = 1) -> Mu
 
 def random_examples(count: int, pair: bool, seed: int = 0) -> list:
     draw = np.random.default_rng(seed)
-    return [tuple(draw.integers(3, 30, draw.integers(1, 9)).tolist() for _ in range(1 + pair)) for _ in range(count)]
+    return [
+        tuple(draw.integers(3, 30, draw.integers(1, 9)).tolist() for _ in range(1 + pair))
+        for _ in range(count)
+    ]
 
 
 def test_bi_attention_is_the_loop():
@@ -67,7 +82,9 @@ def test_sentences_are_cut_from_the_segments():
     assert first[0].tolist() == [5, 6, 7] and first[1, 0] == 4
     assert second[0, :2].tolist() == [8, 9] and second[1].tolist() == [3] * 4
     assert len(sentences(batch_of([([5, 6],), ([7],)]))) == 1
-    (first, lengths), (second, others) = sentences(batch_of([([], []), ([5], [6])]))  # an empty sentence is its [SEP]
+    (first, lengths), (second, others) = sentences(
+        batch_of([([], []), ([5], [6])])
+    )  # an empty sentence is its [SEP]
     assert lengths.tolist() == [1, 1] and first[0, 0] == SEP and second[0, 0] == SEP
 
 
@@ -88,7 +105,13 @@ def test_alone_or_in_a_padded_batch_the_logits_are_the_same(task, pair, layers):
 def test_pads_have_no_gradient():
     model = student()
     examples = random_examples(6, pair=True)
-    model(batch_of(examples, extra=4, pad=29 if all(29 not in part for one in examples for part in one) else PAD)).sum().backward()
+    model(
+        batch_of(
+            examples,
+            extra=4,
+            pad=29 if all(29 not in part for one in examples for part in one) else PAD,
+        )
+    ).sum().backward()
     gradient = model.encoder.embeddings.weight.grad
     used = {piece for one in examples for part in one for piece in part}
     assert all(gradient[piece].abs().sum() > 0 for piece in used)
@@ -130,13 +153,17 @@ def test_export_and_reload_give_the_same_logits(tmp_path):
         assert not torch.allclose(before, other(given))
         other.load(tmp_path / "model.safetensors")
         assert torch.equal(before, other(given))
-    wider = MultiTaskModel(BiAttentiveEncoder(own_table(30, 6), hidden=6, output=7), [tasks.get("rte")], {"rte": 0.1})
+    wider = MultiTaskModel(
+        BiAttentiveEncoder(own_table(30, 6), hidden=6, output=7), [tasks.get("rte")], {"rte": 0.1}
+    )
     with pytest.raises(UserError, match="another encoder"):
         wider.load(tmp_path / "model.safetensors", heads=False)
 
 
 def test_flops_by_formula():
-    assert BiLstm(3, 2).flops(10) == 10 * 2 * 2 * (4 * 2) * (3 + 2)  # pieces x directions x mul-add x gates x (in + h)
+    assert BiLstm(3, 2).flops(10) == 10 * 2 * 2 * (4 * 2) * (
+        3 + 2
+    )  # pieces x directions x mul-add x gates x (in + h)
     assert BiLstm(3, 2, layers=2).flops(1) == 2 * 2 * 8 * (5 + 6)
     model = student(("sst2",)).eval()
     given = batch_of([([5, 6, 7],)], "sst2")
@@ -154,8 +181,14 @@ def test_word_vectors(tmp_path):
     file.write_text("the 1 2 3\nfilm 4 5 6\nunknown 7 8 9\n")
     torch.manual_seed(0)
     table = vectors_table(file, {"[PAD]": 0, "the": 1, "film": 2, "##s": 3})
-    assert table.shape == (4, 3) and table[1].tolist() == [1, 2, 3] and table[2].tolist() == [4, 5, 6]
-    for text, words in (("the 1 2\nfilm 1\n", "line 2: 1 numbers"), ("the 1 x\n", "cannot be read"), ("so 1 2\n", "holds no word")):
+    assert (
+        table.shape == (4, 3) and table[1].tolist() == [1, 2, 3] and table[2].tolist() == [4, 5, 6]
+    )
+    for text, words in (
+        ("the 1 2\nfilm 1\n", "line 2: 1 numbers"),
+        ("the 1 x\n", "cannot be read"),
+        ("so 1 2\n", "holds no word"),
+    ):
         file.write_text(text)
         with pytest.raises(UserError, match=words):
             vectors_table(file, {"the": 0, "film": 1})

@@ -16,7 +16,9 @@ esac
 """
 
 
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "CORES" and not key.startswith("MAKE")}
+ENVIRONMENT = {
+    key: value for key, value in os.environ.items() if key != "CORES" and not key.startswith("MAKE")
+}
 
 
 def place(folder, python: str) -> list[str]:
@@ -44,5 +46,8 @@ def test_a_python_too_old_is_told_before_anything_is_made(tmp_path):
     command = place(tmp_path, f'#!/bin/sh\nshift\nexec {sys.executable} -c "{old}" "$@"\n')
     made = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert made.returncode != 0
-    assert f"mtkd needs Python 3.11.5 or later, and {tmp_path / 'stand-in'} is 3.11.2: name another" in made.stderr
+    assert (
+        f"mtkd needs Python 3.11.5 or later, and {tmp_path / 'stand-in'} is 3.11.2: name another"
+        in made.stderr
+    )
     assert [path.name for path in (tmp_path / ".venv").iterdir()] == [".setup.lock"]

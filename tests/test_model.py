@@ -11,11 +11,12 @@ from helpers import examples, some_examples, tiny_bert
 from transformers import AutoModel, BertForSequenceClassification
 
 from mtkd import tasks
+from mtkd.config.distillation import Distil
+from mtkd.config.training import Model, Train
 from mtkd.errors import UserError
 from mtkd.models import MultiTaskModel, load_encoder
-from mtkd.objectives import hard_loss
-from mtkd.study import Distil, Model, Train
-from mtkd.training import optimizer_of, seed_everything, step_on
+from mtkd.training.loop import optimizer_of, seed_everything, step_on
+from mtkd.training.losses import hard_loss
 
 REPRESENTATIONS = get_args(Model.model_fields["representation"].annotation)
 
@@ -25,7 +26,9 @@ def bert(tmp_path_factory):
     return tiny_bert(tmp_path_factory.mktemp("model") / "bert")
 
 
-def model_of(bert, *names: str, representation: str = "cls", dropout: float = 0.0, seed: int = 0, of=None) -> MultiTaskModel:
+def model_of(
+    bert, *names: str, representation: str = "cls", dropout: float = 0.0, seed: int = 0, of=None
+) -> MultiTaskModel:
     seed_everything(seed)
     of = of or [tasks.get(name) for name in names]
     encoder = load_encoder(bert, dropout=dropout, representation=representation)
@@ -40,16 +43,24 @@ def batch_of(name: str, count: int = 6, seed: int = 0):
 def test_a_head_s_loss_and_gradient_equal_transformers_own(bert, name):
     task, batch = tasks.get(name), batch_of(name)
     model = model_of(bert, name, representation="pooled")
-    theirs = BertForSequenceClassification.from_pretrained(bert, num_labels=task.outputs, hidden_dropout_prob=0.0,
-                                                           attention_probs_dropout_prob=0.0).train()  # fmt: skip
+    theirs = BertForSequenceClassification.from_pretrained(
+        bert, num_labels=task.outputs, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    ).train()
     theirs.classifier.load_state_dict(model.heads[name].state_dict())
     loss = hard_loss(task, model.train()(batch), batch.labels)
-    expected = theirs(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids,
-                      labels=batch.labels).loss  # fmt: skip
+    expected = theirs(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        token_type_ids=batch.token_type_ids,
+        labels=batch.labels,
+    ).loss
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     loss.backward()
     expected.backward()
-    own, other = model.encoder.model.embeddings.word_embeddings.weight.grad, theirs.bert.embeddings.word_embeddings.weight.grad
+    own, other = (
+        model.encoder.model.embeddings.word_embeddings.weight.grad,
+        theirs.bert.embeddings.word_embeddings.weight.grad,
+    )
     assert other.abs().max() > 1e-4
     assert torch.allclose(own, other, atol=1e-7)
 
@@ -58,7 +69,11 @@ def test_cls_is_the_first_vector_as_it_is_and_pooled_is_after_the_pooler(bert):
     batch = batch_of("rte")
     plain = AutoModel.from_pretrained(bert).eval()
     with torch.no_grad():
-        out = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids)
+        out = plain(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.token_type_ids,
+        )
         raw = load_encoder(bert, dropout=0.1, representation="cls").eval()(batch)
         pooled = load_encoder(bert, dropout=0.1, representation="pooled").eval()(batch)
     assert torch.allclose(raw, out.last_hidden_state[:, 0], atol=1e-6)
@@ -70,7 +85,9 @@ def test_logits_are_the_head_s_linear_map_of_the_shared_vector(bert):
     model, batch = model_of(bert, "mnli", "stsb").eval(), batch_of("mnli")
     with torch.no_grad():
         head = model.heads["mnli"]
-        assert torch.allclose(model(batch), model.encoder(batch) @ head.weight.T + head.bias, atol=1e-6)
+        assert torch.allclose(
+            model(batch), model.encoder(batch) @ head.weight.T + head.bias, atol=1e-6
+        )
         assert model(batch_of("stsb")).shape == (6, 1)
 
 
@@ -85,7 +102,9 @@ def test_padding_changes_nothing(bert, representation):
         together = model(found.batch(np.arange(4)))
         alone = torch.cat([model(found.batch(np.array([row]))) for row in range(4)])
     assert torch.allclose(together, alone, atol=1e-5)
-    assert (alone[0] - alone[1]).abs().max() > 1e-4, "the logits must differ between examples for this test to mean anything"
+    assert (alone[0] - alone[1]).abs().max() > 1e-4, (
+        "the logits must differ between examples for this test to mean anything"
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adamax", "adamw"])
@@ -98,12 +117,22 @@ def test_a_step_on_one_task_leaves_every_other_head_as_it_was(bert, optimizer):
     def step(name: str):
         step_on(model, batch_of(name), tasks.get(name), steps, accelerator, settings, Distil())
 
-    for name in ("cola", "mnli", "rte", "stsb"):  # so that the optimizer holds a momentum for every head
+    for name in (
+        "cola",
+        "mnli",
+        "rte",
+        "stsb",
+    ):  # so that the optimizer holds a momentum for every head
         step(name)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     step("rte")
-    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert {name for name in changed if name.startswith("heads.")} == {"heads.rte.weight", "heads.rte.bias"}
+    changed = {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert {name for name in changed if name.startswith("heads.")} == {
+        "heads.rte.weight",
+        "heads.rte.bias",
+    }
     assert any(name.startswith("encoder.model.encoder.layer.0.") for name in changed)
     assert any(name.startswith("encoder.model.embeddings.") for name in changed)
 
@@ -142,7 +171,10 @@ def test_without_heads_the_new_heads_stay_and_the_encoder_is_taken(bert, tmp_pat
     head = second.heads["rte"].weight.clone()
     second.load(tmp_path / "model.safetensors", heads=False)
     assert torch.equal(second.heads["rte"].weight, head)
-    assert all(torch.equal(own, other) for own, other in zip(first.encoder.parameters(), second.encoder.parameters(), strict=True))
+    assert all(
+        torch.equal(own, other)
+        for own, other in zip(first.encoder.parameters(), second.encoder.parameters(), strict=True)
+    )
 
 
 def test_new_heads_follow_from_the_seed_and_start_without_bias(bert):
@@ -156,7 +188,9 @@ def test_a_head_for_another_number_of_classes_is_refused(bert, tmp_path):
     rte = tasks.get("rte")
     three = dataclasses.replace(rte, labels=("entailment", "neutral", "contradiction"))
     model_of(bert, of=[three]).save(tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"has a head for 3 outputs for 'rte', this model needs one for 2") as error:
+    with pytest.raises(
+        UserError, match=r"has a head for 3 outputs for 'rte', this model needs one for 2"
+    ) as error:
         model_of(bert, "rte").load(tmp_path / "model.safetensors")
     assert str(tmp_path) in str(error.value)
 
@@ -186,7 +220,10 @@ def test_a_truncated_file_is_refused(bert, tmp_path, keep):
     model_of(bert, "rte").save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
-    with pytest.raises(UserError, match=r"model.safetensors is not a readable model file .*run the stage that makes it again"):
+    with pytest.raises(
+        UserError,
+        match=r"model.safetensors is not a readable model file .*run the stage that makes it again",
+    ):
         model_of(bert, "rte").load(path)
 
 
@@ -204,5 +241,8 @@ def test_an_encoder_that_cannot_be_loaded_is_refused(bert, tmp_path, damage):
         (folder / "config.json").write_bytes((bert / "config.json").read_bytes())
     if damage == "truncated weights":
         (folder / "model.safetensors").write_bytes((bert / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"cannot be loaded .*give a folder with config.json, model.safetensors and tokenizer.json"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot be loaded .*give a folder with config.json, model.safetensors and tokenizer.json",
+    ):
         load_encoder(folder, dropout=0.1)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from mtkd import pretraining
+from mtkd.config.training import Pretrain
 from mtkd.errors import UserError
-from mtkd.pretraining import mask_windows, pretrain
-from mtkd.study import Pretrain
-from mtkd.wordpiece import read_text, train_tokenizer
+from mtkd.training import mlm as pretraining
+from mtkd.training.mlm import mask_windows, pretrain
+from mtkd.training.wordpiece import read_text, train_tokenizer
 
 SYLLABLES = ["".join(pair) for pair in itertools.product("bdgkmnprst", "aeiou")]
 WORDS = SYLLABLES[:40]
@@ -35,13 +35,27 @@ TEXTS = toy_texts()
 
 
 def settings(**changes) -> Pretrain:
-    tiny = {"vocabulary": 120, "layers": 2, "hidden": 32, "heads": 2, "positions": 64, "window": 16, "long_window": 32,
-            "tokens": 16 * 16 * 24, "batch_size": 16, "learning_rate": 3e-3, "guide_steps": 8, "precision": "fp32"}
+    tiny = {
+        "vocabulary": 120,
+        "layers": 2,
+        "hidden": 32,
+        "heads": 2,
+        "positions": 64,
+        "window": 16,
+        "long_window": 32,
+        "tokens": 16 * 16 * 24,
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "guide_steps": 8,
+        "precision": "fp32",
+    }
     return Pretrain(**(tiny | changes))
 
 
 def run(folder, *, seed: int = 0, texts=lambda: TEXTS, **changes):
-    log = pretrain(texts, settings(**changes), folder / "encoder", seed=seed, checkpoint=folder / "checkpoint")
+    log = pretrain(
+        texts, settings(**changes), folder / "encoder", seed=seed, checkpoint=folder / "checkpoint"
+    )
     return AutoModelForMaskedLM.from_pretrained(folder / "encoder").state_dict(), log
 
 
@@ -65,9 +79,14 @@ def test_a_saved_tokenizer_gives_the_same_ids_and_never_unk(tmp_path, cased):
 
 def test_letters_get_the_same_ids_in_every_process():
     """The trainer alone numbers continuing letters in another order at each run."""
-    vocabulary = train_tokenizer(["the cat sat", "a bat ate it"], cased=False, vocabulary=60).get_vocab()
+    vocabulary = train_tokenizer(
+        ["the cat sat", "a bat ate it"], cased=False, vocabulary=60
+    ).get_vocab()
     continuing = [f"##{letter}" for letter in sorted(set("thecatsatabatateit"))]
-    assert sorted(vocabulary, key=vocabulary.get)[: 5 + len(continuing)] == pretraining.SPECIAL_TOKENS + continuing
+    assert (
+        sorted(vocabulary, key=vocabulary.get)[: 5 + len(continuing)]
+        == pretraining.SPECIAL_TOKENS + continuing
+    )
 
 
 def test_a_tokenizer_without_text_is_refused():
@@ -82,11 +101,15 @@ def test_pairs_and_single_segments_hold_their_text_and_hide_the_same_share_of_it
     inputs, segments, places, targets, _ = mask_windows(rows, 32, tokenizer, 0.15)
     whole = inputs.scatter(1, places, targets)
     assert places.shape == (400, 4) and all(len(set(row)) == 4 for row in places.tolist())
-    for i, (text, ids, segment) in enumerate(zip(rows.tolist(), whole.tolist(), segments.tolist(), strict=True)):
+    for i, (text, ids, segment) in enumerate(
+        zip(rows.tolist(), whole.tolist(), segments.tolist(), strict=True)
+    ):
         assert ids[0] == tokenizer.cls_token_id and ids[-1] == tokenizer.sep_token_id
         ends = [at for at, token in enumerate(ids) if token == tokenizer.sep_token_id]
         assert len(ends) == (2 if i < 200 else 1)
-        assert [token for token in ids[1:-1] if token != tokenizer.sep_token_id] == (text[:-1] if i < 200 else text)
+        assert [token for token in ids[1:-1] if token != tokenizer.sep_token_id] == (
+            text[:-1] if i < 200 else text
+        )
         assert segment == [0] * (ends[0] + 1) + [1] * (31 - ends[0])
     shown = inputs.gather(1, places)
     assert (shown == tokenizer.mask_token_id).float().mean() == pytest.approx(0.8, abs=0.04)
@@ -95,20 +118,33 @@ def test_pairs_and_single_segments_hold_their_text_and_hide_the_same_share_of_it
 
 def test_the_loss_falls_far_below_the_entropy_of_single_words(tmp_path):
     tokens = 16 * 16 * 400
-    changes = {"guide_steps": 300, "learning_rate": 6e-3, "initializer_range": 0.1, "long_window": None}
+    changes = {
+        "guide_steps": 300,
+        "learning_rate": 6e-3,
+        "initializer_range": 0.1,
+        "long_window": None,
+    }
     _, log = run(tmp_path, tokens=tokens, **changes)
     assert log["loss"][-1][0] == 400 and log["tokens"] == tokens and log["seconds"] > 0
     assert log["loss"][-1][1] < 0.4 * math.log(40)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "encoder")
     assert tokenizer.model_max_length == 64
-    hidden = AutoModel.from_pretrained(tmp_path / "encoder")(**tokenizer(TEXTS[0], return_tensors="pt"))
+    hidden = AutoModel.from_pretrained(tmp_path / "encoder")(
+        **tokenizer(TEXTS[0], return_tensors="pt")
+    )
     assert hidden.last_hidden_state.shape[-1] == 32
-    assert {path.suffix for path in (tmp_path / "encoder").iterdir()} <= {".json", ".safetensors", ".txt"}
+    assert {path.suffix for path in (tmp_path / "encoder").iterdir()} <= {
+        ".json",
+        ".safetensors",
+        ".txt",
+    }
 
 
 # Killed while the attention is guided, and among the long windows.
 @pytest.mark.parametrize(("precision", "killed_after"), [("fp32", 3), ("bf16", 24)])
-def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch, precision, killed_after):
+def test_an_interrupted_run_ends_in_the_same_weights(
+    tmp_path, monkeypatch, precision, killed_after
+):
     changes = {"checkpoint_seconds": 1e-9, "precision": precision}
     expected, log = run(tmp_path / "whole", **changes)
     save = pretraining.checkpoints.save
@@ -142,7 +178,10 @@ def test_a_warm_start_keeps_what_it_can(tmp_path):
     run(tmp_path, tokens=2000)
     other = AutoModelForMaskedLM.from_pretrained(tmp_path / "encoder")
     vocabulary = AutoTokenizer.from_pretrained(tmp_path / "encoder").get_vocab()
-    texts = [" ".join(word.capitalize() if i % 3 else word for i, word in enumerate(t.split())) for t in TEXTS]
+    texts = [
+        " ".join(word.capitalize() if i % 3 else word for i, word in enumerate(t.split()))
+        for t in TEXTS
+    ]
     tokenizer = train_tokenizer(texts, cased=True, vocabulary=130)
     model = pretraining.BertForMaskedLM(pretraining._config(settings(), tokenizer))
     pretraining.warm_start(model, tokenizer, tmp_path / "encoder")
@@ -153,14 +192,27 @@ def test_a_warm_start_keeps_what_it_can(tmp_path):
     capitals = 0
     for piece, index in tokenizer.get_vocab().items():
         if piece in vocabulary:
-            assert torch.equal(own[index], given[vocabulary[piece]]) and bias[index] == given_bias[vocabulary[piece]]
+            assert (
+                torch.equal(own[index], given[vocabulary[piece]])
+                and bias[index] == given_bias[vocabulary[piece]]
+            )
         elif piece.lower() in vocabulary:
             capitals += 1
             assert torch.equal(own[index], given[vocabulary[piece.lower()]]) and bias[index] == 0
     assert capitals > 10
-    learned = {name: tensor for name, tensor in other.state_dict().items() if ".layer." in name or "transform" in name}
+    learned = {
+        name: tensor
+        for name, tensor in other.state_dict().items()
+        if ".layer." in name or "transform" in name
+    }
     assert_equal(learned, {name: model.state_dict()[name] for name in learned})
-    run(tmp_path / "sister", texts=lambda: texts, cased=True, tokens=1000, start_from=str(tmp_path / "encoder"))
+    run(
+        tmp_path / "sister",
+        texts=lambda: texts,
+        cased=True,
+        tokens=1000,
+        start_from=str(tmp_path / "encoder"),
+    )
 
     for changes in ({"layers": 1}, {"hidden": 64}, {"heads": 4}, {"layers": 3}):
         with pytest.raises(UserError, match="another shape"):
@@ -196,7 +248,9 @@ def test_a_long_text_is_taken_evenly_and_only_as_far_as_needed():
 def test_every_epoch_shows_each_window_once_in_another_order():
     orders = [pretraining._order(0, 14, epoch, 50) for epoch in range(2)]
     for order in orders:
-        assert (sorted(order - order.min()) == 14 * torch.arange(50).numpy()).all() and order.min() < 14
+        assert (
+            sorted(order - order.min()) == 14 * torch.arange(50).numpy()
+        ).all() and order.min() < 14
     assert (orders[0] != orders[1]).any()
 
 
@@ -219,8 +273,16 @@ def test_text_is_read_plain_and_packed(tmp_path):
         assert list(read_text(tmp_path / name)) == ["eins", "zwei"]
 
 
-@pytest.mark.parametrize(("name", "data"), [("b.txt", b"\xff\xfe\xff"), ("b.txt.xz", b"no xz"), ("b.txt.gz", b"no gz"),
-                                            ("c.txt.xz", lzma.compress(b"cut off")[:-9]), ("missing.txt", None)])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("b.txt", b"\xff\xfe\xff"),
+        ("b.txt.xz", b"no xz"),
+        ("b.txt.gz", b"no gz"),
+        ("c.txt.xz", lzma.compress(b"cut off")[:-9]),
+        ("missing.txt", None),
+    ],
+)
 def test_unreadable_text_is_explained(tmp_path, name, data):
     if data is not None:
         (tmp_path / name).write_bytes(data)
@@ -230,16 +292,22 @@ def test_unreadable_text_is_explained(tmp_path, name, data):
 
 def test_a_line_a_row_is_cut_behind_a_sentence_and_its_padding_is_neither_seen_nor_masked():
     torch.manual_seed(0)
-    tokenizer = train_tokenizer([f"{line}. and so on." for line in TEXTS], cased=False, vocabulary=120)
+    tokenizer = train_tokenizer(
+        [f"{line}. and so on." for line in TEXTS], cased=False, vocabulary=120
+    )
     stop = tokenizer.convert_tokens_to_ids(".")
     rows = torch.zeros(64, 30, dtype=torch.long)
     rows[:, :9] = torch.randint(6, 60, (64, 9)).masked_fill(torch.tensor(False), 0)
     rows[rows == stop] = 6
     rows[:, 4] = rows[:, 8] = stop
     inputs, segments, places, targets, mask = mask_windows(rows, 32, tokenizer, 0.2)
-    assert (mask.sum(1)[:32] == 12).all() and (mask.sum(1)[32:] == 11).all()  # [CLS], 9 tokens and [SEP]; a pair has one more
+    assert (mask.sum(1)[:32] == 12).all() and (
+        mask.sum(1)[32:] == 11
+    ).all()  # [CLS], 9 tokens and [SEP]; a pair has one more
     assert (inputs[mask == 0] == tokenizer.pad_token_id).all()
-    assert (inputs[:32, 6] == tokenizer.sep_token_id).all() and (inputs[:32, 11] == tokenizer.sep_token_id).all()
+    assert (inputs[:32, 6] == tokenizer.sep_token_id).all() and (
+        inputs[:32, 11] == tokenizer.sep_token_id
+    ).all()
     assert (segments[:32].sum(1) == 5).all() and (segments[32:] == 0).all()
     assert ((targets >= 0).sum(1) == 2).all()  # a fifth of 9 tokens
     assert (mask.gather(1, places)[targets >= 0] == 1).all()

@@ -7,15 +7,22 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from mtkd import tasks
+from mtkd.models.fast_cpu import Dropout, LayerOfFirst, keep_mask, lighten
 from mtkd.models.multitask import TransformerEncoder
-from mtkd.models.processor import Dropout, LayerOfFirst, keep_mask, lighten
-from mtkd.models.transformer import keep_layers
+from mtkd.models.small_transformer import keep_layers
 
 
 def bert(dropout: float = 0.0) -> BertModel:
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-                        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)  # fmt: skip
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
     return BertModel(config, add_pooling_layer=False).train()
 
 
@@ -55,16 +62,29 @@ def test_attention_gives_torchs_values_and_gradients_with_padding():
     plain, light = bert(), lighten(bert())
     out = {}
     for name, model in (("plain", plain), ("light", light)):
-        hidden = model(batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids).last_hidden_state
+        hidden = model(
+            batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.token_type_ids,
+        ).last_hidden_state
         (hidden * batch.attention_mask[..., None]).pow(2).sum().backward()
-        out[name] = (hidden[batch.attention_mask.bool()], [parameter.grad for parameter in model.parameters()])
+        out[name] = (
+            hidden[batch.attention_mask.bool()],
+            [parameter.grad for parameter in model.parameters()],
+        )
     assert torch.allclose(out["plain"][0], out["light"][0], atol=1e-5)
-    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(out["plain"][1], out["light"][1], strict=True))
+    assert all(
+        torch.allclose(one, other, atol=1e-4)
+        for one, other in zip(out["plain"][1], out["light"][1], strict=True)
+    )
 
 
 def test_an_encoder_is_lightened_and_keeps_its_weights_names():
     plain = bert(0.1)
-    names, count = list(plain.state_dict()), sum(type(module) is nn.Dropout for module in plain.modules())
+    names, count = (
+        list(plain.state_dict()),
+        sum(type(module) is nn.Dropout for module in plain.modules()),
+    )
     shared = TransformerEncoder(plain)
     assert list(shared.model.state_dict()) == names
     # Those of the attention's own modules are read for their p alone.
@@ -80,14 +100,20 @@ def test_the_last_layer_at_cls_alone_gives_its_values_and_gradients(grad, attent
     plain, light = bert(), TransformerEncoder(bert(), "cls")
     light.model.set_attn_implementation(attention)
     with torch.set_grad_enabled(grad):
-        whole = plain(batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids).last_hidden_state[:, 0]
+        whole = plain(
+            batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.token_type_ids,
+        ).last_hidden_state[:, 0]
         first = light(batch)
     assert torch.allclose(whole, first, atol=1e-5)
     if grad:
         whole.pow(2).sum().backward()
         first.pow(2).sum().backward()
         for one, other in zip(plain.parameters(), light.parameters(), strict=True):
-            assert torch.allclose(one.grad, torch.zeros_like(one) if other.grad is None else other.grad, atol=1e-4)
+            assert torch.allclose(
+                one.grad, torch.zeros_like(one) if other.grad is None else other.grad, atol=1e-4
+            )
 
 
 def test_only_the_last_layer_that_is_kept_is_computed_at_cls_alone():

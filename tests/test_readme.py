@@ -6,7 +6,12 @@ import pytest
 from conftest import ROOT, mtkd
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.strip() for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line.strip()]
+COMMANDS = [
+    line.strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.strip()
+]
 
 
 def test_every_make_target_named_exists():
@@ -16,11 +21,19 @@ def test_every_make_target_named_exists():
 
 
 def test_every_study_named_exists():
-    named = {found for line in COMMANDS for found in re.findall(r"STUDY=(\w+)|mtkd run (\w+)(?![\w/.])", line) for found in found if found}
+    named = {
+        found
+        for line in COMMANDS
+        for found in re.findall(r"STUDY=(\w+)|mtkd run (\w+)(?![\w/.])", line)
+        for found in found
+        if found
+    }
     assert named and all((ROOT / "studies" / f"{name}.yaml").is_file() for name in named)
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("mtkd ") and "--dry-run" in line])
+@pytest.mark.parametrize(
+    "line", [line for line in COMMANDS if line.startswith("mtkd ") and "--dry-run" in line]
+)
 def test_commands_that_compute_nothing_run(line):
     done = mtkd(*line.split("#")[0].split()[1:])
     assert done.returncode == 0, done.stderr
@@ -34,13 +47,25 @@ def test_pictures_and_files_it_links_to_exist():
 MARKED = re.findall(r"<!-- (\w+) (\w+) -->(.*?)<!-- end -->", README, re.S)
 
 
-@pytest.mark.parametrize(("name", "study", "marked"), MARKED, ids=[f"{name} {study}" for name, study, _ in MARKED])
+@pytest.mark.parametrize(
+    ("name", "study", "marked"), MARKED, ids=[f"{name} {study}" for name, study, _ in MARKED]
+)
 def test_its_tables_are_the_reports_own(name, study, marked):
-    rows = (ROOT / "reports" / study / "tables" / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    rows = (
+        (ROOT / "reports" / study / "tables" / f"{name}.md")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     own = [line for line in marked.splitlines() if line.startswith("| ")]
     assert len(own) > 3 and all(line in rows for line in own)
 
 
 def test_it_has_the_tables_of_the_reference_studies():
     marked = {(name, study) for name, study, _ in MARKED}
-    assert marked >= {("table3", "quick"), ("table3", "longer"), ("table3", "compared"), ("table3", "laptop"), ("mkd", "laptop")}
+    assert marked >= {
+        ("table3", "quick"),
+        ("table3", "longer"),
+        ("table3", "compared"),
+        ("table3", "laptop"),
+        ("mkd", "laptop"),
+    }

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from mtkd import metrics, tasks
+from mtkd import tasks
 from mtkd.errors import UserError
+from mtkd.training import metrics
 
 NAMES = ("matthews", "accuracy", "f1", "pearson", "spearman")
 
@@ -19,16 +20,34 @@ NAMES = ("matthews", "accuracy", "f1", "pearson", "spearman")
 TABLE_1 = {
     "cola": ("single", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
     "sst2": ("single", ("sentence",), ("negative", "positive"), ("accuracy",)),
-    "mnli": ("pair", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), ("accuracy",)),
+    "mnli": (
+        "pair",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        ("accuracy",),
+    ),
     "rte": ("pair", ("sentence1", "sentence2"), ("entailment", "not_entailment"), ("accuracy",)),
     "wnli": ("pair", ("sentence1", "sentence2"), ("not_entailment", "entailment"), ("accuracy",)),
     "qqp": ("pair", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
-    "mrpc": ("pair", ("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "mrpc": (
+        "pair",
+        ("sentence1", "sentence2"),
+        ("not_equivalent", "equivalent"),
+        ("accuracy", "f1"),
+    ),
     "stsb": ("similarity", ("sentence1", "sentence2"), (), ("pearson", "spearman")),
     "qnli": ("ranking", ("question", "sentence"), ("entailment", "not_entailment"), ("accuracy",)),
-    "ax": ("pair", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), ("matthews",)),
+    "ax": (
+        "pair",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        ("matthews",),
+    ),
 }
-MATCHED = {"dev": ("validation_matched", "validation_mismatched"), "test": ("test_matched", "test_mismatched")}
+MATCHED = {
+    "dev": ("validation_matched", "validation_mismatched"),
+    "test": ("test_matched", "test_mismatched"),
+}
 
 
 @pytest.mark.parametrize("name", TABLE_1)
@@ -47,7 +66,11 @@ def test_there_are_nine_tasks_and_ax():
 @pytest.mark.parametrize("name", TABLE_1)
 def test_splits_have_the_hub_s_names(name):
     task = tasks.get(name)
-    expected = MATCHED if name == "mnli" else {"dev": () if name == "ax" else ("validation",), "test": ("test",)}
+    expected = (
+        MATCHED
+        if name == "mnli"
+        else {"dev": () if name == "ax" else ("validation",), "test": ("test",)}
+    )
     assert {"dev": task.dev, "test": task.test} == expected
     assert task.train == (None if name == "ax" else "train")
 
@@ -61,10 +84,16 @@ def test_ax_is_scored_by_the_head_of_mnli_whose_labels_it_has():
 def test_sizes_are_the_published_ones():
     published = {name: task.published for name, task in tasks.GLUE.items() if task.train}
     assert published == {
-        "cola": ("8.5k", "1k", "1k"), "sst2": ("67k", "872", "1.8k"), "mnli": ("393k", "20k", "20k"), "rte": ("2.5k", "276", "3k"),
-        "wnli": ("634", "71", "146"), "qqp": ("364k", "40k", "391k"), "mrpc": ("3.7k", "408", "1.7k"), "stsb": ("7k", "1.5k", "1.4k"),
+        "cola": ("8.5k", "1k", "1k"),
+        "sst2": ("67k", "872", "1.8k"),
+        "mnli": ("393k", "20k", "20k"),
+        "rte": ("2.5k", "276", "3k"),
+        "wnli": ("634", "71", "146"),
+        "qqp": ("364k", "40k", "391k"),
+        "mrpc": ("3.7k", "408", "1.7k"),
+        "stsb": ("7k", "1.5k", "1.4k"),
         "qnli": ("108k", "5.7k", "5.7k"),
-    }  # fmt: skip
+    }
 
 
 def test_an_unknown_task_is_named_with_those_there_are():
@@ -115,15 +144,24 @@ def test_accuracy_and_matthews_of_three_classes():
 
 
 def test_f1_and_matthews_by_hand():
-    predictions, labels = [1, 1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 1, 0, 0, 0, 0]  # 2 hits, 2 false alarms, 1 miss, 3 rejections
+    predictions, labels = (
+        [1, 1, 1, 0, 0, 0, 0, 1],
+        [1, 1, 0, 1, 0, 0, 0, 0],
+    )  # 2 hits, 2 false alarms, 1 miss, 3 rejections
     assert percent("f1", predictions, labels)["f1"] == pytest.approx(100 * 4 / 7)
-    assert percent("matthews", predictions, labels)["matthews"] == pytest.approx(100 * (2 * 3 - 2 * 1) / np.sqrt(4 * 3 * 5 * 4))
+    assert percent("matthews", predictions, labels)["matthews"] == pytest.approx(
+        100 * (2 * 3 - 2 * 1) / np.sqrt(4 * 3 * 5 * 4)
+    )
 
 
 def test_the_documented_examples_of_scikit_learn_and_scipy():
     assert percent("matthews", [1, 0, 1, 1], [1, 1, 1, 0])["matthews"] == pytest.approx(-100 / 3)
-    assert percent("pearson", [1, 2, 3, 4, 5], [10, 9, 2.5, 6, 4])["pearson"] == pytest.approx(-74.26106572)
-    assert percent("spearman", [1, 2, 3, 4, 5], [5, 6, 7, 8, 7])["spearman"] == pytest.approx(82.07826817)
+    assert percent("pearson", [1, 2, 3, 4, 5], [10, 9, 2.5, 6, 4])["pearson"] == pytest.approx(
+        -74.26106572
+    )
+    assert percent("spearman", [1, 2, 3, 4, 5], [5, 6, 7, 8, 7])["spearman"] == pytest.approx(
+        82.07826817
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -173,7 +211,10 @@ def test_scores_of_a_task_are_of_the_likeliest_class():
     values, notes = metrics.score(tasks.get("mrpc"), outputs, np.array([0, 1, 0, 1]))
     assert values == {"accuracy": 50.0, "f1": pytest.approx(50)}
     assert notes == []
-    assert metrics.score(tasks.get("mrpc"), outputs, np.array([0, 1, 0, 1], dtype="float32"))[0] == values
+    assert (
+        metrics.score(tasks.get("mrpc"), outputs, np.array([0, 1, 0, 1], dtype="float32"))[0]
+        == values
+    )
 
 
 def test_scores_of_a_regression_are_correlations_of_its_one_column():
@@ -185,7 +226,9 @@ def test_scores_of_a_regression_are_correlations_of_its_one_column():
 
 
 def test_notes_name_the_task():
-    _, notes = metrics.score(tasks.get("cola"), np.tile([0.1, 0.9], (6, 1)), np.array([0, 1, 0, 1, 1, 1]))
+    _, notes = metrics.score(
+        tasks.get("cola"), np.tile([0.1, 0.9], (6, 1)), np.array([0, 1, 0, 1, 1, 1])
+    )
     assert notes == ["CoLA: matthews is reported as 0: all 6 predictions are the same"]
 
 
@@ -194,11 +237,16 @@ def test_every_metric_works_without_a_network():
 import socket
 def refuse(*_, **__): raise AssertionError("a metric asked for the network")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from mtkd import metrics
+from mtkd.training import metrics
 print([round(metrics.load(name).compute(predictions=[0, 1, 1, 1], references=[0, 1, 0, 1])[name], 2)
        for name in ("matthews", "accuracy", "f1", "pearson", "spearman")])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[57.74, 75.0, 80.0, 57.74, 57.74]"

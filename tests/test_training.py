@@ -15,12 +15,13 @@ from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertModel
 
 from mtkd import tasks
-from mtkd.data.batches import Examples
+from mtkd.config.distillation import Distil
+from mtkd.config.training import Train
+from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
-from mtkd.prediction import predict, probabilities, score_rows
-from mtkd.study import Distil, Train
-from mtkd.training import seed_everything, train
+from mtkd.training.loop import seed_everything, train
+from mtkd.training.predict import predict, probabilities, score_rows
 
 VOCABULARY = 120
 FAST = Train(learning_rate=3e-3, batch_size=8, epochs=2, precision="fp32", checkpoint_seconds=1000)
@@ -32,38 +33,75 @@ def made(task: tasks.Task, count: int, seed: int = 0, soft: bool = False) -> Exa
     pieces = [[2, *random.integers(5, VOCABULARY, random.integers(4, 12)), 3] for _ in range(count)]
     labels = random.uniform(0, 5, count) if task.regression else np.arange(count) % task.outputs
     split = datasets.Dataset.from_dict(
-        {"label": labels.astype("float32" if task.regression else "int64"), "idx": np.arange(count), "input_ids": pieces,
-         "second": [len(found) // 2 for found in pieces]}
-    ).cast_column("input_ids", datasets.List(datasets.Value("int32")))  # fmt: skip
+        {
+            "label": labels.astype("float32" if task.regression else "int64"),
+            "idx": np.arange(count),
+            "input_ids": pieces,
+            "second": [len(found) // 2 for found in pieces],
+        }
+    ).cast_column("input_ids", datasets.List(datasets.Value("int32")))
     targets = random.dirichlet(np.ones(task.outputs), count).astype("float32") if soft else None
     return Examples(task, split, "made", soft=targets)
 
 
-def model_of(names: list[str], seed: int = 0, dropout: float = 0.0, width: int = 32) -> MultiTaskModel:
+def model_of(
+    names: list[str], seed: int = 0, dropout: float = 0.0, width: int = 32
+) -> MultiTaskModel:
     seed_everything(seed)
-    config = BertConfig(vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=2 * width,
-                        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)  # fmt: skip
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
     encoder = TransformerEncoder(BertModel(config, add_pooling_layer=False))
-    return MultiTaskModel(encoder, [tasks.get(name) for name in names], dict.fromkeys(names, dropout))
+    return MultiTaskModel(
+        encoder, [tasks.get(name) for name in names], dict.fromkeys(names, dropout)
+    )
 
 
-def trained(tmp_path, names=("mnli", "rte", "stsb"), seed=0, settings=FAST, distil=None, soft=(), count=40, model=None):
+def trained(
+    tmp_path,
+    names=("mnli", "rte", "stsb"),
+    seed=0,
+    settings=FAST,
+    distil=None,
+    soft=(),
+    count=40,
+    model=None,
+):
     model = model or model_of(list(names), seed, dropout=0.1)
     examples = {name: made(tasks.get(name), count, soft=name in soft) for name in names}
-    log = train(model, examples, settings, seed=seed, checkpoint=tmp_path / "checkpoint", distil=distil)
+    log = train(
+        model, examples, settings, seed=seed, checkpoint=tmp_path / "checkpoint", distil=distil
+    )
     return model, log
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    return all(torch.equal(left, right) for left, right in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    return all(
+        torch.equal(left, right)
+        for left, right in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", [task.name for task in tasks.GLUE.values() if task.train])
 def test_overfits_32_examples_of_every_task(name, tmp_path):
     task, examples = tasks.get(name), made(tasks.get(name), 32)
     model = model_of([name])
-    train(model, {name: examples}, FAST.model_copy(update={"epochs": 100, "learning_rate": 5e-3}), seed=0, checkpoint=tmp_path / "c")
-    rows, _ = score_rows(task, "train", probabilities(task, predict(model, examples)), examples.labels)
+    train(
+        model,
+        {name: examples},
+        FAST.model_copy(update={"epochs": 100, "learning_rate": 5e-3}),
+        seed=0,
+        checkpoint=tmp_path / "c",
+    )
+    rows, _ = score_rows(
+        task, "train", probabilities(task, predict(model, examples)), examples.labels
+    )
     assert min(row["value"] for row in rows) > 95
 
 
@@ -86,14 +124,18 @@ def test_soft_targets_change_the_student_and_a_hard_weight_of_one_does_not(tmp_p
 
 def test_the_log_has_losses_of_every_task_and_epoch(tmp_path):
     _, log = trained(tmp_path)
-    assert {(row["epoch"], row["task"]) for row in log} == {(epoch, name) for epoch in (1, 2) for name in ("mnli", "rte", "stsb")}
+    assert {(row["epoch"], row["task"]) for row in log} == {
+        (epoch, name) for epoch in (1, 2) for name in ("mnli", "rte", "stsb")
+    }
     assert all(row["loss"] > 0 for row in log)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     model = model_of(["rte"])
     model.heads["rte"].weight.data.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"loss on RTE is nan at step 1 of epoch 1; lower train.learning_rate"):
+    with pytest.raises(
+        UserError, match=r"loss on RTE is nan at step 1 of epoch 1; lower train.learning_rate"
+    ):
         train(model, {"rte": made(tasks.get("rte"), 16)}, FAST, seed=0, checkpoint=tmp_path)
 
 
@@ -101,8 +143,18 @@ def test_an_accelerator_of_another_precision_in_this_process_is_refused(tmp_path
     AcceleratorState._reset_state()
     Accelerator(cpu=True, mixed_precision="bf16")  # as a Trainer with bf16=True leaves behind
     try:
-        with pytest.raises(UserError, match=r"^shared: this process already has an Accelerator of another precision.*of its own\.$"):
-            train(model_of(["rte"]), {"rte": made(tasks.get("rte"), 16)}, FAST, seed=0, checkpoint=tmp_path, title="shared")
+        with pytest.raises(
+            UserError,
+            match=r"^shared: this process already has an Accelerator of another precision.*of its own\.$",
+        ):
+            train(
+                model_of(["rte"]),
+                {"rte": made(tasks.get("rte"), 16)},
+                FAST,
+                seed=0,
+                checkpoint=tmp_path,
+                title="shared",
+            )
     finally:
         AcceleratorState._reset_state()
 

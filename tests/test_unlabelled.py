@@ -9,21 +9,30 @@ import pytest
 import torch
 from helpers import levers_of
 
-from mtkd import ablation, encoders, plan, stages, tasks, voices
-from mtkd import study as studies
-from mtkd.data import load as data_files
-from mtkd.data.batches import Examples, plan_epoch
+from mtkd import tasks
+from mtkd.config import study as studies
+from mtkd.config.distillation import Unlabelled
+from mtkd.data import glue as data_files
+from mtkd.data.dataset import Examples
+from mtkd.data.sampler import plan_epoch
 from mtkd.data.unlabelled import texts
 from mtkd.errors import UserError
-from mtkd.levers import Unlabelled
 from mtkd.report.finding import finding
+from mtkd.stages import ablation
+from mtkd.stages import common as stages
+from mtkd.stages import ensemble as voices
+from mtkd.stages import inputs as encoders
+from mtkd.workflow import jobs as plan
 
 
 def snli(folder: Path, count: int = 30) -> Path:
     (folder / "snli").mkdir(parents=True)
-    table = {"premise": [f"a man {number} sleeps" for number in range(count)],
-             "hypothesis": [f"he {number} is awake" for number in range(count)],
-             "label": [number % 4 - 1 for number in range(count)], "idx": range(count)}  # fmt: skip
+    table = {
+        "premise": [f"a man {number} sleeps" for number in range(count)],
+        "hypothesis": [f"he {number} is awake" for number in range(count)],
+        "label": [number % 4 - 1 for number in range(count)],
+        "idx": range(count),
+    }
     pd.DataFrame(table).to_parquet(folder / "snli" / "train-00000-of-00001.parquet")
     return folder
 
@@ -32,7 +41,10 @@ def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypat
     monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
     given = {"transfer": 12, "rest": 7, "tasks": 9}
     more = {**given, "updates": "more"}
-    study = levers_of(same={"source": "unlabelled", "unlabelled": given}, more={"source": "unlabelled", "unlabelled": more})
+    study = levers_of(
+        same={"source": "unlabelled", "unlabelled": given},
+        more={"source": "unlabelled", "unlabelled": more},
+    )
     batches: dict[str, list] = {}
     batch, current = Examples.batch, []
 
@@ -49,7 +61,9 @@ def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypat
     current[:] = ["plain"]
     stages.student(study, 1)
     count = {name: len(found) for name, found in batches.items()}
-    assert count == {"plain": 2 * 2, "same": 2 * 2, "more": 2 * 3}, "40 and 28 more examples of each task with a teacher, in batches of 32"
+    assert count == {"plain": 2 * 2, "same": 2 * 2, "more": 2 * 3}, (
+        "40 and 28 more examples of each task with a teacher, in batches of 32"
+    )
     unknown = sum(int((~found.known).sum()) for found in batches["more"] if found.known is not None)
     assert unknown == 2 * (12 + 7 + 9) and all(found.known is None for found in batches["plain"])
     for found in batches["more"]:
@@ -63,17 +77,44 @@ def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_th
     """`distil.unlabelled` makes MT-DNN_KD what the variant `unlabelled` is elsewhere, and `source: ensemble` what it was without."""
     given = {"rest": 20}
     elsewhere = levers_of(more={"source": "unlabelled", "unlabelled": given})
-    study = studies.check({**elsewhere.model_dump(), "distil": {**elsewhere.distil.model_dump(), "unlabelled": given},
-                           "ablation": {"variants": {"alone": {"source": "ensemble"}, "warm": {"temperature": 2}}}})  # fmt: skip
-    seed_one = [found.frame("predictions.parquet") for found in (stages.student(study, 1), ablation.ablation(elsewhere, "more", 1))]
+    study = studies.check(
+        {
+            **elsewhere.model_dump(),
+            "distil": {**elsewhere.distil.model_dump(), "unlabelled": given},
+            "ablation": {"variants": {"alone": {"source": "ensemble"}, "warm": {"temperature": 2}}},
+        }
+    )
+    seed_one = [
+        found.frame("predictions.parquet")
+        for found in (stages.student(study, 1), ablation.ablation(elsewhere, "more", 1))
+    ]
     assert seed_one[0].equals(seed_one[1])
     plain = stages.student(elsewhere, 1).frame("predictions.parquet")
-    assert ablation.ablation(study, "alone", 1).frame("predictions.parquet").equals(plain) and not seed_one[0].equals(plain)
-    assert study.ablation.variants["warm"].distil(study.distil, study.multitask).unlabelled == Unlabelled(rest=20)
-    steps = {job.name: job.steps for job in plan.jobs(studies.check({**study.model_dump(), "distil": {
-        **study.distil.model_dump(), "unlabelled": {"rest": 20, "updates": "more"}}}))}  # fmt: skip
+    assert ablation.ablation(study, "alone", 1).frame("predictions.parquet").equals(
+        plain
+    ) and not seed_one[0].equals(plain)
+    assert study.ablation.variants["warm"].distil(
+        study.distil, study.multitask
+    ).unlabelled == Unlabelled(rest=20)
+    steps = {
+        job.name: job.steps
+        for job in plan.jobs(
+            studies.check(
+                {
+                    **study.model_dump(),
+                    "distil": {
+                        **study.distil.model_dump(),
+                        "unlabelled": {"rest": 20, "updates": "more"},
+                    },
+                }
+            )
+        )
+    }
     same = {job.name: job.steps for job in plan.jobs(study)}
-    assert steps["04_student.s1"] == same["04_student.s1"] + 2 and steps["06_ablation.alone-s1"] == same["06_ablation.alone-s1"]
+    assert (
+        steps["04_student.s1"] == same["04_student.s1"] + 2
+        and steps["06_ablation.alone-s1"] == same["06_ablation.alone-s1"]
+    )
     told = finding(stages.student(study, 1).frame("scores.csv"), distil=study.distil)
     assert "also on up to 20 examples that data.max_train leaves out a task (same updates)" in told
 
@@ -84,25 +125,59 @@ def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, mo
     data = stages.data(study)
     train = dict(data_files.splits(data, task))["train"].to_pandas()
     rest = texts(study, task, Unlabelled(rest=5), data, tmp_path).to_pandas()
-    assert len(rest) == 5 and not set(rest.sentence1 + rest.sentence2) & set(train.sentence1 + train.sentence2)
-    every = data_files.load(study.data.model_copy(update={"max_train": None}), [task])["rte"]["train"].to_pandas()
-    assert set(rest.sentence1 + rest.sentence2) <= set(every.sentence1 + every.sentence2) and set(rest.label) == {-1}
-    single = texts(study, tasks.get("sst2"), Unlabelled(transfer=4), stages.data(studies.check({**study.model_dump(), "tasks": ["sst2"],
-                   "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "keep": 1}, "distil": {"teachers": ["sst2"]}, "name": "one"})),
-                   tmp_path)  # fmt: skip
-    assert single.column_names == ["sentence", "label", "idx"] and all(text.startswith("a man") for text in single["sentence"])
-    full = studies.check({**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}})
+    assert len(rest) == 5 and not set(rest.sentence1 + rest.sentence2) & set(
+        train.sentence1 + train.sentence2
+    )
+    every = data_files.load(study.data.model_copy(update={"max_train": None}), [task])["rte"][
+        "train"
+    ].to_pandas()
+    assert set(rest.sentence1 + rest.sentence2) <= set(every.sentence1 + every.sentence2) and set(
+        rest.label
+    ) == {-1}
+    single = texts(
+        study,
+        tasks.get("sst2"),
+        Unlabelled(transfer=4),
+        stages.data(
+            studies.check(
+                {
+                    **study.model_dump(),
+                    "tasks": ["sst2"],
+                    "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "keep": 1},
+                    "distil": {"teachers": ["sst2"]},
+                    "name": "one",
+                }
+            )
+        ),
+        tmp_path,
+    )
+    assert single.column_names == ["sentence", "label", "idx"] and all(
+        text.startswith("a man") for text in single["sentence"]
+    )
+    full = studies.check(
+        {**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}}
+    )
     assert not len(texts(full, task, Unlabelled(rest=5), data, tmp_path))
 
 
-def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refused(work, monkeypatch):
+def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refused(
+    work, monkeypatch
+):
     read = voices.texts
-    monkeypatch.setattr(voices, "texts", lambda study, task, *given: read(study, task, *given).select(
-        [] if task.name in empty else range(5)))  # fmt: skip
+    monkeypatch.setattr(
+        voices,
+        "texts",
+        lambda study, task, *given: read(study, task, *given).select(
+            [] if task.name in empty else range(5)
+        ),
+    )
     empty, study = {"rte"}, levers_of(x={"source": "unlabelled", "unlabelled": {"rest": 6}})
     assert ablation.ablation(study, "x", 0).frame("scores.csv").value.notna().all()
-    notes = [found.json("notes.json") for found in ablation.sources(study) if found.path.parent.name == "rest-6-keep-2" and
-             "notes.json" in found.record["files"]]  # fmt: skip
+    notes = [
+        found.json("notes.json")
+        for found in ablation.sources(study)
+        if found.path.parent.name == "rest-6-keep-2" and "notes.json" in found.record["files"]
+    ]
     assert notes == [["RTE: there is no text beside its train set (unlabelled)."]]
     empty, study = {"rte", "stsb"}, levers_of(x={"source": "unlabelled", "unlabelled": {"rest": 8}})
     with pytest.raises(UserError, match="There is no text beside the train sets of RTE, STS-B"):
@@ -111,7 +186,10 @@ def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refuse
 
 def test_an_epoch_shows_as_many_examples_as_are_counted():
     lengths = {"rte": np.full(50, 9), "mrpc": np.full(20, 9)}
-    plans = [plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, counted={"rte": 20}) for epoch in (0, 1)]
+    plans = [
+        plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, counted={"rte": 20})
+        for epoch in (0, 1)
+    ]
     rows = [np.concatenate([rows for task, rows in found if task == "rte"]) for found in plans]
     assert all(len(found) == len(set(found.tolist())) == 20 for found in rows)
     assert set(rows[0].tolist()) != set(rows[1].tolist()), "others each time"
@@ -121,10 +199,22 @@ def test_an_epoch_shows_as_many_examples_as_are_counted():
 def test_a_text_has_no_more_word_pieces_than_the_encoder_has_places(work, monkeypatch):
     study = levers_of(x={"source": "unlabelled", "unlabelled": {"rest": 5}})
     start = encoders.encoder(study, "uncased")
-    _, most = encoders.reading(study.model_copy(update={"data": study.data.model_copy(update={"max_length": 10**6})}), start)
+    _, most = encoders.reading(
+        study.model_copy(update={"data": study.data.model_copy(update={"max_length": 10**6})}),
+        start,
+    )
     tokenizer, few = encoders.reading(study, start)
     assert few == study.data.max_length < most < 10**6
     monkeypatch.setattr(voices, "reading", lambda *given: (tokenizer, 9))
-    found = stages.further(study.model_copy(update={"distil": ablation.changed(study, study.ablation.variants["x"]).distil}))["rte"]
+    found = stages.further(
+        study.model_copy(
+            update={"distil": ablation.changed(study, study.ablation.variants["x"]).distil}
+        )
+    )["rte"]
     assert datasets.Dataset.from_file(str(found.file("tokens.arrow"))).num_rows == 5
-    assert stages.texts_of(study, found, encoders.examples_of(study, "uncased", tasks.get("rte"), "train")).lengths.max() <= 9
+    assert (
+        stages.texts_of(
+            study, found, encoders.examples_of(study, "uncased", tasks.get("rte"), "train")
+        ).lengths.max()
+        <= 9
+    )

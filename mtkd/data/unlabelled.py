@@ -7,13 +7,17 @@ import numpy as np
 import pandas as pd
 
 from mtkd.artifacts import Artifact
-from mtkd.data import files, load, transfer
-from mtkd.levers import Unlabelled
-from mtkd.study import Study
+from mtkd.config.distillation import Unlabelled
+from mtkd.config.study import Study
+from mtkd.data import custom as files
+from mtkd.data import glue as load
+from mtkd.data import snli as transfer
 from mtkd.tasks import Task
 
 
-def texts(study: Study, task: Task, given: Unlabelled, data: Artifact, scratch: Path) -> datasets.Dataset:
+def texts(
+    study: Study, task: Task, given: Unlabelled, data: Artifact, scratch: Path
+) -> datasets.Dataset:
     """The texts in the task's columns, numbered from 0 (idx), with the label that says it is unknown: -1, NaN for a regression.
 
     `data` is the study's data stage; an own task's files are read to `scratch`. None of the texts is an example of the task's
@@ -21,28 +25,59 @@ def texts(study: Study, task: Task, given: Unlabelled, data: Artifact, scratch: 
     """
     parts = []
     if given.transfer:
-        parts.append(_drawn([transfer.snli("train")], [("premise", "hypothesis")], task, given.transfer, study.data.seed))
+        parts.append(
+            _drawn(
+                [transfer.snli("train")],
+                [("premise", "hypothesis")],
+                task,
+                given.transfer,
+                study.data.seed,
+            )
+        )
     if given.rest:
         own = files.read(study, task.name, scratch) if task.name in study.own_tasks else None
         if (left := load.rest(study.data, task, given.rest, own)) is not None:
             parts.append(left.to_pandas()[list(task.columns)])
     if given.tasks:
-        others = [other for other in map(study.task, study.multitask) if other.name != task.name and len(other.columns) == 2]
+        others = [
+            other
+            for other in map(study.task, study.multitask)
+            if other.name != task.name and len(other.columns) == 2
+        ]
         if others:
             sets = [dict(load.splits(data, other))[other.train] for other in others]
-            parts.append(_drawn(sets, [other.columns for other in others], task, given.tasks, study.data.seed))
+            parts.append(
+                _drawn(
+                    sets, [other.columns for other in others], task, given.tasks, study.data.seed
+                )
+            )
     train = dict(load.splits(data, task))[task.train].to_pandas()[list(task.columns)]
     found = pd.concat(parts or [train[:0]], ignore_index=True).drop_duplicates()
-    found = found[~found.set_index(list(task.columns)).index.isin(train.set_index(list(task.columns)).index)]
+    found = found[
+        ~found.set_index(list(task.columns)).index.isin(train.set_index(list(task.columns)).index)
+    ]
     table = {column: found[column].tolist() for column in task.columns}
-    table |= {"label": np.full(len(found), np.nan if task.regression else -1), "idx": np.arange(len(found))}
-    kinds = {column: "string" for column in task.columns} | {"label": "float32" if task.regression else "int64", "idx": "int64"}
-    return datasets.Dataset.from_dict(table, features=datasets.Features({name: datasets.Value(kind) for name, kind in kinds.items()}))
+    table |= {
+        "label": np.full(len(found), np.nan if task.regression else -1),
+        "idx": np.arange(len(found)),
+    }
+    kinds = {column: "string" for column in task.columns} | {
+        "label": "float32" if task.regression else "int64",
+        "idx": "int64",
+    }
+    return datasets.Dataset.from_dict(
+        table,
+        features=datasets.Features({name: datasets.Value(kind) for name, kind in kinds.items()}),
+    )
 
 
-def _drawn(sets: list[datasets.Dataset], columns: list[tuple], task: Task, most: int, seed: int) -> pd.DataFrame:
+def _drawn(
+    sets: list[datasets.Dataset], columns: list[tuple], task: Task, most: int, seed: int
+) -> pd.DataFrame:
     """At most so many rows of all of these sets, in the task's columns; of a pair, a task of one text has the first."""
-    parts = [found.to_pandas()[list(named[: len(task.columns)])].set_axis(list(task.columns), axis=1)
-             for found, named in zip(sets, columns, strict=True)]  # fmt: skip
+    parts = [
+        found.to_pandas()[list(named[: len(task.columns)])].set_axis(list(task.columns), axis=1)
+        for found, named in zip(sets, columns, strict=True)
+    ]
     both = pd.concat(parts, ignore_index=True)
     return both.iloc[np.random.default_rng(seed).permutation(len(both))[:most]]

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mtkd.data.batches import Batch
+from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
 
 GREATEST = 1e6  # of a word vector's numbers
@@ -35,12 +35,17 @@ class BiLstm(nn.Module):
 
     def forward(self, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=values.shape[1])[0]
+        return pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=values.shape[1]
+        )[0]
 
     def flops(self, positions: int) -> int:
         """Floating-point operations of the matrix products (two a multiplication and addition) over that many word pieces."""
         sizes = [self.lstm.input_size] + [self.width] * (self.lstm.num_layers - 1)
-        return sum(2 * 2 * positions * 4 * self.lstm.hidden_size * (size + self.lstm.hidden_size) for size in sizes)
+        return sum(
+            2 * 2 * positions * 4 * self.lstm.hidden_size * (size + self.lstm.hidden_size)
+            for size in sizes
+        )
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -48,7 +53,9 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return F.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
 
 
-def bi_attention(x: torch.Tensor, y: torch.Tensor, mask_x: torch.Tensor, mask_y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def bi_attention(
+    x: torch.Tensor, y: torch.Tensor, mask_x: torch.Tensor, mask_y: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Contexts of X (b, n, d) from Y (b, m, d) and the reverse: softmax(X·Yᵀ)·Y and softmax(Y·Xᵀ)·X.
 
     Masks (b, n) and (b, m) are true on word pieces; padding gets no weight. Rows of padding hold no meaning.
@@ -73,7 +80,9 @@ def sentences(batch: Batch, pair: bool | None = None) -> list[tuple[torch.Tensor
         cut.append((ends, (count - 1).clamp_min(1)))
     found = []
     for start, lengths in cut:
-        place = torch.arange(int(lengths.max()) if pair is None else batch.input_ids.shape[1], device=start.device)
+        place = torch.arange(
+            int(lengths.max()) if pair is None else batch.input_ids.shape[1], device=start.device
+        )
         where = (start[:, None] + place).clamp_max(batch.input_ids.shape[1] - 1)
         found.append((batch.input_ids.gather(1, where), lengths))
     return found
@@ -87,7 +96,15 @@ class BiAttentiveEncoder(nn.Module):
 
     initializer_range = 0.02
 
-    def __init__(self, table: torch.Tensor, *, hidden: int, layers: int = 1, output: int = 256, dropout: float = 0.1):
+    def __init__(
+        self,
+        table: torch.Tensor,
+        *,
+        hidden: int,
+        layers: int = 1,
+        output: int = 256,
+        dropout: float = 0.1,
+    ):
         super().__init__()
         self.embeddings = nn.Embedding.from_pretrained(table, freeze=False)
         self.reader = BiLstm(table.shape[1], hidden, layers)
@@ -98,13 +115,17 @@ class BiAttentiveEncoder(nn.Module):
         self.width = output
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        with torch.autocast(batch.input_ids.device.type, enabled=False):  # a recurrence of hundreds of steps stays in fp32
+        with torch.autocast(
+            batch.input_ids.device.type, enabled=False
+        ):  # a recurrence of hundreds of steps stays in fp32
             return self.read(sentences(batch))
 
     def read(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """One vector an example from its `sentences`, in fp32."""
         longest = max(pieces.shape[1] for pieces, _ in parts)
-        pieces = torch.cat([F.pad(pieces, (0, longest - pieces.shape[1])) for pieces, _ in parts])  # (b or 2b, n)
+        pieces = torch.cat(
+            [F.pad(pieces, (0, longest - pieces.shape[1])) for pieces, _ in parts]
+        )  # (b or 2b, n)
         lengths = torch.cat([lengths for _, lengths in parts])
         mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
         read = self.reader(self.dropout(self.embeddings(pieces)), lengths)
@@ -114,17 +135,24 @@ class BiAttentiveEncoder(nn.Module):
             context = torch.cat(bi_attention(*read.chunk(2), *mask.chunk(2)))
         read = self.dropout(torch.cat([read, read - context, read * context], dim=-1))
         pooled = self.pool(self.integrator(read, lengths), mask)
-        pair = torch.cat([pooled, pooled] if len(parts) == 1 else pooled.chunk(2), dim=-1)  # (b, 8d)
+        pair = torch.cat(
+            [pooled, pooled] if len(parts) == 1 else pooled.chunk(2), dim=-1
+        )  # (b, 8d)
         return F.relu(self.merge(self.dropout(pair)))
 
     def pool(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Max, min, mean and self-attentive pooling over the word pieces: (b, n, d) to (b, 4d)."""
         inside = mask[..., None]
         weights = masked_softmax(self.attend(values).squeeze(-1), mask)
-        return torch.cat([
-            values.masked_fill(~inside, -torch.inf).amax(1), values.masked_fill(~inside, torch.inf).amin(1),
-            (values * inside).sum(1) / inside.sum(1), (weights[..., None] * values).sum(1),
-        ], dim=-1)  # fmt: skip
+        return torch.cat(
+            [
+                values.masked_fill(~inside, -torch.inf).amax(1),
+                values.masked_fill(~inside, torch.inf).amin(1),
+                (values * inside).sum(1) / inside.sum(1),
+                (weights[..., None] * values).sum(1),
+            ],
+            dim=-1,
+        )
 
 
 def own_table(pieces: int, width: int) -> torch.Tensor:
@@ -135,8 +163,10 @@ def own_table(pieces: int, width: int) -> torch.Tensor:
 def projected_table(table: torch.Tensor, width: int) -> torch.Tensor:
     """A teacher's word-piece table (pieces, H) on its first `width` principal directions, scaled to unit variance (our choice)."""
     if width > table.shape[1]:
-        raise UserError(f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected "
-                        f"up: set width to at most {table.shape[1]}, or embeddings: own.")
+        raise UserError(
+            f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected "
+            f"up: set width to at most {table.shape[1]}, or embeddings: own."
+        )
     centred = table.double() - table.double().mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
     found = centred @ directions[:, -width:]
@@ -159,17 +189,25 @@ def vectors_table(path: Path, vocabulary: dict[str, int]) -> torch.Tensor:
                     continue  # word2vec's header: words and width
                 width = width or len(values)
                 if len(values) != width or not values:
-                    raise UserError(f"{path}, line {number}: {len(values)} numbers, the lines before have {width}: give a file in GloVe's "
-                                    "text format, a word and its numbers a line.")
+                    raise UserError(
+                        f"{path}, line {number}: {len(values)} numbers, the lines before have {width}: give a file in GloVe's "
+                        "text format, a word and its numbers a line."
+                    )
                 if word in vocabulary:
                     found[vocabulary[word]] = vector = np.array(values, dtype=np.float64)
                     if not np.abs(vector).max() < GREATEST:
-                        raise UserError(f"{path}, line {number}: a number of '{word}' is not finite or above {GREATEST:g}: correct it.")
+                        raise UserError(
+                            f"{path}, line {number}: a number of '{word}' is not finite or above {GREATEST:g}: correct it."
+                        )
     except (OSError, ValueError) as error:
-        raise UserError(f"The word vectors {path} cannot be read ({str(error)[:100]}): give a UTF-8 file in GloVe's text format, a word "
-                        "and its numbers a line.") from None
+        raise UserError(
+            f"The word vectors {path} cannot be read ({str(error)[:100]}): give a UTF-8 file in GloVe's text format, a word "
+            "and its numbers a line."
+        ) from None
     if not found:
-        raise UserError(f"{path} holds no word of the tokenizer's {len(vocabulary)}: give vectors of the study's language and case.")
+        raise UserError(
+            f"{path} holds no word of the tokenizer's {len(vocabulary)}: give vectors of the study's language and case."
+        )
     known = torch.from_numpy(np.stack(list(found.values())).astype(np.float32))
     deviation = known.std() if known.numel() > 1 else torch.zeros(())
     table = torch.randn(max(vocabulary.values()) + 1, width) * deviation + known.mean()

@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from mtkd.data.batches import Batch
+from mtkd.data.dataset import Batch
 from mtkd.errors import UserError, first_line
-from mtkd.models.processor import lighten, read_first
+from mtkd.models.fast_cpu import lighten, read_first
 from mtkd.tasks import Task
 
 
@@ -37,7 +37,11 @@ class TransformerEncoder(nn.Module):
             read_first(self.model)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        out = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids)
+        out = self.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.token_type_ids,
+        )
         if self.representation == "mean":
             return mean_of(out.last_hidden_state, batch.attention_mask)
         return out.last_hidden_state[:, 0] if self.representation == "cls" else out.pooler_output
@@ -61,7 +65,9 @@ class MultiTaskModel(nn.Module):
         self.encoder = encoder
         self.tasks = {task.name: task for task in tasks}
         self.dropout = nn.ModuleDict({task.name: nn.Dropout(dropout[task.name]) for task in tasks})
-        self.heads = nn.ModuleDict({task.name: nn.Linear(encoder.width, task.outputs) for task in tasks})
+        self.heads = nn.ModuleDict(
+            {task.name: nn.Linear(encoder.width, task.outputs) for task in tasks}
+        )
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=encoder.initializer_range)
             nn.init.zeros_(head.bias)
@@ -82,28 +88,44 @@ class MultiTaskModel(nn.Module):
         try:
             weights = safetensors.torch.load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is not a readable model file ({error}): run the stage that makes it again.") from None
+            raise UserError(
+                f"{path} is not a readable model file ({error}): run the stage that makes it again."
+            ) from None
         own = dict(self.state_dict())
         names = list(self.heads) if heads is True else heads or []
         for name in names:
             found = weights.get(f"heads.{name}.weight")
             if found is None or found.shape != own[f"heads.{name}.weight"].shape:
                 has = "has no head" if found is None else f"has a head for {found.shape[0]} outputs"
-                raise UserError(f"{path} {has} for '{name}', this model needs one for {self.tasks[name].outputs}: it was trained for "
-                                "other tasks; start from the encoder alone or train the tasks together.")
-        wanted = {name for name in own if name.startswith(("encoder.", *(f"heads.{head}." for head in names)))}
-        misfits = {name for name in wanted if name not in weights or weights[name].shape != own[name].shape}
+                raise UserError(
+                    f"{path} {has} for '{name}', this model needs one for {self.tasks[name].outputs}: it was trained for "
+                    "other tasks; start from the encoder alone or train the tasks together."
+                )
+        wanted = {
+            name
+            for name in own
+            if name.startswith(("encoder.", *(f"heads.{head}." for head in names)))
+        }
+        misfits = {
+            name for name in wanted if name not in weights or weights[name].shape != own[name].shape
+        }
         misfits |= {name for name in weights if name.startswith("encoder.") and name not in own}
         if misfits:
-            raise UserError(f"{path} holds another encoder ({min(misfits)} is missing, too many or of another shape): use the encoder that "
-                            "it was trained with.")
-        self.load_state_dict({name: weights.get(name, own[name]) if name in wanted else own[name] for name in own})
+            raise UserError(
+                f"{path} holds another encoder ({min(misfits)} is missing, too many or of another shape): use the encoder that "
+                "it was trained with."
+            )
+        self.load_state_dict(
+            {name: weights.get(name, own[name]) if name in wanted else own[name] for name in own}
+        )
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def load_encoder(source: str | Path, *, dropout: float, representation: str = "cls") -> TransformerEncoder:
+def load_encoder(
+    source: str | Path, *, dropout: float, representation: str = "cls"
+) -> TransformerEncoder:
     """A pre-trained encoder from a folder; `dropout` is that of hidden layers and attention alike (section 4.1).
 
     Weights are read from safetensors only and no code from the folder is run.
@@ -112,9 +134,17 @@ def load_encoder(source: str | Path, *, dropout: float, representation: str = "c
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         extra = {} if representation == "pooled" else {"add_pooling_layer": False}
-        model = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
-                                          **extra)  # fmt: skip
+        model = AutoModel.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **extra,
+        )
     except Exception as error:  # transformers raises many kinds for what a folder may hold
-        raise UserError(f"The encoder at {source} cannot be loaded ({first_line(error)}): give a folder with config.json, "
-                        "model.safetensors and tokenizer.json, or a hub id.") from None
+        raise UserError(
+            f"The encoder at {source} cannot be loaded ({first_line(error)}): give a folder with config.json, "
+            "model.safetensors and tokenizer.json, or a hub id."
+        ) from None
     return TransformerEncoder(model, representation)

@@ -3,13 +3,18 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from mtkd.report.ablation import amounts
+from mtkd.config.study import Study
 from mtkd.report.scores import title
+from mtkd.report.sections.ablation import amounts
 from mtkd.report.style import COLOURS, MUTED, blank, styled
-from mtkd.study import Study
 
 SHARED, HEAD, DATA, TEACHER = "#dbe9f6", "#fdebd9", "#f1f1f1", "#dcf0e8"
-_KINDS = {"single": "single sentence", "pair": "pair of sentences", "similarity": "similarity", "ranking": "ranking"}
+_KINDS = {
+    "single": "single sentence",
+    "pair": "pair of sentences",
+    "similarity": "similarity",
+    "ranking": "ranking",
+}
 
 
 def _canvas(width: float, height: float):
@@ -22,18 +27,46 @@ def _canvas(width: float, height: float):
 
 
 def _box(
-    axes, x: float, y: float, width: float, height: float, text: str, face: str, size: float = 9.5, edge="#666666"
+    axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    text: str,
+    face: str,
+    size: float = 9.5,
+    edge="#666666",
 ) -> None:
     shape = FancyBboxPatch(
-        (x, y), width, height, boxstyle="round,pad=0,rounding_size=0.8", facecolor=face, edgecolor=edge
+        (x, y),
+        width,
+        height,
+        boxstyle="round,pad=0,rounding_size=0.8",
+        facecolor=face,
+        edgecolor=edge,
     )
     axes.add_patch(shape)
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, linespacing=1.35)
+    axes.text(
+        x + width / 2,
+        y + height / 2,
+        text,
+        ha="center",
+        va="center",
+        fontsize=size,
+        linespacing=1.35,
+    )
 
 
-def _arrow(axes, start: tuple[float, float], end: tuple[float, float], dashed: bool = False) -> None:
+def _arrow(
+    axes, start: tuple[float, float], end: tuple[float, float], dashed: bool = False
+) -> None:
     line = dict(
-        arrowstyle="-|>", color="#444444", linewidth=1.2, linestyle="--" if dashed else "-", shrinkA=0, shrinkB=0
+        arrowstyle="-|>",
+        color="#444444",
+        linewidth=1.2,
+        linestyle="--" if dashed else "-",
+        shrinkA=0,
+        shrinkB=0,
     )
     axes.annotate("", end, start, arrowprops=line)
 
@@ -45,7 +78,15 @@ def model(study: Study) -> Figure:
     rows = [heads[start : start + 5] for start in range(0, len(heads), 5)]
     top = 31.5 + 9.5 * len(rows)
     figure, axes = _canvas(10, (top + 1) / 10)
-    _box(axes, 22, 1, 56, 5.5, "X:  [CLS] x₁ x₂ … [SEP] x₁ x₂ … [SEP]      one sentence or a pair", DATA)
+    _box(
+        axes,
+        22,
+        1,
+        56,
+        5.5,
+        "X:  [CLS] x₁ x₂ … [SEP] x₁ x₂ … [SEP]      one sentence or a pair",
+        DATA,
+    )
     _box(axes, 22, 10, 56, 6, "Lexicon encoder l₁:  word + segment + position embeddings", SHARED)
     _box(axes, 22, 19.5, 56, 6, "Transformer encoder l₂:  contextual embeddings C", SHARED)
     for low, high in ((6.5, 10), (16, 19.5), (25.5, 29.5)):
@@ -56,7 +97,16 @@ def model(study: Study) -> Figure:
         width = 96 / max(len(row), 3)
         left = (100 - width * len(row)) / 2
         for column, name in enumerate(row):
-            _box(axes, left + column * width + 0.7, 30.5 + 9.5 * place, width - 1.4, 8.5, _head(study, name), HEAD, size=9)
+            _box(
+                axes,
+                left + column * width + 0.7,
+                30.5 + 9.5 * place,
+                width - 1.4,
+                8.5,
+                _head(study, name),
+                HEAD,
+                size=9,
+            )
     axes.add_patch(
         FancyBboxPatch(
             (1, 29.6),
@@ -68,7 +118,9 @@ def model(study: Study) -> Figure:
             linestyle="--",
         )
     )
-    described = ", ".join(_head(study, name).replace("\n", ": ", 1).replace("\n", ", ") for name in heads)
+    described = ", ".join(
+        _head(study, name).replace("\n", ": ", 1).replace("\n", ", ") for name in heads
+    )
     figure.set_label(
         f"The model, from below: the input X, the lexicon encoder, the Transformer encoder, shared by all tasks; "
         f"above them a head a task: {described}."
@@ -86,7 +138,11 @@ def _head(study: Study, name: str) -> str:
 def distillation(study: Study) -> Figure:
     """Figure 2: candidates, an ensemble a task as its teacher, soft targets, and the student that learns from both."""
     teachers, keep = study.distil.teachers, study.candidates.keep
-    weights = ("w", "(1 − w)") if study.distil.annealing else (f"{study.distil.hard_weight:g}", f"{1 - study.distil.hard_weight:g}")
+    weights = (
+        ("w", "(1 − w)")
+        if study.distil.annealing
+        else (f"{study.distil.hard_weight:g}", f"{1 - study.distil.hard_weight:g}")
+    )
     grows = "w grows from 0 to 1" if study.distil.annealing else ""
     untaught = [name for name in study.multitask if name not in teachers]
     heads = "new heads" if study.candidates.fresh_head else "their own heads"
@@ -97,7 +153,15 @@ def distillation(study: Study) -> Figure:
     height = 11.0 * len(rows) + 11 if untaught else max(11.0 * len(rows) + 4, 22)
     figure, axes = _canvas(11, height / 10)
     middle = 9 + 11 * len(rows) / 2 if untaught else height / 2
-    _box(axes, 1, middle - 5.5, 17, 11, f"{keep} best of {candidates}\nsingle MT-DNNs,\ntrained on all tasks", SHARED)
+    _box(
+        axes,
+        1,
+        middle - 5.5,
+        17,
+        11,
+        f"{keep} best of {candidates}\nsingle MT-DNNs,\ntrained on all tasks",
+        SHARED,
+    )
     for place, (name, text) in enumerate(zip(teachers, rows, strict=True)):
         y = middle + 5.5 * len(rows) - 8.5 - 11 * place
         _arrow(axes, (18, middle), (24, y + 4))

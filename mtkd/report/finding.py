@@ -7,12 +7,13 @@ import pandas as pd
 from scipy import stats
 
 from mtkd import tasks
-from mtkd.levers import Distil
-from mtkd.report import comparisons, published
+from mtkd.config.distillation import Distil
+from mtkd.report import published
 from mtkd.report import scores as figures
-from mtkd.report.ablation import amounts
-from mtkd.report.comparisons import Compared, sentence, share, span
+from mtkd.report import significance as comparisons
 from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
+from mtkd.report.sections.ablation import amounts
+from mtkd.report.significance import Compared, sentence, share, span
 from mtkd.report.table import number, percent
 
 
@@ -35,7 +36,9 @@ def finding(
         sentences += [_nothing(results), _averages(results)]
     else:
         overall = frame.loc["average"]
-        by_task = frame.loc[[task for task in figures.averaged(results) if math.isfinite(frame.loc[task, "gain"])]]
+        by_task = frame.loc[
+            [task for task in figures.averaged(results) if math.isfinite(frame.loc[task, "gain"])]
+        ]
         sentences += [
             _verdict(overall, len(figures.averaged(results))),
             _averages(results),
@@ -43,7 +46,11 @@ def finding(
             _tally(by_task),
             _with_teacher(by_task, distil.teachers),
         ]
-        sentences += [_by_size(by_task, figures.train_sizes(sizes)), _kept(overall, compared), _apart(frame)]
+        sentences += [
+            _by_size(by_task, figures.train_sizes(sizes)),
+            _kept(overall, compared),
+            _apart(frame),
+        ]
     sentences += [_further(distil), _selected(selection), *comparisons.without(compared)]
     sentences += [_paper() if figures.beside_the_paper(results) else ""]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -73,9 +80,17 @@ def _averages(results: pd.DataFrame) -> str:
 
 
 def _nothing(results: pd.DataFrame) -> str:
-    absent = [name(system) for system in (BASE, STUDENT) if system not in set(figures.dev(results)["system"])]
+    absent = [
+        name(system)
+        for system in (BASE, STUDENT)
+        if system not in set(figures.dev(results)["system"])
+    ]
     verb = "has" if len(absent) == 1 else "have"
-    why = f"{_listed(absent)} {verb} no dev scores" if absent else "the two share no dev scores on a task that is averaged"
+    why = (
+        f"{_listed(absent)} {verb} no dev scores"
+        if absent
+        else "the two share no dev scores on a task that is averaged"
+    )
     return f"Whether distillation helps cannot be told: {why}."
 
 
@@ -90,11 +105,17 @@ def _verdict(row: pd.Series, counted: int) -> str:
     seeds = f"{seeds} seeds, paired" if seeds > 1 else "one seed: how training varies is not in it"
     within = f"95 % interval {span(row)}, {seeds}"
     if rounded <= 0:
-        tail = "the interval includes zero" if row["low"] <= 0 <= row["high"] else "the interval excludes zero"
+        tail = (
+            "the interval includes zero"
+            if row["low"] <= 0 <= row["high"]
+            else "the interval excludes zero"
+        )
         return f"**Distillation did not help: {change}** ({within}); {tail}."
     if row["low"] <= 0:
         return f"**Distillation did not help measurably: {change}** ({within}); the interval includes zero."
-    return f"**Distillation helped{'' if row['seeds'] > 1 else ' in this run'}: {change}** ({within})."
+    return (
+        f"**Distillation helped{'' if row['seeds'] > 1 else ' in this run'}: {change}** ({within})."
+    )
 
 
 def _others(compared: Compared) -> str:
@@ -104,15 +125,21 @@ def _others(compared: Compared) -> str:
         rows = compared.of(a, b)
         if "average" in rows.index and (a, b) not in ((STUDENT, BASE), (ENSEMBLE, BASE)):
             row = rows.loc["average"]
-            texts.append(f"{sentence(row).removesuffix('.')} ({_points(row.difference)}, {span(row)}).")
+            texts.append(
+                f"{sentence(row).removesuffix('.')} ({_points(row.difference)}, {span(row)})."
+            )
     return " ".join(texts)
 
 
 def _tally(frame: pd.DataFrame) -> str:
     rounded = frame["gain"].round(2)
-    better, worse = [title(t) for t in frame.index[rounded > 0]], [title(t) for t in frame.index[rounded < 0]]
+    better, worse = (
+        [title(t) for t in frame.index[rounded > 0]],
+        [title(t) for t in frame.index[rounded < 0]],
+    )
     parts = [
-        f"better on {len(better)} of {len(frame)} tasks" + (f" ({_listed(better)})" if better else ""),
+        f"better on {len(better)} of {len(frame)} tasks"
+        + (f" ({_listed(better)})" if better else ""),
         f"worse on {len(worse)}" + (f" ({_listed(worse)})" if worse else ""),
     ]
     if equal := len(frame) - len(better) - len(worse):
@@ -120,7 +147,9 @@ def _tally(frame: pd.DataFrame) -> str:
     text = f"MT-DNN_KD is {_listed(parts)}"
     sure = frame[frame["p"] < 0.05]
     if frame["p"].notna().any():
-        names = [f"{title(task)} ({number(row.gain, 1, sign=True)})" for task, row in sure.iterrows()]
+        names = [
+            f"{title(task)} ({number(row.gain, 1, sign=True)})" for task, row in sure.iterrows()
+        ]
         text += f"; taken one by one, p < .05 on {_listed(names) or 'no task'} (approximate randomisation)"
     return text + "."
 
@@ -136,7 +165,11 @@ def _with_teacher(frame: pd.DataFrame, teachers) -> str:
 
 
 def _further(distil: Distil) -> str:
-    return f"MT-DNN_KD learns from soft targets also on {amounts(distil.unlabelled)}." if distil.unlabelled else ""
+    return (
+        f"MT-DNN_KD learns from soft targets also on {amounts(distil.unlabelled)}."
+        if distil.unlabelled
+        else ""
+    )
 
 
 def _by_size(frame: pd.DataFrame, sizes: dict[str, float]) -> str:
@@ -149,7 +182,11 @@ def _by_size(frame: pd.DataFrame, sizes: dict[str, float]) -> str:
     if len(set(train)) < 2 or known["gain"].nunique() < 2:
         return "Train sizes or gains are all alike, so no trend with size can be told."
     rank, chance = stats.spearmanr(train, known["gain"])
-    trend = "Smaller tasks gained more" if rank < 0 else "Larger tasks gained more, against the paper's claim"
+    trend = (
+        "Smaller tasks gained more"
+        if rank < 0
+        else "Larger tasks gained more, against the paper's claim"
+    )
     rank_text = f"{number(rank, 2, sign=True)} over {len(known)} tasks, p = {chance:.2f}"
     figure = f"rank correlation of gain and train size{source} {rank_text}"
     if chance > 0.05:
@@ -165,8 +202,15 @@ def _kept(row: pd.Series, compared: Compared) -> str:
     within = f" (95 % interval {span(above.loc['average'])})" if "average" in above.index else ""
     if not math.isfinite(row["kept"]):
         return f"The ensembles do not beat MT-DNN ({_points(row['ensemble_gain'])}{within}), so there is no gain to keep."
-    where = f" on the {row['ensemble_tasks']:.0f} tasks that they have" if row["ensemble_tasks"] < row["tasks"] else ""
-    kept, text = compared.kept, f"The ensembles gain {_points(row['ensemble_gain'])} over MT-DNN{where}{within}; the student keeps"
+    where = (
+        f" on the {row['ensemble_tasks']:.0f} tasks that they have"
+        if row["ensemble_tasks"] < row["tasks"]
+        else ""
+    )
+    kept, text = (
+        compared.kept,
+        f"The ensembles gain {_points(row['ensemble_gain'])} over MT-DNN{where}{within}; the student keeps",
+    )
     text = f"{text} {share(row['kept'])} of it"
     if not within:
         return f"{text}."

@@ -25,12 +25,25 @@ Distilled Bi-LSTM|dev|-|-|87.5/83.1|-|88.8|-|-|-|-|d
 
 SOURCES = {
     "a": "Turc et al. 2019 (arXiv:1908.08962), GLUE test by google-research/bert's README; QQP and MRPC as F1/accuracy, STS-B as "
-         "Pearson/Spearman",
+    "Pearson/Spearman",
     "b": "Jiao et al. 2019, TinyBERT (arXiv:1909.10351), Table 1; QQP and MRPC as F1; TinyBERT with data augmentation",
     "c": "Tang et al. 2019 (arXiv:1903.12136), as a literature review quotes it; QQP as F1/accuracy; with data augmentation",
     "d": "PaddleNLP, examples/model_compression/distill_lstm; QQP as accuracy/F1; with data augmentation; rounded here",
-}  # fmt: skip
-COLUMNS = ["Model (published)", "Split", "Params", "MNLI-m/mm", "QQP", "QNLI", "SST-2", "CoLA", "STS-B", "MRPC", "RTE", "Source"]
+}
+COLUMNS = [
+    "Model (published)",
+    "Split",
+    "Params",
+    "MNLI-m/mm",
+    "QQP",
+    "QNLI",
+    "SST-2",
+    "CoLA",
+    "STS-B",
+    "MRPC",
+    "RTE",
+    "Source",
+]
 
 
 def frame() -> pd.DataFrame:
@@ -39,6 +52,11 @@ def frame() -> pd.DataFrame:
 
 
 def table() -> Table:
-    notes = ["Published by others, on all of GLUE; none is MKD's, whose figures were not at hand. They stand for scale: other data, other "
-             "splits, other teachers.", *(f"{key}: {text}." for key, text in SOURCES.items())]  # fmt: skip
-    return Table("published_small", "Published neighbours, percent", frame().replace("-", NONE), notes)
+    notes = [
+        "Published by others, on all of GLUE; none is MKD's, whose figures were not at hand. They stand for scale: other data, other "
+        "splits, other teachers.",
+        *(f"{key}: {text}." for key, text in SOURCES.items()),
+    ]
+    return Table(
+        "published_small", "Published neighbours, percent", frame().replace("-", NONE), notes
+    )

@@ -118,7 +118,10 @@ for (const table of document.querySelectorAll(".mtkd-table table")) {
 def stylesheet() -> str:
     """The style of every page, with the colours of code."""
     code = HtmlFormatter(style="default").get_style_defs(".highlight")
-    dark, paper = f"@media screen and (prefers-color-scheme: dark) {{{_DARK}}}", f"@media print {{{_PRINT}}}"
+    dark, paper = (
+        f"@media screen and (prefers-color-scheme: dark) {{{_DARK}}}",
+        f"@media print {{{_PRINT}}}",
+    )
     return f"{code}\n{_ALWAYS}{dark}\n{paper}\n"
 
 

@@ -50,12 +50,16 @@ mt-dnn-ensemble|88.1/87.9|92.5/90.1|86.7|93.5|93.4/91.0|64.5|94.7|92.1/91.6
 
 def _read(text: str, columns: list[str] | None = None) -> pd.DataFrame:
     rows = [line.split("|") for line in text.splitlines()]
-    return pd.DataFrame(rows, columns=columns) if columns else pd.DataFrame(rows[1:], columns=rows[0])
+    return (
+        pd.DataFrame(rows, columns=columns) if columns else pd.DataFrame(rows[1:], columns=rows[0])
+    )
 
 
 def table1() -> pd.DataFrame:
     """Table 1 by task: corpus, task, train, dev, test (as printed, such as '8.5k'), labels, metrics."""
-    return _read(_TABLE1, ["task", "corpus", "about", "train", "dev", "test", "labels", "metrics"]).set_index("task")
+    return _read(
+        _TABLE1, ["task", "corpus", "about", "train", "dev", "test", "labels", "metrics"]
+    ).set_index("task")
 
 
 def table2() -> pd.DataFrame:
@@ -82,10 +86,12 @@ def gains() -> pd.DataFrame:
     `kept` is the share of the ensemble's gain that the student keeps: gain / ensemble_gain.
     """
     by_system = scores()
-    frame = pd.DataFrame({
-        "gain": by_system.loc["mt-dnn-kd"] - by_system.loc["mt-dnn"],
-        "ensemble_gain": by_system.loc["mt-dnn-ensemble"] - by_system.loc["mt-dnn"],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "gain": by_system.loc["mt-dnn-kd"] - by_system.loc["mt-dnn"],
+            "ensemble_gain": by_system.loc["mt-dnn-ensemble"] - by_system.loc["mt-dnn"],
+        }
+    )
     frame.loc["average"] = frame.mean()
     frame["kept"] = (frame["gain"] / frame["ensemble_gain"]).where(frame["ensemble_gain"] > 1e-9)
     return frame

@@ -16,7 +16,9 @@ from mtkd.report.table import number
 def grid(count: int, across: int = 4, width: float = 10, height: float = 2.3, extra: float = 0.6):
     """A figure with `count` panels, `across` of them side by side, and the panels; sizes in inches, `height` a row."""
     rows = math.ceil(count / across)
-    figure = blank(width if count >= across else max(width * count / across, 5), height * rows + extra)
+    figure = blank(
+        width if count >= across else max(width * count / across, 5), height * rows + extra
+    )
     panels = figure.subplots(rows, min(across, count), squeeze=False).ravel()
     for spare in panels[count:]:
         spare.set_axis_off()
@@ -29,35 +31,64 @@ def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
     if not len(curves):
         return nothing("There are no learning curves.")
     column = "value" if of == "score" else "loss"
-    lines = curves.groupby(["system", "run", "task", "epoch"], sort=False)[column].mean().reset_index()
+    lines = (
+        curves.groupby(["system", "run", "task", "epoch"], sort=False)[column].mean().reset_index()
+    )
     lines = lines.dropna(subset=[column])
-    names, systems = figures.in_order(lines["task"]), [s for s in ("candidate", *SYSTEMS) if s in set(lines["system"])]
+    names, systems = (
+        figures.in_order(lines["task"]),
+        [s for s in ("candidate", *SYSTEMS) if s in set(lines["system"])],
+    )
     systems += [system for system in dict.fromkeys(lines["system"]) if system not in systems]
     figure, panels = grid(len(names))
     for panel, task in zip(panels, names, strict=False):
         for system in systems:
             part = lines[(lines["task"] == task) & (lines["system"] == system)]
             for _, run in part.groupby("run", sort=False):
-                panel.plot(run["epoch"], run[column], color=colour(system), linewidth=0.7, alpha=0.4)
+                panel.plot(
+                    run["epoch"], run[column], color=colour(system), linewidth=0.7, alpha=0.4
+                )
             mean = part.groupby("epoch")[column].mean()
             dash = "--" if ":" in system else "-"
-            panel.plot(mean.index, mean, dash, color=colour(system), linewidth=2, marker=marker(system), markersize=4)
+            panel.plot(
+                mean.index,
+                mean,
+                dash,
+                color=colour(system),
+                linewidth=2,
+                marker=marker(system),
+                markersize=4,
+            )
         panel.set_title(title(task), loc="left")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for system in systems:
         dash = "--" if ":" in system else "-"
-        panels[0].plot([], [], dash, color=colour(system), marker=marker(system), linewidth=2, label=name(system))
+        panels[0].plot(
+            [],
+            [],
+            dash,
+            color=colour(system),
+            marker=marker(system),
+            linewidth=2,
+            label=name(system),
+        )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     for panel in panels[max(len(names) - 4, 0) : len(names)]:
         panel.set_xlabel("epoch")
     figure.supylabel("dev score, percent" if of == "score" else "train loss", fontsize=10)
-    last = lines[lines["epoch"] == lines["epoch"].max()].groupby(["task", "system"], sort=False)[column].mean()
+    last = (
+        lines[lines["epoch"] == lines["epoch"].max()]
+        .groupby(["task", "system"], sort=False)[column]
+        .mean()
+    )
     texts = [
         f"{title(task)}, {name(system)} {number(value, 1 if of == 'score' else 3)}"
         for (task, system), value in last.items()
     ]
     what = "Dev score" if of == "score" else "Train loss"
-    figure.set_label(f"{what} by epoch, a panel a task. After the last epoch: " + "; ".join(texts) + ".")
+    figure.set_label(
+        f"{what} by epoch, a panel a task. After the last epoch: " + "; ".join(texts) + "."
+    )
     return figure
 
 
@@ -74,7 +105,11 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
     across, bands = min(len(names), 4), math.ceil(len(names) / 4)
     figure = blank(max(2.5 * across, 5), 0.6 + 4.8 * bands)
     panels = figure.subplots(2 * bands, across, squeeze=False)
-    pairs = [(panels[2 * band, column], panels[2 * band + 1, column]) for band in range(bands) for column in range(across)]
+    pairs = [
+        (panels[2 * band, column], panels[2 * band + 1, column])
+        for band in range(bands)
+        for column in range(across)
+    ]
     for spare in (axes for pair in pairs[len(names) :] for axes in pair):
         spare.set_axis_off()
     texts = []
@@ -115,7 +150,9 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
     return figure
 
 
-def _reliability(axes, half: pd.DataFrame, tint: str, line: str, bins: int = 10, least: int = 10) -> None:
+def _reliability(
+    axes, half: pd.DataFrame, tint: str, line: str, bins: int = 10, least: int = 10
+) -> None:
     """Share right by confidence, in bins of equal width that hold at least `least` examples."""
     place = np.minimum((half["confidence"] * bins).astype(int), bins - 1)
     grouped = half.assign(right=half["correct"].astype(float)).groupby(place)

@@ -16,13 +16,21 @@ from mtkd.report import published
 BASE, STUDENT, ENSEMBLE = "mt-dnn", "mt-dnn-kd", "mt-dnn-ensemble"
 ASIDE = ("wnli", "ax")
 SYSTEMS = ("bert", BASE, STUDENT, ENSEMBLE)
-NAMES = {"bert": "BERT", BASE: "MT-DNN", STUDENT: "MT-DNN_KD", ENSEMBLE: "MT-DNN-ensemble", "candidate": "candidates"}
+NAMES = {
+    "bert": "BERT",
+    BASE: "MT-DNN",
+    STUDENT: "MT-DNN_KD",
+    ENSEMBLE: "MT-DNN-ensemble",
+    "candidate": "candidates",
+}
 
 
 def name(system: str) -> str:
     """How a system is called in a table or a legend."""
     base, _, stage = system.partition(":")
-    return NAMES.get(base, base) + (", before fine-tuning" if stage == "mtl" else f" ({stage})" if stage else "")
+    return NAMES.get(base, base) + (
+        ", before fine-tuning" if stage == "mtl" else f" ({stage})" if stage else ""
+    )
 
 
 def title(task: str) -> str:
@@ -34,7 +42,9 @@ def in_order(names) -> list[str]:
     """Tasks in the order of Table 3, then WNLI and AX, then any others."""
     known = [*published.TASKS, *ASIDE]
     present = list(dict.fromkeys(names))
-    return [task for task in known if task in present] + [task for task in present if task not in known]
+    return [task for task in known if task in present] + [
+        task for task in present if task not in known
+    ]
 
 
 def beside_the_paper(results: pd.DataFrame) -> bool:
@@ -46,7 +56,9 @@ def systems(results: pd.DataFrame) -> list[str]:
     """Systems in the paper's order, then those before fine-tuning, then any others."""
     known = [*SYSTEMS, *(f"{system}:mtl" for system in SYSTEMS)]
     present = list(dict.fromkeys(results["system"]))
-    return [system for system in known if system in present] + [system for system in present if system not in known]
+    return [system for system in known if system in present] + [
+        system for system in present if system not in known
+    ]
 
 
 def dev(results: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +74,9 @@ def scores(results: pd.DataFrame) -> pd.DataFrame:
     wanted = cells.groupby("task")["cell"].nunique()
     by = cells.groupby(["system", "task", "seed"], dropna=False, sort=False)
     frame = by.agg(score=("value", "mean"), cells=("cell", "nunique")).reset_index()
-    frame["complete"] = frame["cells"].to_numpy() == frame["task"].map(wanted).to_numpy() if len(frame) else True
+    frame["complete"] = (
+        frame["cells"].to_numpy() == frame["task"].map(wanted).to_numpy() if len(frame) else True
+    )
     return frame.drop(columns="cells")
 
 
@@ -70,7 +84,9 @@ def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
     """Complete scores of one system: seeds x tasks (percent); an ensemble's one row has the seed -1."""
     rows = scores(results)
     rows = rows[(rows["system"] == system) & rows["complete"].astype(bool)]
-    return rows.assign(seed=rows["seed"].fillna(-1)).pivot_table(index="seed", columns="task", values="score")
+    return rows.assign(seed=rows["seed"].fillna(-1)).pivot_table(
+        index="seed", columns="task", values="score"
+    )
 
 
 def interval(values) -> tuple[float, float]:
@@ -97,7 +113,13 @@ def averaged(results: pd.DataFrame) -> list[str]:
     return [task for task in in_order(dev(results)["task"]) if task not in ASIDE]
 
 
-def gains(results: pd.DataFrame, compared=None, student: str = STUDENT, base: str = BASE, ensemble: str = ENSEMBLE) -> pd.DataFrame:
+def gains(
+    results: pd.DataFrame,
+    compared=None,
+    student: str = STUDENT,
+    base: str = BASE,
+    ensemble: str = ENSEMBLE,
+) -> pd.DataFrame:
     """What distillation gains, by task and, in the last row, on 'average' (points of percent).
 
     Columns: `seeds` (paired: the same seed of both systems), `tasks` (averaged over), `base`, `student` (mean scores),
@@ -114,7 +136,9 @@ def gains(results: pd.DataFrame, compared=None, student: str = STUDENT, base: st
     columns += ["ensemble", "ensemble_gain", "ensemble_tasks", "kept"]
     found = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("task")
     if compared is not None:
-        found[["low", "high", "p"]] = compared.of(student, base).reindex(found.index)[["low", "high", "p"]].astype(float)
+        found[["low", "high", "p"]] = (
+            compared.of(student, base).reindex(found.index)[["low", "high", "p"]].astype(float)
+        )
     return found
 
 
@@ -127,9 +151,13 @@ def _gain(first, second, third, among) -> dict:
     above = third.reindex(among).mean(skipna=False)
     above_gain = above - start.mean()
     kept = gain / above_gain if above_gain > 1e-9 else math.nan
-    row = dict(seeds=len(paired), tasks=len(among), base=start.mean(), student=end.mean(), gain=gain)
+    row = dict(
+        seeds=len(paired), tasks=len(among), base=start.mean(), student=end.mean(), gain=gain
+    )
     row |= dict(low=math.nan, high=math.nan, p=math.nan)
-    return row | dict(ensemble=above, ensemble_gain=above_gain, ensemble_tasks=len(among), kept=kept)
+    return row | dict(
+        ensemble=above, ensemble_gain=above_gain, ensemble_tasks=len(among), kept=kept
+    )
 
 
 def _average_gain(first, second, third, counted) -> dict:

@@ -50,7 +50,9 @@ _STYLE = {
 
 def colour(system: str) -> str:
     base = system.partition(":")[0]
-    return COLOURS.get(base) or next((tint for way, tint in WAYS.items() if base.startswith(way)), "#56b4e9")
+    return COLOURS.get(base) or next(
+        (tint for way, tint in WAYS.items() if base.startswith(way)), "#56b4e9"
+    )
 
 
 def marker(system: str) -> str:
@@ -95,7 +97,9 @@ def image(figure: Figure, kind: str = "png", dpi: int = 130) -> bytes:
     if kind != "png":
         return buffer.getvalue()
     small = io.BytesIO()  # few colours make a third of the size
-    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
     return small.getvalue()
 
 
@@ -116,13 +120,17 @@ class Shown:
         width = round(self.figure.get_figwidth() * 100)
         alt = html.escape(self.alt)
         size = f"width:{width}px;max-width:100%"
-        return f'<figure><img style="{size}" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
+        return (
+            f'<figure><img style="{size}" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
+        )
 
     def __repr__(self) -> str:
         return f"[figure: {self.alt}]"
 
 
-def place_labels(axes, points: list[tuple[float, float, str]], others: list[tuple[float, float]] = ()) -> None:
+def place_labels(
+    axes, points: list[tuple[float, float, str]], others: list[tuple[float, float]] = ()
+) -> None:
     """Writes a label beside each point (x, y, text), where it covers no other label or point nor `others` (x, y)."""
     figure = axes.figure
     figure.draw_without_rendering()
@@ -134,10 +142,14 @@ def place_labels(axes, points: list[tuple[float, float, str]], others: list[tupl
     for x, y, text in points:
         best = None
         for dx, dy, across, up in _PLACES:
-            note = axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", ha=across, va=up, fontsize=9.5)
+            note = axes.annotate(
+                text, (x, y), (dx, dy), textcoords="offset points", ha=across, va=up, fontsize=9.5
+            )
             note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
             box = note.get_window_extent(renderer)
-            cost = sum(_overlap(box, other) for other in taken) + 50 * (box.width * box.height - _overlap(box, frame))
+            cost = sum(_overlap(box, other) for other in taken) + 50 * (
+                box.width * box.height - _overlap(box, frame)
+            )
             if best is None or cost < best[0] - 1e-6:
                 if best:
                     best[1].remove()

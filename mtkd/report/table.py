@@ -34,17 +34,26 @@ class Table:
         return f"**{_markdown(self.caption)}**\n\n{body}\n" + (f"\n{notes}" if notes else "")
 
     def csv(self) -> str:
-        return self.frame.map(lambda cell: _BOLD.sub(r"\1", str(cell))).to_csv(index=False, lineterminator="\n")
+        return self.frame.map(lambda cell: _BOLD.sub(r"\1", str(cell))).to_csv(
+            index=False, lineterminator="\n"
+        )
 
     def html(self) -> str:
-        head = "".join(f'<th scope="col">{bold_html(column).replace("/", "/<wbr>")}</th>' for column in self.frame.columns)
+        head = "".join(
+            f'<th scope="col">{bold_html(column).replace("/", "/<wbr>")}</th>'
+            for column in self.frame.columns
+        )
         parts = [[]]
         for line, row in enumerate(self.frame.astype(str).values.tolist()):
-            cells = "".join(f"<td{self._kind(place, cell)}>{bold_html(cell).replace(' / ', ' /<br>').replace(' (', ' <wbr>(')}</td>"
-                            for place, cell in enumerate(row[1:], 1))  # fmt: skip
+            cells = "".join(
+                f"<td{self._kind(place, cell)}>{bold_html(cell).replace(' / ', ' /<br>').replace(' (', ' <wbr>(')}</td>"
+                for place, cell in enumerate(row[1:], 1)
+            )
             if line in self.divide and line:
                 parts.append([])
-            parts[-1].append(f'<tr><th scope="row">{bold_html(row[0])}</th>{cells}</tr>' if row else "")
+            parts[-1].append(
+                f'<tr><th scope="row">{bold_html(row[0])}</th>{cells}</tr>' if row else ""
+            )
         body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
         notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
@@ -95,7 +104,11 @@ def spread(values) -> str:
 def gained(row) -> str:
     """A difference in points (`gain`) with its interval (`low`, `high`), where it has one."""
     text = number(row["gain"], 1, sign=True)
-    return text + (f" ({number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)})" if math.isfinite(row["low"]) else "")
+    return text + (
+        f" ({number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)})"
+        if math.isfinite(row["low"])
+        else ""
+    )
 
 
 def count(value) -> str:

@@ -5,26 +5,37 @@ import pandas as pd
 from mtkd import tasks
 from mtkd.report import published
 from mtkd.report import scores as figures
-from mtkd.report.comparisons import METHOD, Compared, span
 from mtkd.report.scores import ENSEMBLE, gains, name, title
+from mtkd.report.significance import METHOD, Compared, span
 from mtkd.report.table import NONE, Table, count, number, percent
 
 PUBLISHED = "Published train/dev/test"
-_METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
+_METRICS = {
+    "accuracy": "acc",
+    "f1": "F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
 
 
 def table1(sizes: pd.DataFrame) -> Table:
     """Table 1 from the data themselves, one row a task; published sizes in their own column."""
     known, rows, notes = published.table1(), [], []
     present = list(dict.fromkeys(sizes["task"]))
-    names = [*(t for t in known.index if t in present), *(t for t in present if t not in known.index)]
+    names = [
+        *(t for t in known.index if t in present),
+        *(t for t in present if t not in known.index),
+    ]
     for task in names:
         part = sizes[sizes["task"] == task]
         rows.append(_size_row(task, part, known))
         gone = part[part["missing"].astype(bool)]
         if len(gone):
             splits = ", ".join(gone["split"])
-            notes.append(f"{part['title'].iloc[0]}: {splits} of the official release is missing in these data.")
+            notes.append(
+                f"{part['title'].iloc[0]}: {splits} of the official release is missing in these data."
+            )
     notes.append(
         "Sizes of several splits are joined by +. Majority: share of the most frequent class. Dev in train: share of "
         "the dev examples that also stand in the train set. Words and word pieces: means an example."
@@ -40,18 +51,31 @@ def table1(sizes: pd.DataFrame) -> Table:
 def _size_row(task: str, part: pd.DataFrame, known: pd.DataFrame) -> dict:
     def joined(role: str) -> str:
         splits = part[part["role"] == role]
-        return " + ".join(NONE if row.missing else count(row.examples) for row in splits.itertuples()) or NONE
+        return (
+            " + ".join(NONE if row.missing else count(row.examples) for row in splits.itertuples())
+            or NONE
+        )
 
     def mean(column: str, roles=("train", "dev", "test"), digits: int = 1) -> str:
         """Of the first role that has it: the splits' mean, weighted by their examples."""
         for role in roles:
-            rows = part[(part["role"] == role) & ~part["missing"].astype(bool)].dropna(subset=[column, "examples"])
+            rows = part[(part["role"] == role) & ~part["missing"].astype(bool)].dropna(
+                subset=[column, "examples"]
+            )
             if len(rows) and rows["examples"].sum():
-                return number(float((rows[column] * rows["examples"]).sum() / rows["examples"].sum()), digits)
+                return number(
+                    float((rows[column] * rows["examples"]).sum() / rows["examples"].sum()), digits
+                )
         return NONE
 
     official = known.loc[task] if task in known.index else None
-    measured = tasks.GLUE[task].metrics if task in tasks.GLUE else part["metrics"].iloc[0] if "metrics" in part else ()
+    measured = (
+        tasks.GLUE[task].metrics
+        if task in tasks.GLUE
+        else part["metrics"].iloc[0]
+        if "metrics" in part
+        else ()
+    )
     metrics = "/".join(_METRICS[metric] for metric in measured) or NONE
     labels = part["labels"].dropna()
     return {
@@ -80,7 +104,11 @@ def table2(results: pd.DataFrame) -> Table:
         note = "The published test scores are of GLUE's tasks: this study has none of them."
         return Table("table2", "Table 2: test scores, percent", pd.DataFrame(), [note])
     shown = published.table2()
-    columns = {task: f"{title(task)}{'-m/mm' if task == 'mnli' else ''}" for task in shown.columns if task != "score"}
+    columns = {
+        task: f"{title(task)}{'-m/mm' if task == 'mnli' else ''}"
+        for task in shown.columns
+        if task != "score"
+    }
     rows = []
     for model, row in shown.iterrows():
         cells = {columns[task]: row[task].replace("-", NONE) for task in columns}
@@ -93,13 +121,20 @@ def table2(results: pd.DataFrame) -> Table:
     tested = results[results["split"].astype(str).str.startswith("test")]
     for system in figures.systems(tested) if len(tested) else []:
         part = tested[tested["system"] == system]
-        cells = {columns[task]: _cell(part[part["task"] == task], _order(task, f1_first=True)) for task in columns}
+        cells = {
+            columns[task]: _cell(part[part["task"] == task], _order(task, f1_first=True))
+            for task in columns
+        }
         rows.append({"Model": name(system), **cells, "Score": NONE})
     if len(tested):
         notes.append("Ours: scored on test splits with labels, not by the GLUE server.")
     else:
-        notes.append("Ours have no row: GLUE's test labels are hidden, and only its server scores them.")
-    return Table("table2", "Table 2: test scores, percent", pd.DataFrame(rows), notes, divide=(len(shown),))
+        notes.append(
+            "Ours have no row: GLUE's test labels are hidden, and only its server scores them."
+        )
+    return Table(
+        "table2", "Table 2: test scores, percent", pd.DataFrame(rows), notes, divide=(len(shown),)
+    )
 
 
 def _order(task: str, f1_first: bool = False) -> list[tuple[str | None, str]]:
@@ -107,7 +142,10 @@ def _order(task: str, f1_first: bool = False) -> list[tuple[str | None, str]]:
     if task == "mnli":
         return [("_matched", "accuracy"), ("_mismatched", "accuracy")]
     metrics = tasks.GLUE[task].metrics if task in tasks.GLUE else ()
-    return [(None, metric) for metric in (reversed(metrics) if f1_first and metrics[0] == "accuracy" else metrics)]
+    return [
+        (None, metric)
+        for metric in (reversed(metrics) if f1_first and metrics[0] == "accuracy" else metrics)
+    ]
 
 
 def _values(rows: pd.DataFrame, suffix: str | None, metric: str) -> pd.Series:
@@ -120,10 +158,14 @@ def _cell(rows: pd.DataFrame, order: list, best: list[float | None] = ()) -> str
     texts = []
     for place, (suffix, metric) in enumerate(order):
         values = _values(rows, suffix, metric)
-        text = number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+        text = number(values.mean()) + (
+            f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
+        )
         top = best[place] if place < len(best) else None
         texts.append(
-            f"**{text}**" if top is not None and len(values) and round(float(values.mean()), 1) == top else text
+            f"**{text}**"
+            if top is not None and len(values) and round(float(values.mean()), 1) == top
+            else text
         )
     return NONE if not texts or all(text == NONE for text in texts) else " / ".join(texts)
 
@@ -159,13 +201,19 @@ def table3(results: pd.DataFrame) -> Table:
     best = {task: _best(rows[rows["task"] == task], orders[task]) for task in names}
     averages = figures.averages(results)
     means = averages.groupby("system")["average"].mean()
-    single = {system: round(float(mean), 1) for system, mean in means.items() if not system.startswith(ENSEMBLE)}
+    single = {
+        system: round(float(mean), 1)
+        for system, mean in means.items()
+        if not system.startswith(ENSEMBLE)
+    }
     body = []
     for system in figures.systems(rows):
         part = rows[rows["system"] == system]
         cells = {columns[t]: _cell(part[part["task"] == t], orders[t], best[t]) for t in names}
         values = averages.loc[averages["system"] == system, "average"]
-        text = number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+        text = number(values.mean()) + (
+            f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
+        )
         top = len(single) > 1 and single.get(system) == max(single.values())
         body.append(
             {
@@ -179,9 +227,20 @@ def table3(results: pd.DataFrame) -> Table:
     beneath = published.table3(accuracy_first=True).head(None if paper else 0)
     overall = published.scores().mean(axis=1)
     for system, row in beneath.iterrows():
-        cells = {columns[task]: row[task].replace("/", " / ") if task in row.index else NONE for task in names}
+        cells = {
+            columns[task]: row[task].replace("/", " / ") if task in row.index else NONE
+            for task in names
+        }
         model = ("BERT-large" if system == "bert" else name(system)) + " (published)"
-        body.append({"Model": model, "Seeds": NONE, "Params": NONE, **cells, "Average": number(overall[system])})
+        body.append(
+            {
+                "Model": model,
+                "Seeds": NONE,
+                "Params": NONE,
+                **cells,
+                "Average": number(overall[system]),
+            }
+        )
     frame = pd.DataFrame(body)
     divide = (len(frame) - len(beneath),)
     return Table("table3", "Table 3: dev scores, percent", frame, _notes3(results, rows), divide)
@@ -205,22 +264,32 @@ def _notes3(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
             f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE. MRPC is printed there as F1/accuracy "
             "and turned round here; the averages are worked out from the cells."
         )
-    if absent := [title(task) for task in published.TASKS if paper and task not in set(rows["task"])]:
+    if absent := [
+        title(task) for task in published.TASKS if paper and task not in set(rows["task"])
+    ]:
         notes.append(f"{NONE}: not in this study: {', '.join(absent)}.")
     mnli = rows[rows["task"] == "mnli"]
-    gone = [half for half in ("matched", "mismatched") if not mnli["split"].str.endswith(f"_{half}").any()]
+    gone = [
+        half
+        for half in ("matched", "mismatched")
+        if not mnli["split"].str.endswith(f"_{half}").any()
+    ]
     if len(mnli) and gone:
         notes.append(f"{NONE}: these data have no dev scores of MNLI {' and '.join(gone)}.")
     for system in figures.systems(rows):
         part = rows[rows["system"] == system]
-        if lacking := [title(t) for t in figures.in_order(rows["task"]) if t not in set(part["task"])]:
+        if lacking := [
+            title(t) for t in figures.in_order(rows["task"]) if t not in set(part["task"])
+        ]:
             tail = "; so no average is given for it." if set(counted) - set(part["task"]) else "."
             notes.append(f"{name(system)} has no score on {', '.join(lacking)}{tail}")
     marked = figures.scores(results)
     for row in marked[~marked["complete"].astype(bool)].itertuples():
         seed = "" if pd.isna(row.seed) else f", seed {int(row.seed)}"
         who = f"{name(row.system)}{seed}"
-        notes.append(f"{who} lacks a metric or split of {title(row.task)}: left out of averages and gains.")
+        notes.append(
+            f"{who} lacks a metric or split of {title(row.task)}: left out of averages and gains."
+        )
     return notes
 
 
@@ -241,7 +310,9 @@ def gains_table(results: pd.DataFrame, compared: Compared | None = None) -> Tabl
                 "p": NONE if pd.isna(row.p) else f"{row.p:.3f}",
                 "Ensemble's gain": number(row.ensemble_gain, 2, sign=True),
                 "Share kept": percent(row.kept),
-                "Gain, published": NONE if official is None else number(official.gain, 2, sign=True),
+                "Gain, published": NONE
+                if official is None
+                else number(official.gain, 2, sign=True),
                 "Share kept, published": NONE if official is None else percent(official.kept),
             }
         )
@@ -265,7 +336,10 @@ def provenance(run: dict) -> Table:
             continue
         if key == "seconds" and isinstance(value, dict):
             spent = [v for v in value.values() if isinstance(v, (int, float))]
-            value = {**{stage: _duration(v) for stage, v in value.items()}, "all stages": _duration(sum(spent))}
+            value = {
+                **{stage: _duration(v) for stage, v in value.items()},
+                "all stages": _duration(sum(spent)),
+            }
         rows.append({"What": str(key), "Value": _flat(value)})
     return Table(
         "provenance",
