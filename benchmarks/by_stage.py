@@ -23,7 +23,7 @@ PARTS = {
     "batch": "making mini-batches",
     "forward": "forward",
     "backward": "backward",
-    "clip": "clipping",
+    "max_grad_norm": "clipping",
     "optimizer": "optimizer",
     "checkpoint": "checkpoints",
     "score": "dev scores, test predictions",
@@ -78,7 +78,7 @@ def patched(ledger: Ledger) -> None:
         (Examples, "batch", "batch"),
         (MultiTaskModel, "forward", "forward"),
         (Accelerator, "backward", "backward"),
-        (Accelerator, "clip_grad_norm_", "clip"),
+        (Accelerator, "clip_grad_norm_", "max_grad_norm"),
         (checkpoints, "save", "checkpoint"),
         (stages, "predict", "score"),
     ):

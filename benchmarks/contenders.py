@@ -137,7 +137,7 @@ def tokenised(work: Work, task, texts):
 
 def classifier(work: Work, task):
     return AutoModelForSequenceClassification.from_pretrained(
-        work.encoder, num_labels=task.outputs, dtype=torch.float32
+        work.encoder, num_labels=task.num_outputs, dtype=torch.float32
     )
 
 
@@ -173,7 +173,7 @@ def train_authors(work: Work, options) -> Round:
     }
     encoder = BertModel.from_pretrained(work.encoder, dtype=torch.float32).to(work.device)
     heads = nn.ModuleDict(
-        {task.name: nn.Linear(encoder.config.hidden_size, task.outputs) for task in work.tasks}
+        {task.name: nn.Linear(encoder.config.hidden_size, task.num_outputs) for task in work.tasks}
     ).to(work.device)
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)

@@ -24,7 +24,7 @@ SHAPES = {
 
 def pieces(study: Study) -> float:
     """Mean word pieces of an example over the study's tasks, as many examples of each as its full train set has."""
-    sizes = {name: tasks.get(name).examples for name in study.multitask}
+    sizes = {name: tasks.get(name).num_train for name in study.multitask}
     means = {
         name: min(math.exp(LENGTHS[name][0] + LENGTHS[name][1] ** 2 / 2), study.data.max_length)
         for name in sizes
@@ -46,8 +46,8 @@ def of_student(settings, width: int, n: float) -> float:
             for given in [settings.width, *[2 * hidden] * (settings.layers - 1), 6 * hidden]
         )
     return (
-        forward(len(settings.keep), width, n)
-        if settings.keep
+        forward(len(settings.kept_layers), width, n)
+        if settings.kept_layers
         else forward(settings.layers, settings.hidden, n)
     )
 

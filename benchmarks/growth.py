@@ -81,7 +81,7 @@ def encoder(folder: Path, texts: Path) -> None:
     from mtkd.training.mlm import train_tokenizer
 
     tokenizer = train_tokenizer(
-        pq.read_table(texts)["text"].to_pylist()[:5000], cased=False, vocabulary=1000
+        pq.read_table(texts)["text"].to_pylist()[:5000], cased=False, vocab_size=1000
     )
     torch.manual_seed(0)
     config = BertConfig(
@@ -175,7 +175,7 @@ def point(axis: str, size: int, folder: Path) -> None:
             "train": {"precision": "fp32"},
             "encoders": {"small": {"checkpoint": str(folder / "bert")}},
             "student_encoder": "small",
-            "candidates": {"keep": 1},
+            "candidates": {"ensemble_size": 1},
         }
     )
     of, phases = [study.task(name) for name in names], Phases()

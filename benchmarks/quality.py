@@ -1,6 +1,6 @@
 """Equal quality: the same data, epochs and batch size reach the same dev score, trained by mtkd and by the tuned Trainer.
 
-Two tasks of the embedded suite, five seeds each, the same encoder of random weights. Prints a row a task: mean and standard
+Two tasks of the synthetic suite, five seeds each, the same encoder of random weights. Prints a row a task: mean and standard
 deviation over the seeds, and the difference with its 95 % interval (paired by seed).
 """
 
@@ -19,7 +19,7 @@ from work import MAX_LENGTH, Work
 
 from mtkd import tasks
 from mtkd.config.training import Train
-from mtkd.data import synthetic as embedded
+from mtkd.data import synthetic as synthetic
 from mtkd.data.dataset import Examples
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.training.loop import seed_everything, train
@@ -28,7 +28,7 @@ from mtkd.training.predict import predict, probabilities, score_rows
 
 
 def prepare(folder: Path, layers: int = 2, hidden: int = 128) -> Work:
-    tokenizer = train_tokenizer(embedded.text(sentences=10_000), cased=False, vocabulary=2000)
+    tokenizer = train_tokenizer(synthetic.text(sentences=10_000), cased=False, vocab_size=2000)
     tokenizer.model_max_length = MAX_LENGTH
     torch.manual_seed(0)
     config = BertConfig(
@@ -50,7 +50,7 @@ def by_mtkd(
     """Outputs on the dev set, and its labels."""
     seed_everything(seed)
     model = MultiTaskModel(
-        load_encoder(work.encoder, dropout=0.1, representation="pooled"), [task], {task.name: 0.1}
+        load_encoder(work.encoder, dropout=0.1, pooling="pooler"), [task], {task.name: 0.1}
     )
     train(
         model,
@@ -108,7 +108,7 @@ def main() -> None:
     settings = Train(
         optimizer="adamw", learning_rate=options.learning_rate, epochs=options.epochs, bucket=50
     )
-    generated, rows = embedded.generate(seed=0, scale=1.0), []
+    generated, rows = synthetic.generate(seed=0, scale=1.0), []
     with tempfile.TemporaryDirectory() as folder:
         work = prepare(Path(folder))
         for task in map(tasks.get, options.tasks):

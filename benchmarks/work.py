@@ -84,7 +84,7 @@ class Work:
         labels = (
             random.uniform(0, 5, count).astype("float32")
             if task.regression
-            else random.integers(0, task.outputs, count)
+            else random.integers(0, task.num_outputs, count)
         )
         return datasets.Dataset.from_dict({**rows, "label": labels, "idx": np.arange(count)})
 

@@ -27,19 +27,19 @@ class Task:
     dev: tuple[str, ...] = ("validation",)
     test: tuple[str, ...] = ("test",)
     published: tuple[str, str, str] = ("", "", "")
-    examples: int = (
+    num_train: int = (
         0  # train examples of the full data set, for estimates before any data are at hand
     )
-    scored_by: str | None = None  # a task without a train set is predicted by this task's head
+    predicted_by: str | None = None  # a task without a train set is predicted by this task's head
     range: tuple[float, float] = (0, 5)  # of a regression's scores
-    right: int = 1  # of a ranking's two classes, that of the candidate (second column) that answers the query (first column)
+    positive_label: int = 1  # of a ranking's two classes, that of the candidate (second column) that answers the query (first column)
 
     @property
     def regression(self) -> bool:
         return not self.labels
 
     @property
-    def outputs(self) -> int:
+    def num_outputs(self) -> int:
         """Width of the head: the number of classes, or 1 for a score."""
         return len(self.labels) or 1
 
@@ -62,7 +62,7 @@ GLUE: dict[str, Task] = {
             ("unacceptable", "acceptable"),
             ("matthews",),
             published=("8.5k", "1k", "1k"),
-            examples=8551,
+            num_train=8551,
         ),
         Task(
             "sst2",
@@ -72,7 +72,7 @@ GLUE: dict[str, Task] = {
             ("negative", "positive"),
             ("accuracy",),
             published=("67k", "872", "1.8k"),
-            examples=67349,
+            num_train=67349,
         ),
         Task(
             "mnli",
@@ -83,7 +83,7 @@ GLUE: dict[str, Task] = {
             ("accuracy",),
             **_MATCHED,
             published=("393k", "20k", "20k"),
-            examples=392702,
+            num_train=392702,
         ),
         Task(
             "rte",
@@ -93,7 +93,7 @@ GLUE: dict[str, Task] = {
             _ENTAILED,
             ("accuracy",),
             published=("2.5k", "276", "3k"),
-            examples=2490,
+            num_train=2490,
         ),
         Task(
             "wnli",
@@ -103,7 +103,7 @@ GLUE: dict[str, Task] = {
             ("not_entailment", "entailment"),
             ("accuracy",),
             published=("634", "71", "146"),
-            examples=635,
+            num_train=635,
         ),
         Task(
             "qqp",
@@ -113,7 +113,7 @@ GLUE: dict[str, Task] = {
             ("not_duplicate", "duplicate"),
             ("accuracy", "f1"),
             published=("364k", "40k", "391k"),
-            examples=363846,
+            num_train=363846,
         ),
         Task(
             "mrpc",
@@ -123,7 +123,7 @@ GLUE: dict[str, Task] = {
             ("not_equivalent", "equivalent"),
             ("accuracy", "f1"),
             published=("3.7k", "408", "1.7k"),
-            examples=3668,
+            num_train=3668,
         ),
         Task(
             "stsb",
@@ -133,7 +133,7 @@ GLUE: dict[str, Task] = {
             (),
             ("pearson", "spearman"),
             published=("7k", "1.5k", "1.4k"),
-            examples=5749,
+            num_train=5749,
         ),
         Task(
             "qnli",
@@ -143,8 +143,8 @@ GLUE: dict[str, Task] = {
             _ENTAILED,
             ("accuracy",),
             published=("108k", "5.7k", "5.7k"),
-            examples=104743,
-            right=0,
+            num_train=104743,
+            positive_label=0,
         ),
         Task(
             "ax",
@@ -155,7 +155,7 @@ GLUE: dict[str, Task] = {
             ("matthews",),
             train=None,
             dev=(),
-            scored_by="mnli",
+            predicted_by="mnli",
         ),
     )
 }
@@ -169,7 +169,7 @@ SNLI = Task(
     _NLI,
     ("accuracy",),
     published=("549k", "9.8k", "9.8k"),
-    examples=549367,
+    num_train=549367,
 )
 
 

@@ -47,6 +47,6 @@ def work(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("work")
         patch.setenv("MTKD_WORK", str(folder))
-        for name in ("MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "MTKD_TRANSFER"):
+        for name in ("MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED", "MTKD_SNLI"):
             patch.delenv(name, raising=False)
         yield folder

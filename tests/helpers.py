@@ -12,7 +12,7 @@ from mtkd import tasks
 from mtkd.artifacts import make
 from mtkd.config.mkd import LstmStudent
 from mtkd.config.study import Study, check, load
-from mtkd.data import synthetic as embedded
+from mtkd.data import synthetic as synthetic
 from mtkd.data.dataset import Examples
 from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.report import scores
@@ -44,7 +44,7 @@ WORDS = [
 
 def tiny_bert(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
     """A BERT drawn at random with its WordPiece tokenizer, in transformers' format."""
-    tokenizer = train_tokenizer(embedded.text(sentences=1500), cased=False, vocabulary=300)
+    tokenizer = train_tokenizer(synthetic.text(sentences=1500), cased=False, vocab_size=300)
     tokenizer.model_max_length = 64
     torch.manual_seed(seed)
     config = BertConfig(
@@ -71,13 +71,13 @@ def trained_models(
         lambda out: tiny_bert(out / "encoder"),
     )
     place, of = start.file("encoder"), [tasks.get(name) for name in names]
-    lstm = LstmStudent(kind="lstm", width=8, hidden=8, output=16)
+    lstm = LstmStudent(kind="lstm", embedding_dim=8, hidden=8, output_dim=16)
     inputs = {
         "encoder": start.fingerprint,
         "data": "none",
         "max_length": 64,
         "tasks": list(names),
-        "model": {"representation": "cls"},
+        "model": {"pooling": "cls"},
     }
     kinds = {
         ("student", "s0"): (load_encoder(place, dropout=0.0), {"stage": "student"}),
@@ -117,7 +117,7 @@ def rows(task: Task, count: int = 20, *, seed: int = 0, **columns: list) -> data
     made["label"] = (
         [number % 11 / 2 for number in range(count)]
         if task.regression
-        else [number % task.outputs for number in range(count)]
+        else [number % task.num_outputs for number in range(count)]
     )
     made |= {"idx": list(range(count)), **columns}
     label = (
@@ -168,14 +168,14 @@ def examples(
             "label": labels,
             "idx": list(range(len(labels))) if idx is None else idx,
             "input_ids": pieces,
-            "second": [len(found) for found in pieces] if second is None else second,
+            "segment_start": [len(found) for found in pieces] if second is None else second,
         },
         features=datasets.Features(
             {
                 "label": datasets.Value("float32" if task.regression else "int64"),
                 "idx": datasets.Value("int64"),
                 "input_ids": datasets.List(datasets.Value("int32")),
-                "second": datasets.Value("int32"),
+                "segment_start": datasets.Value("int32"),
             }
         ),
     )
@@ -192,7 +192,7 @@ def some_examples(task: Task, count: int = 8, *, seed: int = 0, vocabulary: int 
     labels = (
         random.uniform(0, 5, count).tolist()
         if task.regression
-        else [number % task.outputs for number in range(count)]
+        else [number % task.num_outputs for number in range(count)]
     )
     return examples(task, pieces, labels, second=[len(found) // 2 for found in pieces])
 
@@ -237,10 +237,10 @@ def compared(
 
 SMALL = [
     "tasks=[rte, stsb, mrpc]",
-    "single_only=[]",
-    "data={source: embedded, scale: 0.2, max_length: 48, max_train: 40}",
+    "exclude_from_multitask=[]",
+    "data={source: synthetic, scale: 0.2, max_length: 48, max_train: 40}",
     "mkd=null",
-    "candidates={dropouts: [0.1], keep: 2, select_on: [rte]}",
+    "candidates={dropouts: [0.1], ensemble_size: 2, select_on: [rte]}",
     "distil.teachers=[rte, stsb]",
     "train.epochs=1",
     "seeds=[0, 1]",

@@ -84,7 +84,7 @@ def test_annealing_is_at_0_in_the_first_update_and_at_1_in_the_last(tmp_path, mo
     monkeypatch.setattr(
         "mtkd.training.loop.task_loss", lambda *given: seen.append(given[5]) or task_loss(*given)
     )
-    sets = {"mnli": made(tasks.get("mnli"), 40, soft=True), "rte": made(RTE, 16)}
+    sets = {"mnli": made(tasks.get("mnli"), 40, soft_targets=True), "rte": made(RTE, 16)}
     train(
         model_of(["mnli", "rte"]),
         sets,
@@ -101,7 +101,7 @@ def test_a_resumed_training_with_annealing_ends_with_the_same_bits(tmp_path, mon
     def run(place):
         model = model_of(["mnli", "rte"], dropout=0.1)
         settings = FAST.model_copy(update={"checkpoint_seconds": 1e-9})
-        sets = {"mnli": made(tasks.get("mnli"), 40, soft=True), "rte": made(RTE, 16)}
+        sets = {"mnli": made(tasks.get("mnli"), 40, soft_targets=True), "rte": made(RTE, 16)}
         train(
             model,
             sets,
@@ -152,7 +152,7 @@ def test_batches_tell_which_labels_there_are():
         labels[[1, 4]] = unknown
         split = found._split.remove_columns("label").add_column("label", labels)
         batch = type(found)(task, split, "made").batch(np.arange(6))
-        assert batch.known.tolist() == [True, False, True, True, False, True]
+        assert batch.label_mask.tolist() == [True, False, True, True, False, True]
         assert found.batch(np.arange(6)).known is None
 
 
@@ -173,7 +173,7 @@ def test_settings_that_contradict_each_other_are_refused():
         "distil.hard_weight_of={cola: 0.2}": "distil.hard_weight_of: cola has no teacher",
         "distil.hard_weight_of={nli: 0.2}": "distil.hard_weight_of: unknown task",
         "distil.loss=mse": "distil.loss",
-        "distil.unlabelled={rest: 10}": "distil.unlabelled.rest: nothing of the train sets is left out: set data.max_train",
+        "distil.unlabelled={left_out_train: 10}": "distil.unlabelled.left_out_train: nothing of the train sets is left out: set data.max_train",
         "distil.unlabelled={rests: 10}": "unknown field 'distil.unlabelled.rests'; known there: transfer, rest, tasks, updates",
     }.items():
         with pytest.raises(UserError, match=said.replace(".", r"\.")):
@@ -197,17 +197,17 @@ def test_variants_that_cannot_be_are_refused():
         "{}": "it changes nothing",
         "{epochs: 0}": "epochs: input should be greater than or equal to 1",
         "{source: ensemble}": "x: it changes nothing: the study has no distil.unlabelled",
-        "{folds: 3}": "source: folds and the field folds go together",
-        "{source: folds, folds: 1}": "folds: input should be greater than or equal to 2",
-        "{source: self, generations: 3}": "generations",
-        "{source: self, generations: 1, keep: 1}": "a model like the student has no members",
-        "{source: unlabelled, unlabelled: {updates: more}}": "there is no text",
-        "{source: unlabelled, unlabelled: {rest: 10}}": "x.unlabelled.rest: nothing of the train sets is left out: set data.max_train",
-        "{keep: 5}": r"ablation.variants.x.keep: 5 is more than the candidates there are \(4\)",
+        "{folds: 3}": "source: cross_fit and the field folds go together",
+        "{source: cross_fit, folds: 1}": "folds: input should be greater than or equal to 2",
+        "{source: self_distillation, generations: 3}": "generations",
+        "{source: self_distillation, generations: 1, ensemble_size: 1}": "a model like the student has no members",
+        "{source: unlabelled, unlabelled: {extra_updates: true}}": "there is no text",
+        "{source: unlabelled, unlabelled: {left_out_train: 10}}": "x.unlabelled.left_out_train: nothing of the train sets is left out: set data.max_train",
+        "{ensemble_size: 5}": r"ablation.variants.x.ensemble_size: 5 is more than the candidates there are \(4\)",
         "{loss: logits, temperature: 2}": "ablation.variants.x: temperature: logits are matched as they are",
         "{hard_weight_of: {cola: 0.1}}": "x.hard_weight_of: cola has no teacher",
-        "{source: self, generations: 1, teachers: [rte]}": "teachers: with source: self they are those of all tasks: leave it out",
-        "{source: folds, folds: 2, teachers: [rte]}": "teachers: with source: folds they are those of distil.teachers: leave it out",
+        "{source: self_distillation, generations: 1, teachers: [rte]}": "teachers: with source: self_distillation they are those of all tasks: leave it out",
+        "{source: cross_fit, folds: 2, teachers: [rte]}": "teachers: with source: cross_fit they are those of distil.teachers: leave it out",
         "{teachers: [wnli]}": r"ablation.variants.x.teachers: wnli is not trained in this study \(tasks: ",
         "{teachers: [rte, rte]}": "ablation.variants.x.teachers: a value stands twice",
         "{tempreature: 2}": "unknown field 'ablation.variants.x.tempreature'; known there: hard_weight, hard_weight_of, temperature",
@@ -215,18 +215,18 @@ def test_variants_that_cannot_be_are_refused():
         with pytest.raises(UserError, match=said):
             studies.load(TINY, f"ablation={{variants: {{x: {variant}}}}}")
     for override, said in {
-        "ablation={variants: {mtl: {keep: 1}}}": "'mtl' has a meaning of its own",
-        "ablation={variants: {Loud: {keep: 1}}}": "should match pattern",
-        "ablation={variants: {x: {keep: 1, control: x}}}": "x.control: 'x' is not another variant: name one of them",
-        "ablation={variants: {x: {keep: 1, control: z}, y: {keep: 2}}}": "x.control: 'z' is not another variant: name one of y",
-        "ablation={variants: {x: {control: y}, y: {keep: 2}}}": "it changes nothing",
+        "ablation={variants: {mtl: {ensemble_size: 1}}}": "'mtl' has a meaning of its own",
+        "ablation={variants: {Loud: {ensemble_size: 1}}}": "should match pattern",
+        "ablation={variants: {x: {ensemble_size: 1, control: x}}}": "x.control: 'x' is not another variant: name one of them",
+        "ablation={variants: {x: {ensemble_size: 1, control: z}, y: {ensemble_size: 2}}}": "x.control: 'z' is not another variant: name one of y",
+        "ablation={variants: {x: {control: y}, y: {ensemble_size: 2}}}": "it changes nothing",
         "ablation.seeds=[7]": r"ablation.seeds: 7 is not one of seeds \(0, 1\)",
     }.items():
         with pytest.raises(UserError, match=said):
             studies.load(TINY, override)
     assert studies.load(
         TINY,
-        "ablation={variants: {x: {source: self, generations: 1, hard_weight_of: {cola: 0.1}}}}",
+        "ablation={variants: {x: {source: self_distillation, generations: 1, hard_weight_of: {cola: 0.1}}}}",
     )
     with pytest.raises(UserError, match="compares no ways to distil"):
         plan.variants(studies.load(TINY, "ablation=null"))
@@ -291,7 +291,7 @@ def test_members_start_from_a_new_head_or_from_their_own(work):
     answers = {}
     for fresh in ("true", "false"):
         study = studies.load(
-            TINY, [*SMALL, "finetune.learning_rate=1e-12", f"candidates.fresh_head={fresh}"]
+            TINY, [*SMALL, "finetune.learning_rate=1e-12", f"candidates.new_head={fresh}"]
         )
         row, _, member = stages.members_of(study, "rte")[0]
         parent = stages.mtdnn(study, row.encoder, row.dropout, study.candidates.seed).frame(
@@ -306,7 +306,7 @@ def test_members_start_from_a_new_head_or_from_their_own(work):
 
 
 def test_ensembles_of_other_sizes(work):
-    study = levers_of(keep_1={"keep": 1}, keep_2={"keep": 2})
+    study = levers_of(keep_1={"ensemble_size": 1}, keep_2={"ensemble_size": 2})
     task, best = tasks.get("rte"), stages.selection(study).candidate[0]
     assert ablation.sized(study, 2, "rte").path == stages.teacher(study, "rte").path
     targets = soft_of(ablation.sized(study, 1, "rte"), task, members=True)
@@ -325,14 +325,14 @@ def test_ensembles_of_other_sizes(work):
     assert len(ablation.students(study)) == 2 * 2 and set(sized) <= {
         found.path for found in ablation.sources(study)
     }
-    assert not ablation.ensembles(levers_of(keep_2={"keep": 2})), (
+    assert not ablation.ensembles(levers_of(keep_2={"ensemble_size": 2})), (
         "none but the study's own is asked for"
     )
 
 
 def test_teachers_of_more_tasks(work):
     every = ["rte", "stsb", "mrpc"]
-    study = levers_of(every={"teachers": every}, one={"teachers": ["mrpc"], "keep": 1})
+    study = levers_of(every={"teachers": every}, one={"teachers": ["mrpc"], "ensemble_size": 1})
     own, student = stages.teacher(study, "mrpc"), ablation.ablation(study, "every", 0)
     assert "soft_targets.parquet" not in own.record["files"], (
         "in the study itself MRPC has no teacher"
@@ -347,7 +347,7 @@ def test_teachers_of_more_tasks(work):
 
 
 def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch):
-    study, seen, scored = levers_of(folds={"source": "folds", "folds": 3}), {}, {}
+    study, seen, scored = levers_of(folds={"source": "cross_fit", "folds": 3}), {}, {}
     fit, predict = stages.fit, voices.predict
 
     def watched_fit(model, train_sets, dev_sets, test_sets, settings, seed, out, *rest, **named):
@@ -403,7 +403,8 @@ def test_no_cross_fitted_teacher_scores_what_it_was_trained_on(work, monkeypatch
 
 def test_a_model_like_the_student_teaches_all_tasks(work):
     study = levers_of(
-        self_1={"source": "self", "generations": 1}, self_2={"source": "self", "generations": 2}
+        self_1={"source": "self_distillation", "generations": 1},
+        self_2={"source": "self_distillation", "generations": 2},
     )
     first, second = (ablation.ablation(study, f"self-{generation}", 0) for generation in (1, 2))
     for found in (first, second):

@@ -43,7 +43,7 @@ def found_of(**over: dict) -> report.Found:
         rows=frame[added],
         keep=3,
         tasks=["rte", "mrpc"],
-        variants={"keep-1": Variant(keep=1), "loud": Variant(hard_weight=0.9)},
+        variants={"keep-1": Variant(ensemble_size=1), "loud": Variant(hard_weight=0.9)},
         compared=Compared(compared),
     )
     return report.Found(**{**given, **over})
@@ -69,7 +69,10 @@ def test_the_tables_differences_are_paired_by_seed():
 
 def test_a_variant_stands_beside_its_control():
     found = found_of(
-        variants={"keep-1": Variant(keep=1), "loud": Variant(hard_weight=0.9, control="keep-1")}
+        variants={
+            "keep-1": Variant(ensemble_size=1),
+            "loud": Variant(hard_weight=0.9, control="keep-1"),
+        }
     )
     assert ("mt-dnn-kd:loud", "mt-dnn-kd:keep-1") in report.pairs(found)
     table = report.table(found).frame.set_index("Student")

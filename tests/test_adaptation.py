@@ -26,7 +26,7 @@ from mtkd.workflow import jobs as plan
 from mtkd.workflow import notebook as notebooks
 
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
-SECTION = "adaptation={shares: [0.01, 0.1, 1.0], seeds: [0], max_train: 100, max_dev: 40, least_updates: 5}"
+SECTION = "adaptation={fractions: [0.01, 0.1, 1.0], seeds: [0], max_train: 100, max_dev: 40, min_updates: 5}"
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,15 @@ def work(tmp_path_factory):
         patch.setenv("MTKD_WORK", str(folder / "artifacts"))
         patch.setenv("MTKD_REPORTS", str(folder / "reports"))
         splits = {"train": rows(SNLI, 120, seed=1), "validation": rows(SNLI, 50, seed=2)}
-        patch.setenv("MTKD_TRANSFER", str(mirror(folder / "transfer", SNLI, splits)))
+        patch.setenv("MTKD_SNLI", str(mirror(folder / "transfer", SNLI, splits)))
         yield folder
 
 
 def tiny(*overrides: str) -> studies.Study:
     few = [
         "tasks=[rte, mrpc]",
-        "single_only=[]",
-        "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}",
+        "exclude_from_multitask=[]",
+        "candidates={dropouts: [0.1], ensemble_size: 1, select_on: [rte]}",
         "distil.teachers=[rte]",
     ]
     return studies.load(TINY, ["train.epochs=1", "mkd=null", *few, SECTION, *overrides])
@@ -69,7 +69,7 @@ def test_rows_without_a_gold_label_are_left_out_and_the_rest_keep_their_numbers(
     unlabelled = unlabelled.map(
         lambda row, place: {"label": -1 if place in (1, 4) else row["label"]}, with_indices=True
     )
-    monkeypatch.setenv("MTKD_TRANSFER", str(mirror(tmp_path, SNLI, {"train": unlabelled})))
+    monkeypatch.setenv("MTKD_SNLI", str(mirror(tmp_path, SNLI, {"train": unlabelled})))
     found = transfer.snli("train")
     assert found.column_names == ["premise", "hypothesis", "label", "idx"]
     assert found["idx"][:] == [0, 2, 3, 5, 6] and found["label"][:] == [0, 2, 0, 2, 0]
@@ -78,16 +78,16 @@ def test_rows_without_a_gold_label_are_left_out_and_the_rest_keep_their_numbers(
 
 
 def test_a_missing_directory_and_another_s_are_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("MTKD_TRANSFER", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("MTKD_SNLI", str(tmp_path / "nowhere"))
     with pytest.raises(
         UserError,
-        match=r"There is no directory .*nowhere: set MTKD_TRANSFER \(or the study's adaptation\.hub\)",
+        match=r"There is no directory .*nowhere: set MTKD_SNLI \(or the study's adaptation\.hub\)",
     ):
         transfer.snli("train")
-    monkeypatch.setenv("MTKD_TRANSFER", str(tmp_path))
+    monkeypatch.setenv("MTKD_SNLI", str(tmp_path))
     with pytest.raises(
         UserError,
-        match=r"not a SNLI directory: it has no snli/train-\*\.parquet. Give MTKD_TRANSFER a copy",
+        match=r"not a SNLI directory: it has no snli/train-\*\.parquet. Give MTKD_SNLI a copy",
     ):
         transfer.snli("train")
 
@@ -95,8 +95,8 @@ def test_a_missing_directory_and_another_s_are_told(tmp_path, monkeypatch):
 def test_the_settings_are_checked():
     for change, words in {
         "seeds: [7]": "adaptation.seeds: 7 is not one of the study's seeds (0, 1)",
-        "shares: [0.1, 0.1]": "adaptation.shares: a value stands twice",
-        "shares: [0]": "greater than 0",
+        "fractions: [0.1, 0.1]": "adaptation.fractions: a value stands twice",
+        "fractions: [0]": "greater than 0",
         "share: [1]": "unknown field 'adaptation.share'; known there: hub, shares",
         "train: {epoch: 1}": "unknown field 'adaptation.train.epoch'; known there: learning_rate, batch_size, epochs",
     }.items():
@@ -110,7 +110,7 @@ def test_the_settings_are_checked():
 
 
 def test_small_shares_have_as_many_updates_as_are_asked_for():
-    study = tiny("adaptation.train={epochs: 2, batch_size: 8}", "adaptation.least_updates=20")
+    study = tiny("adaptation.train={epochs: 2, batch_size: 8}", "adaptation.min_updates=20")
     epochs = {
         size: plan.adaptation_training(study, size).epochs for size in (1, 8, 9, 80, 81, 1000)
     }
@@ -311,8 +311,8 @@ def test_the_notebook_runs_in_a_tiny_study_and_its_page_shows_the_loss(work, tmp
     overrides = [
         "train.epochs=1",
         "tasks=[rte, mrpc]",
-        "single_only=[]",
-        "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}",
+        "exclude_from_multitask=[]",
+        "candidates={dropouts: [0.1], ensemble_size: 1, select_on: [rte]}",
         "distil.teachers=[rte]",
         "mkd=null",
         SECTION,

@@ -57,10 +57,10 @@ def test_built_anew_when_the_inputs_change(tmp_path):
     first = make(tmp_path / "out", INPUTS, Build())
     second = make(tmp_path / "out", INPUTS | {"seed": 1}, Build())
     assert first.fingerprint != second.fingerprint
-    build = Build("second")
+    build = Build("segment_start")
     third = make(tmp_path / "out", INPUTS | {"seed": 2}, build)
     assert build.times == 1
-    assert third.file("text.txt").read_text() == "second"
+    assert third.file("text.txt").read_text() == "segment_start"
     assert read(tmp_path / "out").record["inputs"] == INPUTS | {"seed": 2}
 
 

@@ -48,7 +48,7 @@ STUDIES = {
         ["train.epochs", "too great", "400 digits", "smaller"],
     ),
     "a great number of layers": (
-        f"encoders: {{uncased: {{pretrain: {{layers: {10**30}}}}}}}\ncandidates: {{keep: 1}}\n",
+        f"encoders: {{uncased: {{pretrain: {{layers: {10**30}}}}}}}\ncandidates: {{ensemble_size: 1}}\n",
         ["encoders.uncased.pretrain.layers", "too great"],
     ),
     "a seed out of range": (ENCODERS + f"seeds: [{2**32}]", ["seeds.0", "less than 4294967296"]),
@@ -171,7 +171,7 @@ LINES = {
     ),
     "SNLI that cannot be had": (
         "run ok.yaml --set adaptation={}",
-        ["stanfordnlp/snli", "MTKD_TRANSFER", "--set adaptation=null"],
+        ["stanfordnlp/snli", "MTKD_SNLI", "--set adaptation=null"],
     ),
     "an ablation without a variant": (
         "run ok.yaml --set ablation.variants.soft=null",

@@ -133,8 +133,8 @@ MODELS = {
         lambda folder: record(folder, inputs(model="cls")),
         ["not the record"],
     ),
-    "an unknown representation": (
-        lambda folder: record(folder, inputs(model={"representation": "sum"})),
+    "an unknown pooling": (
+        lambda folder: record(folder, inputs(model={"pooling": "sum"})),
         ["not the record"],
     ),
     "an unknown stage": (

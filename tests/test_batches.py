@@ -242,7 +242,7 @@ def test_the_layout_is_cls_first_sep_second_sep(tokenizer):
     )
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert found["input_ids"][0] == [cls, *first, sep, *second, sep]
-    assert found["second"][0] == len(first) + 2
+    assert found["segment_start"][0] == len(first) + 2
 
 
 @pytest.mark.parametrize("longer", ["sentence1", "sentence2"])
@@ -302,17 +302,17 @@ def test_padding_has_the_tokenizer_s_own_piece():
 
 def test_soft_targets_go_with_their_examples():
     soft = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
-    found = examples(tasks.get("rte"), [[2, 5, 3]] * 3, [0, 1, 0], soft=soft)
+    found = examples(tasks.get("rte"), [[2, 5, 3]] * 3, [0, 1, 0], soft_targets=soft)
     batch = found.batch(np.array([2, 0]))
-    assert torch.allclose(batch.soft, torch.tensor([[0.3, 0.7], [0.1, 0.9]]))
-    assert batch.soft.dtype == torch.float32
+    assert torch.allclose(batch.soft_targets, torch.tensor([[0.3, 0.7], [0.1, 0.9]]))
+    assert batch.soft_targets.dtype == torch.float32
     assert examples(tasks.get("rte"), [[2, 5, 3]], [0]).batch(np.array([0])).soft is None
 
 
 def test_a_batch_goes_to_a_device_with_all_its_tensors():
-    found = examples(tasks.get("rte"), [[2, 5, 3]] * 2, [0, 1], soft=np.full((2, 2), 0.5)).batch(
-        np.array([0, 1])
-    )
+    found = examples(
+        tasks.get("rte"), [[2, 5, 3]] * 2, [0, 1], soft_targets=np.full((2, 2), 0.5)
+    ).batch(np.array([0, 1]))
     moved = found.to(torch.device("meta"))
     assert {
         value.device.type for value in vars(moved).values() if isinstance(value, torch.Tensor)

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 
 from mtkd import tasks
 from mtkd.config.training import Train
-from mtkd.data import synthetic as embedded
+from mtkd.data import synthetic as synthetic
 from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
 from mtkd.training.cost import flops as counted
 
@@ -95,7 +95,7 @@ def test_operations_are_those_that_torch_counts_without_padding():
     model = MultiTaskModel(
         TransformerEncoder(BertModel(config, add_pooling_layer=False)), [task], {"rte": 0.0}
     )
-    head = 2 * 32 * task.outputs
+    head = 2 * 32 * task.num_outputs
     assert (
         flops("tiny", examples.lengths, training=False)
         == counted(model, [examples.batch(np.array([0]))]) - head
@@ -169,7 +169,7 @@ def test_the_benchmark_runs_at_the_smallest_size(tmp_path):
 def test_both_systems_of_the_quality_check_are_scored_by_their_own_labels(tmp_path):
     """Each learns 64 examples by heart; scored in another's order they would be at chance."""
     work, task = prepare(tmp_path, layers=1, hidden=64), tasks.get("sst2")
-    rows = embedded.generate(seed=0, scale=0.2)[task.name]["train"].select(range(64))
+    rows = synthetic.generate(seed=0, scale=0.2)[task.name]["train"].select(range(64))
     sets, splits = both_forms(work, task, {"train": rows, "validation": rows})
     settings = Train(
         optimizer="adamw",

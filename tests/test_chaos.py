@@ -10,8 +10,8 @@ from mtkd.training import mlm as pretraining
 
 CUT = [
     "tasks=[rte]",
-    "encoders.uncased.pretrain.tokens=60000",
-    "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}",
+    "encoders.uncased.pretrain.train_tokens=60000",
+    "candidates={dropouts: [0.1], ensemble_size: 1, select_on: [rte]}",
     "mkd=null",
 ]
 

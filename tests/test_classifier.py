@@ -15,7 +15,7 @@ from mtkd.models.lstm import BiAttentiveEncoder, own_table
 from mtkd.models.multitask import TransformerEncoder
 
 
-def model(task, representation="cls", *, hidden=48, layers=2, scale=1.0) -> MultiTaskModel:
+def model(task, pooling="cls", *, hidden=48, layers=2, scale=1.0) -> MultiTaskModel:
     """A BERT drawn at random with biases and norms that are not the identity; `scale` makes large logits."""
     torch.manual_seed(0)
     config = BertConfig(
@@ -28,9 +28,7 @@ def model(task, representation="cls", *, hidden=48, layers=2, scale=1.0) -> Mult
         initializer_range=0.1,
     )
     found = MultiTaskModel(
-        TransformerEncoder(
-            BertModel(config, add_pooling_layer=representation == "pooled"), representation
-        ),
+        TransformerEncoder(BertModel(config, add_pooling_layer=pooling == "pooler"), pooling),
         [task],
         {task.name: 0.0},
     )
@@ -47,12 +45,10 @@ def given(batch) -> dict:
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("name", ["mnli", "cola", "stsb"])
-@pytest.mark.parametrize("representation", ["cls", "pooled", "mean"])
-def test_transformers_own_class_loads_from_disk_with_equal_logits(
-    tmp_path, representation, name, scale
-):
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_transformers_own_class_loads_from_disk_with_equal_logits(tmp_path, pooling, name, scale):
     task = tasks.get(name)
-    ours = model(task, representation, scale=scale)
+    ours = model(task, pooling, scale=scale)
     as_classifier(ours, task).save_pretrained(tmp_path)
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     batch = some_examples(task, 16).batch(np.arange(16))
@@ -108,7 +104,9 @@ def test_onnx_gives_equal_logits_for_other_batches_than_it_was_traced_on(tmp_pat
     if len(task.columns) == 1:
         examples = type(examples)(
             task,
-            examples._split.with_format(None).map(lambda row: {"second": len(row["input_ids"])}),
+            examples._split.with_format(None).map(
+                lambda row: {"segment_start": len(row["input_ids"])}
+            ),
             "single",
         )
     for rows in (np.arange(1), np.arange(20), np.arange(3, 8)):

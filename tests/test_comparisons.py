@@ -40,7 +40,7 @@ def rows(
         labels = (
             known.uniform(0, 5, examples)
             if task.regression
-            else known.integers(0, task.outputs, examples)
+            else known.integers(0, task.num_outputs, examples)
         )
         hard, share = known.normal(size=examples), right + spread * own.normal()
         if task.regression:
@@ -50,9 +50,11 @@ def rows(
                 np.clip(share, 0.001, 0.999)
             )
             said = np.where(
-                passed, labels, (labels + own.integers(1, task.outputs, examples)) % task.outputs
+                passed,
+                labels,
+                (labels + own.integers(1, task.num_outputs, examples)) % task.num_outputs,
             )
-            outputs = np.eye(task.outputs)[said]
+            outputs = np.eye(task.num_outputs)[said]
         parts.append(
             pd.DataFrame(
                 dict(

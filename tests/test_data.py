@@ -313,19 +313,19 @@ def test_limits_take_that_many_examples_chosen_by_the_seed(tmp_path):
 
 def test_settings_are_chosen_by_train_examples_held_back_from_training(tmp_path):
     folder = full_mirror(tmp_path, RTE, train=60, dev=40, test=30)
-    found = data.load(Data(hub=str(folder), held_back=0.25), [RTE])["rte"]
+    found = data.load(Data(hub=str(folder), holdout_fraction=0.25), [RTE])["rte"]
     assert {name: len(split) for name, split in found.items()} == {"train": 45, "validation": 15}
     assert sorted(found["train"]["idx"][:] + found["validation"]["idx"][:]) == list(range(60))
     whole = rows(RTE, 60)
     assert all(row["sentence1"] == whole[row["idx"]]["sentence1"] for row in found["validation"])
     with pytest.raises(
-        UserError, match=r"data\.held_back: 0\.001 of RTE's 60 train examples leaves none"
+        UserError, match=r"data\.holdout_fraction: 0\.001 of RTE's 60 train examples leaves none"
     ):
-        data.load(Data(hub=str(folder), held_back=0.001), [RTE])
+        data.load(Data(hub=str(folder), holdout_fraction=0.001), [RTE])
 
 
 def test_with_examples_held_back_no_example_of_a_test_set_is_shown():
-    held = load_study("quick", ["data.held_back=0.2", "data.scale=0.1"])
+    held = load_study("quick", ["data.holdout_fraction=0.2", "data.scale=0.1"])
     assert "AX" not in set(views.examples(held, data.stage(held)).frame["Task"])
 
 
@@ -426,7 +426,7 @@ def test_the_fingerprint_does_not_depend_on_how_rows_are_kept(tmp_path):
 def test_the_generated_suite_needs_no_place_and_follows_the_seed(monkeypatch):
     monkeypatch.setenv("MTKD_GLUE", "./none")
     one, same, other = (
-        data.load(Data(source="embedded", scale=0.02, seed=seed), [RTE, MNLI, STSB, AX])
+        data.load(Data(source="synthetic", scale=0.02, seed=seed), [RTE, MNLI, STSB, AX])
         for seed in (0, 0, 1)
     )
     assert set(one) == {"rte", "mnli", "stsb", "ax"}
@@ -443,7 +443,7 @@ def test_what_identifies_the_data_changes_with_them(tmp_path):
     rows(RTE, 41).to_parquet(folder / "rte" / "train-00000-of-00001.parquet")
     assert data.origin(settings) != before
     assert data.origin(Data()) == {"hub": "nyu-mll/glue"}
-    assert set(data.origin(Data(source="embedded"))) == {"generator"}
+    assert set(data.origin(Data(source="synthetic"))) == {"generator"}
 
 
 def small(folder):

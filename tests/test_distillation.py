@@ -120,7 +120,7 @@ def targets(
     task=RTE, count: int = 4, fingerprint: str = "made", idx=None, seed: int = 0
 ) -> SoftTargets:
     random = np.random.default_rng(seed)
-    logits = random.normal(size=(3, count, task.outputs)).astype("float32")
+    logits = random.normal(size=(3, count, task.num_outputs)).astype("float32")
     members = np.stack([probabilities(task, member) for member in logits])
     return SoftTargets(
         task,

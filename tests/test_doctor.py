@@ -15,8 +15,8 @@ def bare(monkeypatch, tmp_path):
     """No setting of this machine's, no network, nothing measured."""
     for key in (
         "MTKD_GLUE",
-        "MTKD_TRANSFER",
-        "MTKD_TEXT",
+        "MTKD_SNLI",
+        "MTKD_PRETRAIN_TEXT",
         "MTKD_ENCODER_UNCASED",
         "MTKD_ENCODER_CASED",
         "HF_HUB_OFFLINE",
@@ -59,7 +59,7 @@ def test_it_says_what_is_there_and_what_runs(bare):
     assert "tiny.yaml: can run, about " in told and "jobs, " in told and "steps/s measured" in told
     assert (
         "laptop: cannot run: GLUE: set MTKD_GLUE" in told
-        and "set MTKD_ENCODER_UNCASED or MTKD_TEXT" in told
+        and "set MTKD_ENCODER_UNCASED or MTKD_PRETRAIN_TEXT" in told
     )
     assert (
         "paper: cannot run: " in told and "nowhere: cannot run: There is no study 'nowhere'" in told
@@ -69,29 +69,26 @@ def test_it_says_what_is_there_and_what_runs(bare):
 def test_with_data_and_encoders_at_hand_a_study_can_run(bare, tmp_path):
     laptop = studies.load("laptop")
     assert doctor.wants(laptop, online=True) == [
-        "encoder cased: set MTKD_ENCODER_CASED or MTKD_TEXT"
+        "encoder cased: set MTKD_ENCODER_CASED or MTKD_PRETRAIN_TEXT"
     ]
     for name in laptop.trainable:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train-00000-of-00001.parquet").touch()
     bare.setenv("MTKD_GLUE", str(tmp_path))
-    bare.setenv("MTKD_TEXT", str(ROOT / "README.md"))
+    bare.setenv("MTKD_PRETRAIN_TEXT", str(ROOT / "README.md"))
     assert doctor.wants(laptop, online=False) == [
-        "SNLI: set MTKD_TRANSFER, connect to the hub, or leave out what needs it by --set adaptation=null"
+        "SNLI: set MTKD_SNLI, connect to the hub, or leave out what needs it by --set adaptation=null"
     ]
     assert doctor.wants(studies.load("laptop", ["adaptation=null"]), online=False) == []
     pairs = studies.load(
         "laptop",
-        [
-            "adaptation=null",
-            "ablation.variants.more={source: unlabelled, unlabelled: {transfer: 9}}",
-        ],
+        ["adaptation=null", "ablation.variants.more={source: unlabelled, unlabelled: {snli: 9}}"],
     )
     assert len(doctor.wants(pairs, online=False)) == 1
     (tmp_path / "snli").mkdir()
-    bare.setenv("MTKD_TRANSFER", str(tmp_path))
+    bare.setenv("MTKD_SNLI", str(tmp_path))
     assert doctor.wants(laptop, online=False) == []
-    assert f"MTKD_TRANSFER: {tmp_path}, without snli/train-*.parquet" in doctor.lines(["nowhere"])
+    assert f"MTKD_SNLI: {tmp_path}, without snli/train-*.parquet" in doctor.lines(["nowhere"])
     assert "without " in next(
         line for line in doctor.lines(["nowhere"]) if line.startswith("MTKD_GLUE")
     )
@@ -112,6 +109,6 @@ def test_packages_that_are_missing_or_too_old_are_named(bare):
 def test_each_precision_is_measured_for_itself(bare):
     bare.setattr(doctor.torch.cuda, "is_available", lambda: False)
     rates = {}
-    for text in ("train.precision=fp32", "train.precision=bf16", "model.representation=compared"):
+    for text in ("train.precision=fp32", "train.precision=bf16", "model.pooling=compared"):
         assert doctor._duration(studies.load(str(TINY), [text]), rates)
     assert len(rates) == 3

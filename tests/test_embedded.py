@@ -1,4 +1,4 @@
-"""The embedded suite: GLUE's shape, the same rows from the same seed, nothing that a bag of words could solve."""
+"""The synthetic suite: GLUE's shape, the same rows from the same seed, nothing that a bag of words could solve."""
 
 import re
 from collections import Counter

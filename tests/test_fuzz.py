@@ -332,7 +332,7 @@ def test_examples_are_cut_as_the_tokenizer_would_cut_them(tokenizer, pairs, most
     cut = tokenizer(*texts, truncation="longest_first", max_length=most, return_token_type_ids=True)
     found = encode(texts, tokenizer, most)
     assert found["input_ids"] == cut["input_ids"]
-    assert found["second"] == [len(kinds) - sum(kinds) for kinds in cut["token_type_ids"]]
+    assert found["segment_start"] == [len(kinds) - sum(kinds) for kinds in cut["token_type_ids"]]
 
 
 @some

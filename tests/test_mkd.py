@@ -88,13 +88,13 @@ def test_an_ensemble_as_teacher(work):
     study = tiny(
         "mkd.teacher=ensemble",
         "tasks=[rte, sst2]",
-        "single_only=[]",
+        "exclude_from_multitask=[]",
         "mkd.tasks=[rte, sst2]",
         "candidates.dropouts=[0.1]",
         "candidates.select_on=[rte]",
         "distil.teachers=[rte]",
         "mkd.finetune=null",
-        "mkd.also_hard_weight=null",
+        "mkd.mixed_hard_weight=null",
     )
     assert (
         mkd.teacher_logits(study, "rte").path == stages.teacher(study, "rte").path
@@ -111,7 +111,7 @@ def test_an_ensemble_as_teacher(work):
     assert len(expected) == 2 and sorted(targets.names) == ["cased-0.1", "uncased-0.1"]
     order = examples_of(study, "uncased", tasks.get("sst2"), "train")
     np.testing.assert_allclose(targets.logits_for(order), np.mean(expected, axis=0), atol=1e-6)
-    (done,) = mkd.student(study, "transformer", "multi", 0)
+    (done,) = mkd.student(study, "transformer", "mtl-kd", 0)
     assert set(done.frame("scores.csv")["task"]) == {"rte", "sst2"}
 
 
@@ -139,7 +139,7 @@ def test_a_student_of_other_tasks_or_examples_is_refused(work):
     with pytest.raises(UserError, match=r"mkd\.tasks: wnli has no teacher"):
         tiny("mkd.tasks=[rte, wnli]")
     with pytest.raises(UserError, match="no student 'gru'"):
-        mkd.student(study, "gru", "multi", 0)
+        mkd.student(study, "gru", "mtl-kd", 0)
 
 
 def test_controls_see_the_same_batches_from_the_same_start(work, monkeypatch):
@@ -162,27 +162,27 @@ def test_controls_see_the_same_batches_from_the_same_start(work, monkeypatch):
     monkeypatch.setattr(Examples, "batch", watched)
     monkeypatch.setattr("mtkd.stages.common.train", train)
     study = tiny("mkd.train.epochs=2", "mkd.finetune=null", "mkd.tasks=[rte, stsb]")
-    for control in ("none-multi", "multi", "multi-mixed", "none-single", "task"):
+    for control in ("mtl-hard", "mtl-kd", "mtl-kd-hard", "stl-hard", "task"):
         current[:] = [control]
         mkd.student(study, "lstm", control, 0)
     assert (
-        seen["none-multi"] == seen["multi"] == seen["multi-mixed"]
-        and seen["none-single"] == seen["task"]
+        seen["mtl-hard"] == seen["mtl-kd"] == seen["mtl-kd-hard"]
+        and seen["stl-hard"] == seen["task"]
     )
-    assert sorted(name for name, _ in seen["multi"]) == sorted(
+    assert sorted(name for name, _ in seen["mtl-kd"]) == sorted(
         name for name, _ in seen["task"]
     )  # the same updates a task
-    assert all(torch.equal(starts["multi"], other) for other in starts.values())
-    current[:] = ["multi"]
-    first = seen.pop("multi")
-    mkd.student(study, "lstm", "multi", 1)
-    assert seen["multi"] != first
+    assert all(torch.equal(starts["mtl-kd"], other) for other in starts.values())
+    current[:] = ["mtl-kd"]
+    first = seen.pop("mtl-kd")
+    mkd.student(study, "lstm", "mtl-kd", 1)
+    assert seen["mtl-kd"] != first
 
 
 @pytest.mark.parametrize("embeddings", ["own", "teacher"])
 def test_students_are_made_again_alike_and_reloaded(work, embeddings):
     study = tiny(f"mkd.students.lstm.embeddings={embeddings}", "mkd.finetune=null")
-    found = mkd.student(study, "lstm", "multi", 0)[0]
+    found = mkd.student(study, "lstm", "mtl-kd", 0)[0]
     task = tasks.get("rte")
     examples = examples_of(study, "uncased", task, "validation")
     seed_everything(5)
@@ -202,8 +202,8 @@ def test_the_small_transformer(work):
     study = tiny(
         "name=two",
         "encoders.uncased.pretrain.layers=2",
-        "mkd.students.transformer.start=teacher",
-        "mkd.students.transformer.keep=[1]",
+        "mkd.students.transformer.init_from=teacher",
+        "mkd.students.transformer.kept_layers=[1]",
     )
     of = [tasks.get("rte")]
     model = mkd.new_student(study, "transformer", of)
@@ -217,11 +217,11 @@ def test_the_small_transformer(work):
         assert torch.equal(mine, theirs)
     with pytest.raises(UserError, match="no layer 5 in an encoder of 2"):
         mkd.new_student(
-            study.model_copy(update={"mkd": tiny("mkd.students.transformer.keep=[5]").mkd}),
+            study.model_copy(update={"mkd": tiny("mkd.students.transformer.kept_layers=[5]").mkd}),
             "transformer",
             of,
         )
-    new = {"kind": "transformer", "start": "new", "layers": 3, "hidden": 16, "heads": 4}
+    new = {"kind": "transformer", "init_from": "new", "layers": 3, "hidden": 16, "heads": 4}
     model = mkd.new_student(
         study.model_copy(update={"mkd": tiny(f"mkd.students.small={new}").mkd}), "small", of
     )
@@ -229,7 +229,7 @@ def test_the_small_transformer(work):
     examples = examples_of(study, "uncased", of[0], "validation")
     assert np.isfinite(predict(model, examples)).all()
     path = str(encoder(study, "uncased").file("encoder"))
-    other = {"kind": "transformer", "start": "checkpoint", "checkpoint": path}
+    other = {"kind": "transformer", "init_from": "checkpoint", "checkpoint": path}
     same = mkd.new_student(
         study.model_copy(update={"mkd": tiny(f"mkd.students.small={other}").mkd}), "small", of
     )
@@ -240,14 +240,14 @@ def test_the_small_transformer(work):
     ("override", "words"),
     [
         (
-            "mkd.students.lstm.keep=[0]",
+            "mkd.students.lstm.kept_layers=[0]",
             "unknown field 'mkd.students.lstm.lstm.keep'; known there: kind, embeddings",
         ),
         (
             "mkd.students.lstm.embeddings=vectors",
             "embeddings: vectors and the file vectors go together",
         ),
-        ("mkd.students.transformer.start=new", "keep: name the layers kept"),
+        ("mkd.students.transformer.init_from=new", "kept_layers: name the layers kept"),
         ("mkd.hard_weight=2", "mkd.hard_weight: input should be less than or equal to 1"),
         ("mkd.teacher_encoder=big", "'big' is not one of encoders"),
         ("mkd.students.bert={kind: lstm}", "another system's name"),

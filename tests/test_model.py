@@ -18,7 +18,7 @@ from mtkd.models import MultiTaskModel, load_encoder
 from mtkd.training.loop import optimizer_of, seed_everything, step_on
 from mtkd.training.losses import hard_loss
 
-REPRESENTATIONS = get_args(Model.model_fields["representation"].annotation)
+REPRESENTATIONS = get_args(Model.model_fields["pooling"].annotation)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,11 @@ def bert(tmp_path_factory):
 
 
 def model_of(
-    bert, *names: str, representation: str = "cls", dropout: float = 0.0, seed: int = 0, of=None
+    bert, *names: str, pooling: str = "cls", dropout: float = 0.0, seed: int = 0, of=None
 ) -> MultiTaskModel:
     seed_everything(seed)
     of = of or [tasks.get(name) for name in names]
-    encoder = load_encoder(bert, dropout=dropout, representation=representation)
+    encoder = load_encoder(bert, dropout=dropout, pooling=pooling)
     return MultiTaskModel(encoder, of, {task.name: dropout for task in of})
 
 
@@ -42,9 +42,9 @@ def batch_of(name: str, count: int = 6, seed: int = 0):
 @pytest.mark.parametrize("name", ["rte", "mnli", "stsb"])
 def test_a_head_s_loss_and_gradient_equal_transformers_own(bert, name):
     task, batch = tasks.get(name), batch_of(name)
-    model = model_of(bert, name, representation="pooled")
+    model = model_of(bert, name, pooling="pooler")
     theirs = BertForSequenceClassification.from_pretrained(
-        bert, num_labels=task.outputs, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        bert, num_labels=task.num_outputs, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     ).train()
     theirs.classifier.load_state_dict(model.heads[name].state_dict())
     loss = hard_loss(task, model.train()(batch), batch.labels)
@@ -74,8 +74,8 @@ def test_cls_is_the_first_vector_as_it_is_and_pooled_is_after_the_pooler(bert):
             attention_mask=batch.attention_mask,
             token_type_ids=batch.token_type_ids,
         )
-        raw = load_encoder(bert, dropout=0.1, representation="cls").eval()(batch)
-        pooled = load_encoder(bert, dropout=0.1, representation="pooled").eval()(batch)
+        raw = load_encoder(bert, dropout=0.1, pooling="cls").eval()(batch)
+        pooled = load_encoder(bert, dropout=0.1, pooling="pooler").eval()(batch)
     assert torch.allclose(raw, out.last_hidden_state[:, 0], atol=1e-6)
     assert torch.allclose(pooled, out.pooler_output, atol=1e-6)
     assert not torch.allclose(raw, pooled, atol=1e-2)
@@ -91,13 +91,13 @@ def test_logits_are_the_head_s_linear_map_of_the_shared_vector(bert):
         assert model(batch_of("stsb")).shape == (6, 1)
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
-def test_padding_changes_nothing(bert, representation):
+@pytest.mark.parametrize("pooling", REPRESENTATIONS)
+def test_padding_changes_nothing(bert, pooling):
     task = tasks.get("mnli")
     lengths = (3, 6, 11, 24)
     pieces = [[2, *range(10, 10 + length), 3] for length in lengths]
     found = examples(task, pieces, [0, 1, 2, 0], second=[2, 4, 6, 8])
-    model = model_of(bert, "mnli", representation=representation).eval()
+    model = model_of(bert, "mnli", pooling=pooling).eval()
     with torch.no_grad():
         together = model(found.batch(np.arange(4)))
         alone = torch.cat([model(found.batch(np.array([row]))) for row in range(4)])

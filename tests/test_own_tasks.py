@@ -181,7 +181,10 @@ def test_scores_are_numbers_in_the_range_that_the_task_gives(made, tmp_path):
         {"t.csv": "a,b,label\nx,y,-1\nz,w, 9.5\nq,r,1e0\n"},
     )
     assert read(study, tmp_path)["train"]["label"][:] == [-1.0, 9.5, 1.0]
-    assert study.task("mine").metrics == ("pearson", "spearman") and study.task("mine").outputs == 1
+    assert (
+        study.task("mine").metrics == ("pearson", "spearman")
+        and study.task("mine").num_outputs == 1
+    )
 
 
 def test_a_hub_data_set_is_read_by_its_splits_and_class_names(made, tmp_path):
@@ -442,7 +445,7 @@ def test_a_name_that_the_model_s_modules_have_is_refused(made, tmp_path):
 def test_own_tasks_alone_are_trained_chosen_on_and_taught():
     both = {"one": PAIR, "two": SINGLE}
     found = studies.check(
-        {"name": "x", "own_tasks": both, "encoders": ENCODERS, "single_only": ["two"]}
+        {"name": "x", "own_tasks": both, "encoders": ENCODERS, "exclude_from_multitask": ["two"]}
     )
     assert (
         found.tasks == ["one", "two"]
@@ -512,22 +515,22 @@ def test_a_run_whose_file_is_not_there_starts_nothing(made, tmp_path, monkeypatc
 
 def test_an_encoder_is_pretrained_from_the_tasks_own_sentences(made):
     recipe = {
-        "vocabulary": 80,
+        "vocab_size": 80,
         "layers": 1,
         "hidden": 16,
         "heads": 2,
-        "positions": 32,
-        "window": 16,
-        "long_window": None,
-        "tokens": 500,
+        "max_positions": 32,
+        "seq_length": 16,
+        "long_seq_length": None,
+        "train_tokens": 500,
         "batch_size": 4,
-        "rows": "lines",
+        "packing": "lines",
     }
     study = made(
         PAIR,
         {"t.csv": table(rows=60)},
         encoders={"uncased": {"pretrain": recipe}},
-        candidates={"keep": 1},
+        candidates={"ensemble_size": 1},
     )
     assert encoder(study, "uncased").json("origin.json")["from"] == "pretrain"
     vocabulary = (encoder(study, "uncased").file("encoder") / "tokenizer.json").read_text()
@@ -566,7 +569,7 @@ def test_new_proposes_what_the_files_hold(tmp_path):
     assert sorted(letters.labels) == sorted(wanted.own_tasks["letters"].labels)
     assert (sentences.type, sentences.columns, sentences.label) == (
         "pair",
-        ["first", "second"],
+        ["first", "segment_start"],
         "meaning",
     )
     assert sentences.labels == ["different", "same"]

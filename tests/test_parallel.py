@@ -40,7 +40,7 @@ def curve(folder: Path) -> None:
     """Trains three tasks' heads of four without dropout; writes the log and the weights."""
     names = ["mnli", "rte", "stsb"]
     model = model_of([*names, "cola"])
-    examples = {name: made(tasks.get(name), 41, soft=name == "mnli") for name in names}
+    examples = {name: made(tasks.get(name), 41, soft_targets=name == "mnli") for name in names}
     log = train(model, examples, SETTINGS, seed=0, checkpoint=folder / "checkpoint")
     write(folder, model, log)
 
@@ -49,7 +49,7 @@ def long(folder: Path, seconds: float) -> None:
     """Trains with dropout, a checkpoint every so many seconds."""
     settings = SETTINGS.model_copy(update={"checkpoint_seconds": seconds})
     write(
-        folder, *trained(folder, settings=settings, soft=("mnli",), count=400)
+        folder, *trained(folder, settings=settings, soft_targets=("mnli",), count=400)
     )  # long enough to be killed before its end
 
 
@@ -61,9 +61,9 @@ def write(folder: Path, model: torch.nn.Module, log: list[dict]) -> None:
 
 def with_a_bad_target(folder: Path) -> None:
     """Trains where the second process alone has a soft target that is not a number."""
-    examples = made(tasks.get("rte"), 64, soft=True)
+    examples = made(tasks.get("rte"), 64, soft_targets=True)
     if PartialState().process_index == 1:
-        examples.soft[:] = float("nan")
+        examples.soft_targets[:] = float("nan")
     train(model_of(["rte"]), {"rte": examples}, FAST, seed=0, checkpoint=folder, title="shared")
 
 
@@ -150,7 +150,7 @@ def test_two_processes_killed_and_resumed_end_with_the_weights_of_two_undisturbe
 def test_a_notebook_and_torchrun_share_a_stage_of_a_study_and_give_the_same_weights(tmp_path):
     environment = {"MTKD_WORK": str(tmp_path / "w")}
     chosen = [
-        "train.processes=2",
+        "train.num_processes=2",
         "train.epochs=1",
         "tasks=[rte,stsb,mnli]",
         "distil.teachers=[mnli]",
@@ -174,7 +174,7 @@ def test_a_notebook_and_torchrun_share_a_stage_of_a_study_and_give_the_same_weig
         json.loads((place / "record.json").read_text()),
         file_hash(place / "model.safetensors"),
     )
-    assert record["inputs"]["train"]["processes"] == 2
+    assert record["inputs"]["train"]["num_processes"] == 2
     assert len(re.findall(r"100%", (tmp_path / "run.log").read_text())) >= 1
     shutil.rmtree(place)
     sets = [part for choice in chosen for part in ("--set", choice)]
@@ -209,7 +209,7 @@ def test_a_group_that_is_not_led_or_of_another_size_is_told(monkeypatch):
     monkeypatch.setattr(parallel, "_line", object())
     with pytest.raises(
         UserError,
-        match=r"among 2 processes \(train.processes\) and 4 were started: start 2, or set train.processes=4",
+        match=r"among 2 processes \(train.num_processes\) and 4 were started: start 2, or set train.num_processes=4",
     ):
         parallel.run(print, processes=2)
 

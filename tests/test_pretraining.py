@@ -36,17 +36,17 @@ TEXTS = toy_texts()
 
 def settings(**changes) -> Pretrain:
     tiny = {
-        "vocabulary": 120,
+        "vocab_size": 120,
         "layers": 2,
         "hidden": 32,
         "heads": 2,
-        "positions": 64,
-        "window": 16,
-        "long_window": 32,
-        "tokens": 16 * 16 * 24,
+        "max_positions": 64,
+        "seq_length": 16,
+        "long_seq_length": 32,
+        "train_tokens": 16 * 16 * 24,
         "batch_size": 16,
         "learning_rate": 3e-3,
-        "guide_steps": 8,
+        "attention_guidance_steps": 8,
         "precision": "fp32",
     }
     return Pretrain(**(tiny | changes))
@@ -67,20 +67,20 @@ def assert_equal(a: dict, b: dict):
 @pytest.mark.parametrize("cased", [False, True])
 def test_a_saved_tokenizer_gives_the_same_ids_and_never_unk(tmp_path, cased):
     texts = ["The film was really funny, and so was the caf\u00e9.", "Nobody liked the Film!"] * 20
-    tokenizer = train_tokenizer(texts, cased=cased, vocabulary=150)
+    tokenizer = train_tokenizer(texts, cased=cased, vocab_size=150)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     known = "The film was liked, really!"
     assert loaded(known, texts[1]).data == tokenizer(known, texts[1]).data
     assert tokenizer.unk_token_id not in loaded(known)["input_ids"]
     assert (loaded.tokenize("Film") == loaded.tokenize("film")) is not cased
-    assert train_tokenizer(texts, cased=cased, vocabulary=150).get_vocab() == tokenizer.get_vocab()
+    assert train_tokenizer(texts, cased=cased, vocab_size=150).get_vocab() == tokenizer.get_vocab()
 
 
 def test_letters_get_the_same_ids_in_every_process():
     """The trainer alone numbers continuing letters in another order at each run."""
     vocabulary = train_tokenizer(
-        ["the cat sat", "a bat ate it"], cased=False, vocabulary=60
+        ["the cat sat", "a bat ate it"], cased=False, vocab_size=60
     ).get_vocab()
     continuing = [f"##{letter}" for letter in sorted(set("thecatsatabatateit"))]
     assert (
@@ -91,11 +91,11 @@ def test_letters_get_the_same_ids_in_every_process():
 
 def test_a_tokenizer_without_text_is_refused():
     with pytest.raises(UserError, match="UNK"):
-        train_tokenizer([], cased=False, vocabulary=100)
+        train_tokenizer([], cased=False, vocab_size=100)
 
 
 def test_pairs_and_single_segments_hold_their_text_and_hide_the_same_share_of_it():
-    tokenizer = train_tokenizer(TEXTS, cased=False, vocabulary=120)
+    tokenizer = train_tokenizer(TEXTS, cased=False, vocab_size=120)
     torch.manual_seed(0)
     rows = torch.randint(5, len(tokenizer), (400, 30))
     inputs, segments, places, targets, _ = mask_windows(rows, 32, tokenizer, 0.15)
@@ -119,10 +119,10 @@ def test_pairs_and_single_segments_hold_their_text_and_hide_the_same_share_of_it
 def test_the_loss_falls_far_below_the_entropy_of_single_words(tmp_path):
     tokens = 16 * 16 * 400
     changes = {
-        "guide_steps": 300,
+        "attention_guidance_steps": 300,
         "learning_rate": 6e-3,
         "initializer_range": 0.1,
-        "long_window": None,
+        "long_seq_length": None,
     }
     _, log = run(tmp_path, tokens=tokens, **changes)
     assert log["loss"][-1][0] == 400 and log["tokens"] == tokens and log["seconds"] > 0
@@ -182,7 +182,7 @@ def test_a_warm_start_keeps_what_it_can(tmp_path):
         " ".join(word.capitalize() if i % 3 else word for i, word in enumerate(t.split()))
         for t in TEXTS
     ]
-    tokenizer = train_tokenizer(texts, cased=True, vocabulary=130)
+    tokenizer = train_tokenizer(texts, cased=True, vocab_size=130)
     model = pretraining.BertForMaskedLM(pretraining._config(settings(), tokenizer))
     pretraining.warm_start(model, tokenizer, tmp_path / "encoder")
 
@@ -237,7 +237,7 @@ def test_guidance_is_least_where_heads_look_at_their_tokens():
 
 
 def test_a_long_text_is_taken_evenly_and_only_as_far_as_needed():
-    tokenizer = train_tokenizer(TEXTS, cased=False, vocabulary=120)
+    tokenizer = train_tokenizer(TEXTS, cased=False, vocab_size=120)
     stream, _ = pretraining._tokenise(lambda: TEXTS, tokenizer, 2000)
     assert 2000 <= len(stream) < 2400
     assert len(pretraining._tokenise(lambda: TEXTS, tokenizer, 10**6)[0]) == sum(
@@ -293,7 +293,7 @@ def test_unreadable_text_is_explained(tmp_path, name, data):
 def test_a_line_a_row_is_cut_behind_a_sentence_and_its_padding_is_neither_seen_nor_masked():
     torch.manual_seed(0)
     tokenizer = train_tokenizer(
-        [f"{line}. and so on." for line in TEXTS], cased=False, vocabulary=120
+        [f"{line}. and so on." for line in TEXTS], cased=False, vocab_size=120
     )
     stop = tokenizer.convert_tokens_to_ids(".")
     rows = torch.zeros(64, 30, dtype=torch.long)

@@ -66,11 +66,11 @@ def test_a_batch_holds_whole_questions_and_every_one_once():
         np.array_equal(one, other) for (_, one), (_, other) in zip(found, again, strict=True)
     )
     examples = some_examples(QNLI, 8)
-    examples.groups = np.repeat(np.arange(4), 2)
+    examples.group_ids = np.repeat(np.arange(4), 2)
     batch = examples.batch(plan_of({"qnli": examples}, studies.Train(batch_size=4), 0, 0)[0][1])
     assert (
-        batch.groups.bincount().max() == 2
-        and len(batch.groups) == 4
+        batch.group_ids.bincount().max() == 2
+        and len(batch.group_ids) == 4
         and examples.part(np.array([5, 1])).groups.tolist() == [2, 0]
     )
 
@@ -152,10 +152,10 @@ def own(tmp_path_factory):
         yield [
             f"own_tasks={{answers: {json.dumps(task)}}}",
             "tasks=[rte, answers]",
-            "single_only=[]",
+            "exclude_from_multitask=[]",
             "ranking=[answers]",
             "mkd=null",
-            "candidates={dropouts: [0.1], keep: 1, select_on: [rte]}",
+            "candidates={dropouts: [0.1], ensemble_size: 1, select_on: [rte]}",
             "distil.teachers=[rte]",
             "train.epochs=1",
             "finetune={epochs: 4, learning_rate: 2.0e-3}",
@@ -164,7 +164,7 @@ def own(tmp_path_factory):
 
 def test_an_own_ranking_has_two_labels_and_its_queries_stay_together(own, tmp_path):
     task = studies.load(TINY, own).task("answers")
-    assert (task.kind, task.labels, task.right, task.metrics) == (
+    assert (task.kind, task.labels, task.positive_label, task.metrics) == (
         "ranking",
         ("0", "1"),
         1,
@@ -255,7 +255,8 @@ def test_a_submission_takes_the_merged_answers(own, monkeypatch, tmp_path):
     )
     for changes, stage in ((["ranking=[qnli]"], "ranking"), ([], "finetune")):
         study = studies.load(
-            TINY, ["tasks=[qnli, mnli, rte, qqp]", "single_only=[]", "mkd=null", *changes]
+            TINY,
+            ["tasks=[qnli, mnli, rte, qqp]", "exclude_from_multitask=[]", "mkd=null", *changes],
         )
         with pytest.raises(UserError, match="enough"):
             submission.submit(study, "bert", tmp_path / "out.zip")

@@ -176,7 +176,7 @@ def test_examples_end_at_the_encoders_positions(tmp_path):
     found = study(
         own_tasks={"mine": own},
         encoders={"uncased": {"checkpoint": str(tiny_bert(tmp_path / "bert"))}},
-        candidates={"keep": 1},
+        candidates={"ensemble_size": 1},
     )
     split = datasets.Dataset.from_file(str(tokens(found, "uncased").file("mine/train.arrow")))
     assert {len(pieces) for pieces in split["input_ids"]} == {64}
@@ -230,24 +230,25 @@ def stranger(folder: Path, sentinel: Path, how: str) -> Path:
 
 def the_encoder(folder: Path) -> None:
     encoder(
-        study(encoders={"uncased": {"checkpoint": str(folder)}}, candidates={"keep": 1}), "uncased"
+        study(encoders={"uncased": {"checkpoint": str(folder)}}, candidates={"ensemble_size": 1}),
+        "uncased",
     )
 
 
 def a_start(folder: Path) -> None:
     recipe = Pretrain(
-        vocabulary=60,
+        vocab_size=60,
         layers=2,
         hidden=32,
         heads=2,
         intermediate=64,
         positions=64,
         window=16,
-        long_window=None,
-        long_share=0,
+        long_seq_length=None,
+        long_fraction=0,
         tokens=200,
         batch_size=4,
-        guide_steps=0,
+        attention_guidance_steps=0,
         start_from=str(folder),
     )
     pretrain(
@@ -394,7 +395,7 @@ def test_names_texts_and_labels_from_data_are_text_on_every_page(tmp_path, monke
     monkeypatch.setattr(
         views.datasets.Dataset, "from_file", lambda *_: [{"sentence": HOSTILE, "label": 0}]
     )
-    generated = study(tasks=["cola", "mnli", "rte", "qqp", "qnli"], data={"source": "embedded"})
+    generated = study(tasks=["cola", "mnli", "rte", "qqp", "qnli"], data={"source": "synthetic"})
     shown = [
         ask.Box(study(), 0),
         table1(sizes),

@@ -82,14 +82,22 @@ def test_the_four_studies_are_there():
 def test_paper_is_section_4_1():
     paper = load("paper")
     assert paper.train.model_dump(
-        include={"optimizer", "learning_rate", "batch_size", "epochs", "warmup", "clip", "sampling"}
+        include={
+            "optimizer",
+            "learning_rate",
+            "batch_size",
+            "epochs",
+            "warmup_ratio",
+            "max_grad_norm",
+            "sampling",
+        }
     ) == {
         "optimizer": "adamax",
         "learning_rate": 5e-5,
         "batch_size": 32,
         "epochs": 5,
-        "warmup": 0.1,
-        "clip": 1.0,
+        "warmup_ratio": 0.1,
+        "max_grad_norm": 1.0,
         "sampling": "proportional",
     }
     heads = {
@@ -115,7 +123,7 @@ def test_paper_is_section_4_1():
     assert paper.distil == Distil(
         teachers=["mnli", "qqp", "rte", "qnli"], hard_weight=0.5, temperature=1.0
     )
-    assert paper.model.representation == "cls"
+    assert paper.model.pooling == "cls"
     assert set(paper.multitask) == {"cola", "sst2", "mnli", "rte", "qqp", "mrpc", "stsb", "qnli"}
     assert set(paper.trainable) == set(paper.multitask) | {"wnli"}
     assert set(paper.tasks) == set(paper.trainable) | {"ax"}
@@ -181,8 +189,10 @@ def test_a_baseline_that_is_a_candidate_is_trained_once():
 
 def test_pretraining_steps_where_there_is_no_checkpoint(monkeypatch):
     found = study(
-        encoders={"uncased": {"pretrain": {"tokens": 64_000, "window": 32, "batch_size": 20}}},
-        candidates={"keep": 1},
+        encoders={
+            "uncased": {"pretrain": {"train_tokens": 64_000, "seq_length": 32, "batch_size": 20}}
+        },
+        candidates={"ensemble_size": 1},
     )
     steps = {job.name: job.steps for job in plan.jobs(found)}
     assert steps["01_pretrain.uncased"] == 100
@@ -208,7 +218,7 @@ def test_members_of_ensembles_are_fine_tuned_for_epochs_of_their_own():
 
 
 def test_defaults_that_a_record_leaves_out_may_be_written(written):
-    assert load(written("distil: {annealing: false}\ncandidates: {fresh_head: true}")) == load(
+    assert load(written("distil: {annealing: false}\ncandidates: {new_head: true}")) == load(
         written("seeds: [0]")
     )
 
@@ -275,7 +285,7 @@ BAD = {
     ),
     "an unknown source": (
         "data: {source: disk}",
-        ["data.source", "'embedded' or 'glue'", '"disk"'],
+        ["data.source", "'synthetic' or 'glue'", '"disk"'],
     ),
     "an unknown task": (
         "tasks: [rte, mnli, snli]",
@@ -310,8 +320,8 @@ BAD = {
     ),
     "no seed": ("seeds: []", ["seeds", "at least 1"]),
     "too many kept": (
-        "candidates: {keep: 7}",
-        ["candidates.keep", "7 is more than the candidates there are (6)"],
+        "candidates: {ensemble_size: 7}",
+        ["candidates.ensemble_size", "7 is more than the candidates there are (6)"],
     ),
     "no such encoder": ("student_encoder: large", ["student_encoder", "'large'", "uncased, cased"]),
     "an encoder from nowhere": (
@@ -320,7 +330,10 @@ BAD = {
     ),
     "no encoder": ("encoders: {}", ["encoders", "at least 1"]),
     "a name that is no folder": ("name: ../up", ["name", '"../up"', "pattern"]),
-    "two faults": ("train: {epochs: 0, clip: -1}", ["train.epochs", "train.clip"]),
+    "two faults": (
+        "train: {epochs: 0, max_grad_norm: -1}",
+        ["train.epochs", "train.max_grad_norm"],
+    ),
 }
 
 
@@ -448,12 +461,12 @@ def test_distillation_changes_no_vanilla_model(written, override):
 
 def test_what_is_chosen_among_the_candidates_changes_the_teachers(written):
     path = written("seeds: [0]")
-    found = changed_by(load(path), load(path, ["candidates.keep=2"]))
+    found = changed_by(load(path), load(path, ["candidates.ensemble_size=2"]))
     assert {"03", "04", "05", "07"} <= found
     assert not {"00", "01"} & found
 
 
-@pytest.mark.parametrize("name", ["MTKD_GLUE", "MTKD_TEXT", "MTKD_ENCODER_UNCASED"])
+@pytest.mark.parametrize("name", ["MTKD_GLUE", "MTKD_PRETRAIN_TEXT", "MTKD_ENCODER_UNCASED"])
 def test_a_place_named_by_the_environment_is_part_of_the_key(monkeypatch, name):
     before = {stage: plan.settings_key(study(), stage) for stage in STAGES}
     monkeypatch.setenv(name, "some/where")

@@ -55,7 +55,7 @@ def test_a_task_is_that_of_table_1(name):
     task = tasks.get(name)
     assert (task.kind, task.columns, task.labels, task.metrics) == TABLE_1[name]
     assert task.regression == (name == "stsb")
-    assert task.outputs == {"mnli": 3, "ax": 3, "stsb": 1}.get(name, 2)
+    assert task.num_outputs == {"mnli": 3, "ax": 3, "stsb": 1}.get(name, 2)
 
 
 def test_there_are_nine_tasks_and_ax():
@@ -76,9 +76,9 @@ def test_splits_have_the_hub_s_names(name):
 
 
 def test_ax_is_scored_by_the_head_of_mnli_whose_labels_it_has():
-    assert tasks.get("ax").scored_by == "mnli"
+    assert tasks.get("ax").predicted_by == "mnli"
     assert tasks.get("ax").labels == tasks.get("mnli").labels
-    assert {task.scored_by for task in tasks.GLUE.values() if task.train} == {None}
+    assert {task.predicted_by for task in tasks.GLUE.values() if task.train} == {None}
 
 
 def test_sizes_are_the_published_ones():

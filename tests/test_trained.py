@@ -369,7 +369,7 @@ def test_a_folder_elsewhere_of_another_encoder_or_from_a_stranger_is_refused(tin
     for inputs in (
         {},
         None,
-        {"encoder": record["inputs"]["encoder"], "tasks": 3},
+        {"encoder": record["inputs"]["encoder"], "other_tasks": 3},
         record["inputs"] | {"model": {}},
         record["inputs"] | {"stage": "mkd", "student": {"kind": "lstm", "__class__": "os.system"}},
     ):

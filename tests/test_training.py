@@ -27,21 +27,25 @@ VOCABULARY = 120
 FAST = Train(learning_rate=3e-3, batch_size=8, epochs=2, precision="fp32", checkpoint_seconds=1000)
 
 
-def made(task: tasks.Task, count: int, seed: int = 0, soft: bool = False) -> Examples:
+def made(task: tasks.Task, count: int, seed: int = 0, soft_targets: bool = False) -> Examples:
     """Random word pieces with a label each: nothing to generalise, all to memorise."""
     random = np.random.default_rng(seed)
     pieces = [[2, *random.integers(5, VOCABULARY, random.integers(4, 12)), 3] for _ in range(count)]
-    labels = random.uniform(0, 5, count) if task.regression else np.arange(count) % task.outputs
+    labels = random.uniform(0, 5, count) if task.regression else np.arange(count) % task.num_outputs
     split = datasets.Dataset.from_dict(
         {
             "label": labels.astype("float32" if task.regression else "int64"),
             "idx": np.arange(count),
             "input_ids": pieces,
-            "second": [len(found) // 2 for found in pieces],
+            "segment_start": [len(found) // 2 for found in pieces],
         }
     ).cast_column("input_ids", datasets.List(datasets.Value("int32")))
-    targets = random.dirichlet(np.ones(task.outputs), count).astype("float32") if soft else None
-    return Examples(task, split, "made", soft=targets)
+    targets = (
+        random.dirichlet(np.ones(task.num_outputs), count).astype("float32")
+        if soft_targets
+        else None
+    )
+    return Examples(task, split, "made", soft_targets=targets)
 
 
 def model_of(
@@ -69,12 +73,14 @@ def trained(
     seed=0,
     settings=FAST,
     distil=None,
-    soft=(),
+    soft_targets=(),
     count=40,
     model=None,
 ):
     model = model or model_of(list(names), seed, dropout=0.1)
-    examples = {name: made(tasks.get(name), count, soft=name in soft) for name in names}
+    examples = {
+        name: made(tasks.get(name), count, soft_targets=name in soft_targets) for name in names
+    }
     log = train(
         model, examples, settings, seed=seed, checkpoint=tmp_path / "checkpoint", distil=distil
     )
@@ -116,8 +122,8 @@ def test_a_seed_repeats_itself_and_another_does_not(tmp_path):
 
 def test_soft_targets_change_the_student_and_a_hard_weight_of_one_does_not(tmp_path):
     plain, _ = trained(tmp_path / "a")
-    taught, _ = trained(tmp_path / "b", soft=("mnli",))
-    ignored, _ = trained(tmp_path / "c", soft=("mnli",), distil=Distil(hard_weight=1.0))
+    taught, _ = trained(tmp_path / "b", soft_targets=("mnli",))
+    ignored, _ = trained(tmp_path / "c", soft_targets=("mnli",), distil=Distil(hard_weight=1.0))
     assert not same(plain, taught)
     assert same(plain, ignored)
 
@@ -165,14 +171,14 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_training as t
 settings = t.FAST.model_copy(update=dict(epochs=6, checkpoint_seconds=0.02))
-model, log = t.trained(Path({folder!r}), settings=settings, soft=("mnli",), count=200)
+model, log = t.trained(Path({folder!r}), settings=settings, soft_targets=("mnli",), count=200)
 model.save(Path({folder!r}, "end.safetensors"))
 """
 
 
 def test_a_killed_training_resumed_equals_an_undisturbed_one_to_the_last_bit(tmp_path):
     settings = FAST.model_copy(update={"epochs": 6})
-    undisturbed, _ = trained(tmp_path / "a", settings=settings, soft=("mnli",), count=200)
+    undisturbed, _ = trained(tmp_path / "a", settings=settings, soft_targets=("mnli",), count=200)
     folder = tmp_path / "b"
     folder.mkdir()
     script = KILLED.format(tests=os.path.dirname(__file__), folder=str(folder))

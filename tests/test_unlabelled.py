@@ -38,9 +38,9 @@ def snli(folder: Path, count: int = 30) -> Path:
 
 
 def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypatch):
-    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
-    given = {"transfer": 12, "rest": 7, "tasks": 9}
-    more = {**given, "updates": "more"}
+    monkeypatch.setenv("MTKD_SNLI", str(snli(tmp_path)))
+    given = {"snli": 12, "left_out_train": 7, "other_tasks": 9}
+    more = {**given, "extra_updates": True}
     study = levers_of(
         same={"source": "unlabelled", "unlabelled": given},
         more={"source": "unlabelled", "unlabelled": more},
@@ -50,7 +50,7 @@ def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypat
 
     def watched(self, rows):
         found = batch(self, rows)
-        if self.soft is not None:
+        if self.soft_targets is not None:
             batches.setdefault(current[0], []).append(found)
         return found
 
@@ -64,18 +64,22 @@ def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypat
     assert count == {"plain": 2 * 2, "same": 2 * 2, "more": 2 * 3}, (
         "40 and 28 more examples of each task with a teacher, in batches of 32"
     )
-    unknown = sum(int((~found.known).sum()) for found in batches["more"] if found.known is not None)
-    assert unknown == 2 * (12 + 7 + 9) and all(found.known is None for found in batches["plain"])
+    unknown = sum(
+        int((~found.label_mask).sum()) for found in batches["more"] if found.label_mask is not None
+    )
+    assert unknown == 2 * (12 + 7 + 9) and all(
+        found.label_mask is None for found in batches["plain"]
+    )
     for found in batches["more"]:
-        if found.known is not None:
-            labels = found.labels[~found.known]
+        if found.label_mask is not None:
+            labels = found.labels[~found.label_mask]
             assert bool((labels.isnan() if found.task == "stsb" else labels == -1).all())
-            assert bool(torch.isfinite(found.soft).all())
+            assert bool(torch.isfinite(found.soft_targets).all())
 
 
 def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_them_out(work):
     """`distil.unlabelled` makes MT-DNN_KD what the variant `unlabelled` is elsewhere, and `source: ensemble` what it was without."""
-    given = {"rest": 20}
+    given = {"left_out_train": 20}
     elsewhere = levers_of(more={"source": "unlabelled", "unlabelled": given})
     study = studies.check(
         {
@@ -95,7 +99,7 @@ def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_th
     ) and not seed_one[0].equals(plain)
     assert study.ablation.variants["warm"].distil(
         study.distil, study.multitask
-    ).unlabelled == Unlabelled(rest=20)
+    ).unlabelled == Unlabelled(left_out_train=20)
     steps = {
         job.name: job.steps
         for job in plan.jobs(
@@ -104,7 +108,7 @@ def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_th
                     **study.model_dump(),
                     "distil": {
                         **study.distil.model_dump(),
-                        "unlabelled": {"rest": 20, "updates": "more"},
+                        "unlabelled": {"left_out_train": 20, "extra_updates": True},
                     },
                 }
             )
@@ -120,11 +124,11 @@ def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_th
 
 
 def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, monkeypatch):
-    monkeypatch.setenv("MTKD_TRANSFER", str(snli(tmp_path)))
-    study, task = levers_of(x={"keep": 1}), tasks.get("rte")
+    monkeypatch.setenv("MTKD_SNLI", str(snli(tmp_path)))
+    study, task = levers_of(x={"ensemble_size": 1}), tasks.get("rte")
     data = stages.data(study)
     train = dict(data_files.splits(data, task))["train"].to_pandas()
-    rest = texts(study, task, Unlabelled(rest=5), data, tmp_path).to_pandas()
+    rest = texts(study, task, Unlabelled(left_out_train=5), data, tmp_path).to_pandas()
     assert len(rest) == 5 and not set(rest.sentence1 + rest.sentence2) & set(
         train.sentence1 + train.sentence2
     )
@@ -137,13 +141,13 @@ def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, mo
     single = texts(
         study,
         tasks.get("sst2"),
-        Unlabelled(transfer=4),
+        Unlabelled(snli=4),
         stages.data(
             studies.check(
                 {
                     **study.model_dump(),
                     "tasks": ["sst2"],
-                    "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "keep": 1},
+                    "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "ensemble_size": 1},
                     "distil": {"teachers": ["sst2"]},
                     "name": "one",
                 }
@@ -157,7 +161,7 @@ def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, mo
     full = studies.check(
         {**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}}
     )
-    assert not len(texts(full, task, Unlabelled(rest=5), data, tmp_path))
+    assert not len(texts(full, task, Unlabelled(left_out_train=5), data, tmp_path))
 
 
 def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refused(
@@ -171,7 +175,10 @@ def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refuse
             [] if task.name in empty else range(5)
         ),
     )
-    empty, study = {"rte"}, levers_of(x={"source": "unlabelled", "unlabelled": {"rest": 6}})
+    empty, study = (
+        {"rte"},
+        levers_of(x={"source": "unlabelled", "unlabelled": {"left_out_train": 6}}),
+    )
     assert ablation.ablation(study, "x", 0).frame("scores.csv").value.notna().all()
     notes = [
         found.json("notes.json")
@@ -179,7 +186,10 @@ def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refuse
         if found.path.parent.name == "rest-6-keep-2" and "notes.json" in found.record["files"]
     ]
     assert notes == [["RTE: there is no text beside its train set (unlabelled)."]]
-    empty, study = {"rte", "stsb"}, levers_of(x={"source": "unlabelled", "unlabelled": {"rest": 8}})
+    empty, study = (
+        {"rte", "stsb"},
+        levers_of(x={"source": "unlabelled", "unlabelled": {"left_out_train": 8}}),
+    )
     with pytest.raises(UserError, match="There is no text beside the train sets of RTE, STS-B"):
         ablation.ablation(study, "x", 0)
 
@@ -187,7 +197,7 @@ def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refuse
 def test_an_epoch_shows_as_many_examples_as_are_counted():
     lengths = {"rte": np.full(50, 9), "mrpc": np.full(20, 9)}
     plans = [
-        plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, counted={"rte": 20})
+        plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, epoch_sizes={"rte": 20})
         for epoch in (0, 1)
     ]
     rows = [np.concatenate([rows for task, rows in found if task == "rte"]) for found in plans]
@@ -197,7 +207,7 @@ def test_an_epoch_shows_as_many_examples_as_are_counted():
 
 
 def test_a_text_has_no_more_word_pieces_than_the_encoder_has_places(work, monkeypatch):
-    study = levers_of(x={"source": "unlabelled", "unlabelled": {"rest": 5}})
+    study = levers_of(x={"source": "unlabelled", "unlabelled": {"left_out_train": 5}})
     start = encoders.encoder(study, "uncased")
     _, most = encoders.reading(
         study.model_copy(update={"data": study.data.model_copy(update={"max_length": 10**6})}),

@@ -115,7 +115,7 @@ def test_results_hold_every_system_task_split_and_seed(tiny_run, tiny):
                         ]
                         systems += [
                             plan.mkd_system(tiny, student, control, tuned=True)
-                            for control in ("none-multi", "multi")
+                            for control in ("mtl-hard", "mtl-kd")
                         ]
                         wanted |= {
                             (system, name, split, metric, seed)
@@ -178,8 +178,8 @@ def test_soft_targets_cover_every_train_example_and_are_the_members_average(tiny
             stages.teacher(tiny, name).file("soft_targets.parquet"), task, members=True
         )
         examples = examples_of(tiny, "uncased", task, "train")
-        assert targets.for_examples(examples).shape == (len(examples), task.outputs)
-        assert targets.members.shape[0] == tiny.candidates.keep
+        assert targets.for_examples(examples).shape == (len(examples), task.num_outputs)
+        assert targets.members.shape[0] == tiny.candidates.ensemble_size
         assert abs(targets.members.mean(0) - targets.soft).max() < 1e-6
     assert "soft_targets.parquet" not in stages.teacher(tiny, "cola").record["files"]
 
@@ -291,7 +291,7 @@ def test_every_output_carries_what_made_it(tiny):
                     artifact.path
                 )
             if stage in ("multitask", "finetune", "mkd"):
-                assert inputs["train"]["learning_rate"] and "representation" in inputs["model"], (
+                assert inputs["train"]["learning_rate"] and "pooling" in inputs["model"], (
                     artifact.path
                 )
     assert any(

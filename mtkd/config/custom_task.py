@@ -158,7 +158,7 @@ def with_defaults(study: Any) -> Any:
     given = {"tasks": list(own), **study}
     if not isinstance(given["tasks"], list) or set(map(str, given["tasks"])) & set(GLUE):
         return given
-    alone = given.get("single_only")
+    alone = given.get("exclude_from_multitask")
     trained = [name for name in given["tasks"] if not isinstance(alone, list) or name not in alone]
     for section, field in (("candidates", "select_on"), ("distil", "teachers")):
         if isinstance(chosen := given.get(section, {}), dict):
@@ -173,7 +173,7 @@ def check_names(study: Any) -> None:
     fields = {
         "tasks": study.tasks,
         "ranking": study.ranking,
-        "single_only": study.single_only,
+        "exclude_from_multitask": study.exclude_from_multitask,
         "candidates.select_on": study.candidates.select_on,
         "distil.teachers": study.distil.teachers,
         "mkd.tasks": study.mkd.tasks or [] if study.mkd else [],

@@ -15,27 +15,27 @@ class Unlabelled(Settings):
     A task of one text reads the first of a pair.
     """
 
-    transfer: int = Field(
-        0, ge=0, description="pairs of SNLI's train set (MTKD_TRANSFER), at most so many"
-    )
-    rest: int = Field(
+    snli: int = Field(0, ge=0, description="pairs of SNLI's train set (MTKD_SNLI), at most so many")
+    left_out_train: int = Field(
         0,
         ge=0,
         description="examples of the task's own train set beyond data.max_train, at most so many",
     )
-    tasks: int = Field(
+    other_tasks: int = Field(
         0,
         ge=0,
         description="examples of the other tasks of multi-task training with two texts, at most so many",
     )
-    updates: Literal["same", "more"] = Field(
-        "same", description="of weights: as many as without these texts, or more for them"
+    extra_updates: bool = Field(
+        False, description="make more updates for these texts; False: as many as without them"
     )
 
     @model_validator(mode="after")
     def _some(self):
-        if not (self.transfer or self.rest or self.tasks):
-            raise ValueError("there is no text: give transfer, rest or tasks a number of examples")
+        if not (self.snli or self.left_out_train or self.other_tasks):
+            raise ValueError(
+                "there is no text: give snli, left_out_train or other_tasks a number of examples"
+            )
         return self
 
 
@@ -85,8 +85,8 @@ class Variant(Settings):
     temperature: float | None = Field(None, gt=0)
     loss: Loss | None = None
     annealing: bool | None = None
-    keep: int | None = Field(
-        None, ge=1, description="members of each ensemble; None: candidates.keep"
+    ensemble_size: int | None = Field(
+        None, ge=1, description="members of each ensemble; None: candidates.ensemble_size"
     )
     teachers: list[TaskName] | None = Field(
         None,
@@ -100,7 +100,7 @@ class Variant(Settings):
         exclude_if=lambda given: given is None,
         description="of the student; None: train.epochs",
     )
-    source: Literal["ensemble", "folds", "unlabelled", "self"] | None = Field(
+    source: Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"] | None = Field(
         None,
         description="of soft targets: the ensembles on the train sets alone, cross-fitted ones there, the ensembles on more texts "
         "too, or a model like the student; None: as the study's",
@@ -108,12 +108,12 @@ class Variant(Settings):
     folds: int | None = Field(
         None,
         ge=2,
-        description="source: folds; who scores one of so many parts of a train set is trained without it",
+        description="source: cross_fit; who scores one of so many parts of a train set is trained without it",
     )
     unlabelled: Unlabelled | None = Field(None, description="source: unlabelled")
     generations: Literal[1, 2] | None = Field(
         None,
-        description="source: self; taught on all tasks by the vanilla MT-DNN, or by the student that this one taught",
+        description="source: self_distillation; taught on all tasks by the vanilla MT-DNN, or by the student that this one taught",
     )
     control: str | None = Field(
         None,
@@ -123,20 +123,20 @@ class Variant(Settings):
 
     @model_validator(mode="after")
     def _consistent(self):
-        of = {"folds": "folds", "unlabelled": "unlabelled", "self": "generations"}
+        of = {"cross_fit": "folds", "unlabelled": "unlabelled", "self_distillation": "generations"}
         for source, field in of.items():
             if (self.source == source) != (getattr(self, field) is not None):
                 raise ValueError(
                     f"source: {source} and the field {field} go together: give both or neither"
                 )
-        if self.source in ("self", "folds") and self.teachers:
+        if self.source in ("self_distillation", "cross_fit") and self.teachers:
             raise ValueError(
                 f"teachers: with source: {self.source} they are "
                 f"{'those of all tasks' if self.source == 'self' else 'those of distil.teachers'}: leave it out"
             )
-        if self.source == "self" and self.keep:
+        if self.source == "self_distillation" and self.ensemble_size:
             raise ValueError(
-                "keep: a model like the student has no members: leave it out with source: self"
+                "ensemble_size: a model like the student has no members: leave it out with source: self_distillation"
             )
         if not self.changes:
             raise ValueError("it changes nothing: give it a setting, or leave it out")
@@ -154,7 +154,7 @@ class Variant(Settings):
             for name in Distil.model_fields
             if (value := getattr(self, name, None)) is not None
         }
-        changed |= {"teachers": multitask} if self.source == "self" else {}
+        changed |= {"teachers": multitask} if self.source == "self_distillation" else {}
         changed |= {} if self.source in (None, "unlabelled") else {"unlabelled": None}
         try:
             return Distil.model_validate(given.model_dump() | changed)
@@ -206,7 +206,10 @@ class Ablation(Settings):
 def check(study: Any) -> None:
     """`ValueError` where distillation or a variant does not fit the rest of a study."""
     candidates = len(study.encoders) * len(study.candidates.dropouts)
-    sizes, distils = {"candidates.keep": study.candidates.keep}, {"distil": study.distil}
+    sizes, distils = (
+        {"candidates.ensemble_size": study.candidates.ensemble_size},
+        {"distil": study.distil},
+    )
     if study.ablation and (
         alone := [seed for seed in study.ablation.seeds or () if seed not in study.seeds]
     ):
@@ -224,16 +227,16 @@ def check(study: Any) -> None:
             raise ValueError(
                 f"{where}: it changes nothing: the study has no distil.unlabelled to leave out"
             )
-        sizes[f"{where}.keep"] = variant.keep or study.candidates.keep
+        sizes[f"{where}.ensemble_size"] = variant.ensemble_size or study.candidates.ensemble_size
     for where, keep in sizes.items():
         if keep > candidates:
             raise ValueError(
                 f"{where}: {keep} is more than the candidates there are ({candidates})"
             )
     for where, distil in distils.items():
-        if distil.unlabelled and distil.unlabelled.rest and not study.data.max_train:
+        if distil.unlabelled and distil.unlabelled.left_out_train and not study.data.max_train:
             raise ValueError(
-                f"{where}.unlabelled.rest: nothing of the train sets is left out: set data.max_train, or leave rest out"
+                f"{where}.unlabelled.left_out_train: nothing of the train sets is left out: set data.max_train, or leave left_out_train out"
             )
         if missing := [name for name in distil.teachers if name not in study.multitask]:
             raise ValueError(

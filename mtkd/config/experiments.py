@@ -51,9 +51,9 @@ class Adaptation(Settings):
 
     hub: str = Field(
         "stanfordnlp/snli",
-        description="hub id, or a directory with snli/train-*.parquet; MTKD_TRANSFER overrides it",
+        description="hub id, or a directory with snli/train-*.parquet; MTKD_SNLI overrides it",
     )
-    shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+    fractions: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [0.001, 0.01, 0.1, 1.0], min_length=1, description="of the train examples"
     )
     seeds: list[Seed] | None = Field(
@@ -67,7 +67,7 @@ class Adaptation(Settings):
     max_dev: int | None = Field(
         None, ge=16, description="at most so many dev examples, drawn by data.seed (None: all)"
     )
-    least_updates: int = Field(
+    min_updates: int = Field(
         200,
         ge=1,
         description="a small share is gone through so often that the weights have as many updates",
@@ -81,6 +81,6 @@ class Adaptation(Settings):
                 f"adaptation.seeds: {others[0]} is not one of the study's seeds ({', '.join(map(str, seeds))}), whose models "
                 "are adapted"
             )
-        for field, values in (("shares", self.shares), ("seeds", self.seeds or [])):
+        for field, values in (("fractions", self.fractions), ("seeds", self.seeds or [])):
             if len(set(values)) != len(values):
                 raise ValueError(f"adaptation.{field}: a value stands twice")

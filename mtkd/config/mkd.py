@@ -20,14 +20,12 @@ class LstmStudent(Settings):
     vectors: str | None = Field(
         None, description="file of word vectors in GloVe's text format (embeddings: vectors)"
     )
-    width: int = Field(
+    embedding_dim: int = Field(
         128, ge=1, description="of the embeddings; that of the file where vectors are read"
     )
     hidden: int = Field(128, ge=1, description="of each direction of both BiLSTMs")
     layers: int = Field(1, ge=1, description="of the shared BiLSTM")
-    output: int = Field(
-        256, ge=1, description="of the shared representation that the task layers see"
-    )
+    output_dim: int = Field(256, ge=1, description="of the shared pooling that the task layers see")
     dropout: Dropout = 0.1
     train: Train | None = Field(None, description="None: mkd.train")
 
@@ -44,35 +42,37 @@ class TransformerStudent(Settings):
     """A small Transformer student: layers of the teacher or its encoder, a checkpoint, or a shape drawn anew."""
 
     kind: Literal["transformer"]
-    start: Literal["teacher", "encoder", "checkpoint", "new"] = Field(
+    init_from: Literal["teacher", "encoder", "checkpoint", "new"] = Field(
         "encoder",
         description="weights: of the refined teacher, of the encoder before it was refined, of a checkpoint, or drawn anew",
     )
-    keep: list[Annotated[int, Field(ge=0)]] | None = Field(
+    kept_layers: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, min_length=1, description="layers kept of teacher or encoder, from 0"
     )
     checkpoint: str | None = Field(
         None,
-        description="hub id or directory of a BERT with the teacher's word pieces (start: checkpoint)",
+        description="hub id or directory of a BERT with the teacher's word pieces (init_from: checkpoint)",
     )
-    layers: int = Field(2, ge=1, description="start: new")
-    hidden: int = Field(128, ge=8, description="start: new")
-    heads: int = Field(2, ge=1, description="start: new")
-    intermediate: int | None = Field(None, ge=8, description="start: new; None: four times hidden")
+    layers: int = Field(2, ge=1, description="init_from: new")
+    hidden: int = Field(128, ge=8, description="init_from: new")
+    heads: int = Field(2, ge=1, description="init_from: new")
+    intermediate: int | None = Field(
+        None, ge=8, description="init_from: new; None: four times hidden"
+    )
     dropout: Dropout = Field(0.1, description="of its layers and attention")
     train: Train | None = Field(None, description="None: mkd.train")
 
     @model_validator(mode="after")
     def _one_start(self):
-        if (self.start == "checkpoint") != (self.checkpoint is not None):
+        if (self.init_from == "checkpoint") != (self.checkpoint is not None):
             raise ValueError(
-                "start: checkpoint and the field checkpoint go together: give both or neither"
+                "init_from: checkpoint and the field checkpoint go together: give both or neither"
             )
-        if (self.start in ("teacher", "encoder")) != (self.keep is not None):
+        if (self.init_from in ("teacher", "encoder")) != (self.kept_layers is not None):
             raise ValueError(
-                "keep: name the layers kept where the student starts from teacher or encoder, and only there"
+                "kept_layers: name the layers kept where the student starts from teacher or encoder, and only there"
             )
-        if self.start == "new" and self.hidden % self.heads:
+        if self.init_from == "new" and self.hidden % self.heads:
             raise ValueError(f"hidden: {self.hidden} is not a multiple of heads ({self.heads})")
         return self
 
@@ -93,7 +93,7 @@ class Mkd(Settings):
     hard_weight: Share = Field(
         0.0, description="weight of the hard targets; the teacher's logits have the rest"
     )
-    also_hard_weight: Share | None = Field(
+    mixed_hard_weight: Share | None = Field(
         None, description="multi-task distillation once more with this weight, reported beside"
     )
     seeds: list[int] | None = Field(None, min_length=1, description="None: the study's")

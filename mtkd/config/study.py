@@ -26,7 +26,7 @@ class Study(Settings):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)
     about: str = ""
     tasks: list[TaskName] = Field(list(tasks.GLUE), min_length=1, description="what is scored")
-    single_only: list[TaskName] = Field(
+    exclude_from_multitask: list[TaskName] = Field(
         ["wnli"], description="scored, but kept out of multi-task training"
     )
     own_tasks: dict[own.Name, own.OwnTask] = Field(
@@ -93,7 +93,7 @@ class Study(Settings):
             "seeds": self.seeds,
             "candidates.dropouts": self.candidates.dropouts,
             "candidates.select_on": self.candidates.select_on,
-            "single_only": self.single_only,
+            "exclude_from_multitask": self.exclude_from_multitask,
             "ranking": self.ranking,
         }
         for field, values in once.items():
@@ -129,7 +129,7 @@ class Study(Settings):
     @property
     def multitask(self) -> list[str]:
         """Tasks of Algorithm 1: those with a train set that are not kept out."""
-        return [name for name in self.trainable if name not in self.single_only]
+        return [name for name in self.trainable if name not in self.exclude_from_multitask]
 
     @property
     def trainable(self) -> list[str]:
@@ -142,7 +142,7 @@ class Study(Settings):
         changed = {
             key: value
             for key, value in self.finetune.model_dump().items()
-            if key != "fresh_head" and value is not None
+            if key != "new_head" and value is not None
         }
         return self.train.model_copy(update=changed)
 

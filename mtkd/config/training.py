@@ -10,7 +10,7 @@ from mtkd.config.base import Dropout, Seed, Settings, Share, TaskName
 class Data(Settings):
     """Where the examples come from and how many are used."""
 
-    source: Literal["embedded", "glue"] = Field(
+    source: Literal["synthetic", "glue"] = Field(
         "glue", description="the generated suite, or real GLUE"
     )
     hub: str = Field(
@@ -27,7 +27,7 @@ class Data(Settings):
     max_dev: int | None = Field(
         None, ge=16, description="at most so many dev examples a split (None: all)"
     )
-    held_back: float | None = Field(
+    holdout_fraction: float | None = Field(
         None,
         gt=0,
         lt=1,
@@ -43,33 +43,35 @@ class Pretrain(Settings):
     """Masked-LM pre-training of a small BERT, where no checkpoint is to be had."""
 
     cased: bool = False
-    vocabulary: int = Field(12000, ge=50)
+    vocab_size: int = Field(12000, ge=50)
     layers: int = Field(4, ge=1)
     hidden: int = Field(256, ge=8)
     heads: int = Field(4, ge=1)
     intermediate: int | None = Field(None, ge=8, description="None: four times hidden")
-    positions: int = Field(512, ge=8)
-    rows: Literal["packed", "lines"] = Field(
+    max_positions: int = Field(512, ge=8)
+    packing: Literal["packed", "lines"] = Field(
         "packed", description="running text cut into windows, or a line of text a window"
     )
-    window: int = Field(64, ge=8, description="word pieces a window")
-    long_window: int | None = Field(
+    seq_length: int = Field(64, ge=8, description="word pieces a window")
+    long_seq_length: int | None = Field(
         128, description="window of the last part of the training (None: the same)"
     )
-    long_share: Share = 0.1
-    tokens: int = Field(10_000_000, ge=1, description="word pieces trained on, all windows counted")
+    long_fraction: Share = 0.1
+    train_tokens: int = Field(
+        10_000_000, ge=1, description="word pieces trained on, all windows counted"
+    )
     sentences: int = Field(
-        60_000, ge=100, description="sentences of generated text (embedded suite only)"
+        60_000, ge=100, description="sentences of generated text (synthetic suite only)"
     )
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(6e-4, gt=0)
-    warmup: Share = 0.05
+    warmup_ratio: Share = 0.05
     weight_decay: float = Field(0.01, ge=0)
     mask_probability: float = Field(0.15, gt=0, lt=1)
-    guide_steps: int = Field(
+    attention_guidance_steps: int = Field(
         1200, ge=0, description="steps with guided attention (Deshpande & Narasimhan 2020)"
     )
-    guide_weight: float = Field(0.5, ge=0)
+    attention_guidance_weight: float = Field(0.5, ge=0)
     initializer_range: float = Field(0.02, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     start_from: str | None = Field(
@@ -98,7 +100,7 @@ class Encoder(Settings):
 class Model(Settings):
     """Shared encoder and task heads (section 2)."""
 
-    representation: Literal["cls", "pooled", "mean"] = Field(
+    pooling: Literal["cls", "pooler", "mean"] = Field(
         "cls",
         description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, or the mean over the word pieces",
     )
@@ -116,16 +118,16 @@ class Train(Settings):
     learning_rate: float = Field(5e-5, gt=0)
     batch_size: int = Field(32, ge=1)
     epochs: int = Field(5, ge=1)
-    warmup: Share = 0.1
+    warmup_ratio: Share = 0.1
     weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    max_grad_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     sampling: Literal["proportional", "sqrt", "temperature"] = Field(
         "proportional", description="share of a task's batches"
     )
-    temperature: float = Field(
+    sampling_temperature: float = Field(
         2.0, ge=1, description="of sampling: temperature; size ** (1 / temperature)"
     )
-    bucket: int = Field(
+    length_bucket: int = Field(
         8,
         ge=1,
         description="batches sorted by length together: more pad less, but re-shuffle small tasks less",
@@ -135,7 +137,7 @@ class Train(Settings):
         True, description="dev scores after every epoch, not only after the last"
     )
     # Dropout and rounding depend on it: more than one make another output, and one makes what it always made.
-    processes: int = Field(
+    num_processes: int = Field(
         1,
         ge=1,
         exclude_if=lambda count: count == 1,
@@ -149,9 +151,9 @@ class FineTune(Settings):
 
     learning_rate: float | None = Field(None, gt=0, description="None: as in training")
     epochs: int | None = Field(None, ge=1, description="None: as in training")
-    fresh_head: bool = Field(
+    new_head: bool = Field(
         False,
-        description="MT-DNN and MT-DNN_KD start from a new head (for teachers: candidates.fresh_head)",
+        description="MT-DNN and MT-DNN_KD start from a new head (for teachers: candidates.new_head)",
     )
 
 
@@ -159,7 +161,7 @@ class Candidates(Settings):
     """The single MT-DNNs from which the teachers' members are chosen (section 4.1)."""
 
     dropouts: list[Dropout] = Field([0.1, 0.2, 0.3], min_length=1)
-    keep: int = Field(3, ge=1)
+    ensemble_size: int = Field(3, ge=1)
     select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
     epochs: int | None = Field(
         None,
@@ -167,7 +169,7 @@ class Candidates(Settings):
         exclude_if=lambda given: given is None,
         description="of a member's fine-tuning; None: finetune.epochs",
     )
-    fresh_head: bool = Field(
+    new_head: bool = Field(
         True,
         exclude_if=lambda fresh: fresh,
         description="a member's fine-tuning starts from a new head (section 3), or from its multi-task head",

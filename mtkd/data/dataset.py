@@ -27,7 +27,7 @@ def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list
         return_attention_mask=False,
         verbose=False,
     )
-    found = {"input_ids": [], "second": []}
+    found = {"input_ids": [], "segment_start": []}
     for row, (ids, kinds) in enumerate(
         zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
     ):
@@ -35,7 +35,7 @@ def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list
             places = _places(pieces.sequence_ids(row), max_length)
             ids, kinds = [ids[place] for place in places], [kinds[place] for place in places]
         found["input_ids"].append(ids)
-        found["second"].append(len(kinds) - sum(kinds))
+        found["segment_start"].append(len(kinds) - sum(kinds))
     return found
 
 
@@ -68,7 +68,7 @@ def tokenise(
             "label": split.features["label"],
             "idx": datasets.Value("int64"),
             "input_ids": datasets.List(datasets.Value("int32")),
-            "second": datasets.Value("int32"),
+            "segment_start": datasets.Value("int32"),
         }
     )
     place = (
@@ -97,9 +97,9 @@ class Batch:
     attention_mask: torch.Tensor
     token_type_ids: torch.Tensor
     labels: torch.Tensor
-    soft: torch.Tensor | None = None
-    known: torch.Tensor | None = None
-    groups: torch.Tensor | None = None  # the question of each candidate, where they are ranked
+    soft_targets: torch.Tensor | None = None
+    label_mask: torch.Tensor | None = None
+    group_ids: torch.Tensor | None = None  # the question of each candidate, where they are ranked
 
     def to(self, device: torch.device) -> "Batch":
         tensors = {
@@ -122,20 +122,20 @@ class Examples:
         split: datasets.Dataset,
         fingerprint: str,
         pad_id: int = 0,
-        soft: np.ndarray | None = None,
-        groups: np.ndarray | None = None,
+        soft_targets: np.ndarray | None = None,
+        group_ids: np.ndarray | None = None,
     ):
-        self.task, self.fingerprint, self.pad_id, self.soft, self.groups = (
+        self.task, self.fingerprint, self.pad_id, self.soft_targets, self.group_ids = (
             task,
             fingerprint,
             pad_id,
-            soft,
-            groups,
+            soft_targets,
+            group_ids,
         )
         self._split = split.with_format("arrow")
         table = split.data.column("input_ids")
         self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
-        self.counted = len(
+        self.epoch_size = len(
             self.lengths
         )  # examples by which a task's share of the batches is reckoned
 
@@ -143,7 +143,11 @@ class Examples:
         """These examples and then the others, both with their soft targets."""
         both = datasets.concatenate_datasets([self._split, others._split])
         return Examples(
-            self.task, both, self.fingerprint, self.pad_id, np.concatenate([self.soft, others.soft])
+            self.task,
+            both,
+            self.fingerprint,
+            self.pad_id,
+            np.concatenate([self.soft_targets, others.soft_targets]),
         )
 
     # Read where they are wanted: training has its batches' labels alone.
@@ -162,14 +166,15 @@ class Examples:
         """These rows' examples alone, in that order, in memory."""
         split = self._split.with_format(None).select(rows).flatten_indices(keep_in_memory=True)
         soft, groups = (
-            None if values is None else values[rows] for values in (self.soft, self.groups)
+            None if values is None else values[rows]
+            for values in (self.soft_targets, self.group_ids)
         )
         return Examples(self.task, split, self.fingerprint, self.pad_id, soft, groups)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The examples of these rows, padded to the longest of them."""
         found = self._split[rows]
-        second, labels = (found.column(name).to_numpy() for name in ("second", "label"))
+        second, labels = (found.column(name).to_numpy() for name in ("segment_start", "label"))
         place = np.arange(self.lengths[rows].max())
         mask = place < self.lengths[rows][:, None]
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
@@ -183,7 +188,9 @@ class Examples:
             torch.from_numpy(mask.astype(np.int64)),
             torch.from_numpy(kinds.astype(np.int64)),
             torch.tensor(labels, dtype=dtype),
-            None if self.soft is None else torch.tensor(self.soft[rows], dtype=torch.float32),
+            None
+            if self.soft_targets is None
+            else torch.tensor(self.soft_targets[rows], dtype=torch.float32),
             None if known.all() else torch.from_numpy(known),
-            None if self.groups is None else torch.from_numpy(self.groups[rows]),
+            None if self.group_ids is None else torch.from_numpy(self.group_ids[rows]),
         )

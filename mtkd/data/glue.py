@@ -32,10 +32,10 @@ def location(data: Data) -> str:
 
 def origin(data: Data) -> dict:
     """What identifies the data before they are read, for the record of what made a result."""
-    if data.source == "embedded":
-        from mtkd.data import synthetic as embedded
+    if data.source == "synthetic":
+        from mtkd.data import synthetic as synthetic
 
-        sources = sorted(Path(embedded.__file__).parent.glob("*.py"))
+        sources = sorted(Path(synthetic.__file__).parent.glob("*.py"))
         return {"generator": fingerprint([file_hash(path) for path in sources])}
     return origin_of(location(data))
 
@@ -61,10 +61,10 @@ def load(
     a train set with one class.
     """
     given = dict(own or {})
-    if data.source == "embedded" and any(task.name not in given for task in names):
-        from mtkd.data import synthetic as embedded
+    if data.source == "synthetic" and any(task.name not in given for task in names):
+        from mtkd.data import synthetic as synthetic
 
-        given = embedded.generate(seed=data.seed, scale=data.scale) | given
+        given = synthetic.generate(seed=data.seed, scale=data.scale) | given
     found = {}
     for task in names:
         splits = given[task.name] if task.name in given else _read(data, task)
@@ -77,7 +77,7 @@ def load(
                 f"{task.title}: the data at {location(data)} have no '{task.train}' split; add it, or take "
                 f"'{task.name}' out of the study's tasks."
             )
-        if data.held_back and task.name not in (own or {}):
+        if data.holdout_fraction and task.name not in (own or {}):
             splits = _held_back(splits, task, data)
         found[task.name] = datasets.DatasetDict(
             {name: limited(split, task, name, data) for name, split in splits.items()}
@@ -222,7 +222,7 @@ def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> No
         bad = ~np.isfinite(labels) | (labels < task.range[0]) | (labels > task.range[1])
         allowed = f"a number from {task.range[0]:g} to {task.range[1]:g}"
     else:
-        bad = ~((labels >= 0) & (labels < task.outputs))
+        bad = ~((labels >= 0) & (labels < task.num_outputs))
         allowed = ", ".join(f"{number} ({label})" for number, label in enumerate(task.labels))
     if bad.any():
         row = int(bad.argmax())
@@ -241,10 +241,10 @@ def _held_back(
     """Train without the share held back, and that share under the name of the task's first dev split: no other split is seen."""
     if not task.train:
         return {}
-    size = round(data.held_back * len(splits[task.train]))
+    size = round(data.holdout_fraction * len(splits[task.train]))
     if not 0 < size < len(splits[task.train]):
         raise UserError(
-            f"data.held_back: {data.held_back:g} of {task.title}'s {len(splits[task.train])} train examples leaves none on one "
+            f"data.holdout_fraction: {data.holdout_fraction:g} of {task.title}'s {len(splits[task.train])} train examples leaves none on one "
             "side: give another share."
         )
     parts = splits[task.train].train_test_split(size, seed=data.seed)
@@ -306,7 +306,7 @@ def sizes(tasks: list[Task], found: dict[str, datasets.DatasetDict]) -> pd.DataF
                 split=name,
                 role=role,
                 missing=name not in splits,
-                labels=task.outputs,
+                labels=task.num_outputs,
             )
             if name in splits:
                 row |= dict(

@@ -16,7 +16,7 @@ def plan_epoch(
     sampling: str = "proportional",
     temperature: float = 2.0,
     bucket: int = 50,
-    counted: dict[str, int] | None = None,
+    epoch_sizes: dict[str, int] | None = None,
     groups: dict[str, np.ndarray] | None = None,
 ) -> Plan:
     """Lines 1 and 2 of Algorithm 1: the batches (task, rows) of one epoch, in the order they are trained on.
@@ -25,7 +25,7 @@ def plan_epoch(
     `temperature` a task gets batches in proportion to size ** (1/2) or size ** (1/temperature), as many in all; small
     tasks then come round more than once an epoch. `bucket` batches of random examples are sorted by length together, so
     that a batch's examples are alike in length while the examples are shuffled anew each epoch. A task may have more
-    examples than are `counted`: an epoch then shows as many of them, others each time. Of a task in `groups` a batch holds
+    examples than are `epoch_sizes`: an epoch then shows as many of them, others each time. Of a task in `groups` a batch holds
     whole groups, as many as fill it on average, and an epoch shows all. The plan is a function of (seed, epoch) alone: a
     resumed run sees the same batches.
     """
@@ -40,7 +40,7 @@ def plan_epoch(
         for task, found in members.items()
     }
     totals = {
-        task: len(sizes) if task in members else (counted or {}).get(task, len(sizes))
+        task: len(sizes) if task in members else (epoch_sizes or {}).get(task, len(sizes))
         for task, sizes in lengths.items()
     }
     counts = {task: -(-total // size_of.get(task, batch_size)) for task, total in totals.items()}

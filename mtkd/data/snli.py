@@ -15,8 +15,8 @@ HUB = "stanfordnlp/snli"
 
 
 def location(hub: str = HUB) -> str:
-    """Hub id or directory of the data; the environment variable MTKD_TRANSFER goes before `hub`."""
-    return os.environ.get("MTKD_TRANSFER") or hub
+    """Hub id or directory of the data; the environment variable MTKD_SNLI goes before `hub`."""
+    return os.environ.get("MTKD_SNLI") or hub
 
 
 def wanted(study: Study) -> dict[str, str]:
@@ -29,9 +29,7 @@ def wanted(study: Study) -> dict[str, str]:
             for name, variant in study.ablation.variants.items()
         }
     places |= {
-        field: HUB
-        for field, lever in levers.items()
-        if lever.unlabelled and lever.unlabelled.transfer
+        field: HUB for field, lever in levers.items() if lever.unlabelled and lever.unlabelled.snli
     }
     return {field: location(hub) for field, hub in places.items()}
 
@@ -52,7 +50,7 @@ def check_there(study: Study) -> None:
 
 
 def _splits(place: str) -> dict[str, datasets.Dataset]:
-    return load.read(load.Place("SNLI", place, "MTKD_TRANSFER", "adaptation.hub", HUB), SNLI)
+    return load.read(load.Place("SNLI", place, "MTKD_SNLI", "adaptation.hub", HUB), SNLI)
 
 
 def snli(split: str, hub: str = HUB) -> datasets.Dataset:

@@ -24,21 +24,21 @@ def texts(
     train set, and there may be none. Raises `UserError` where there is no SNLI.
     """
     parts = []
-    if given.transfer:
+    if given.snli:
         parts.append(
             _drawn(
                 [transfer.snli("train")],
                 [("premise", "hypothesis")],
                 task,
-                given.transfer,
+                given.snli,
                 study.data.seed,
             )
         )
-    if given.rest:
+    if given.left_out_train:
         own = files.read(study, task.name, scratch) if task.name in study.own_tasks else None
-        if (left := load.rest(study.data, task, given.rest, own)) is not None:
+        if (left := load.rest(study.data, task, given.left_out_train, own)) is not None:
             parts.append(left.to_pandas()[list(task.columns)])
-    if given.tasks:
+    if given.other_tasks:
         others = [
             other
             for other in map(study.task, study.multitask)
@@ -48,7 +48,11 @@ def texts(
             sets = [dict(load.splits(data, other))[other.train] for other in others]
             parts.append(
                 _drawn(
-                    sets, [other.columns for other in others], task, given.tasks, study.data.seed
+                    sets,
+                    [other.columns for other in others],
+                    task,
+                    given.other_tasks,
+                    study.data.seed,
                 )
             )
     train = dict(load.splits(data, task))[task.train].to_pandas()[list(task.columns)]

@@ -39,11 +39,11 @@ def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassific
             f"This model's encoder ({kind}) is no BERT, and transformers has no class that holds it: export it with --format "
             "onnx."
         )
-    config, head, kind = inner.config, model.heads[task.name], model.encoder.representation
-    if kind == "mean" and 2 * task.outputs + 2 > config.hidden_size:
+    config, head, kind = inner.config, model.heads[task.name], model.encoder.pooling
+    if kind == "mean" and 2 * task.num_outputs + 2 > config.hidden_size:
         raise UserError(
             f"A mean over word pieces of width {config.hidden_size} has no room in transformers' format for the "
-            f"{task.outputs} classes of {task.title}: export it with --format onnx."
+            f"{task.num_outputs} classes of {task.title}: export it with --format onnx."
         )
     names = dict(enumerate(task.labels or ("score",)))
     found = BertForSequenceClassification(
@@ -61,17 +61,17 @@ def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassific
     )
     found.bert.load_state_dict(inner.state_dict(), strict=False)
     found.classifier.bias.copy_(head.bias)
-    if kind == "pooled":
+    if kind == "pooler":
         found.classifier.weight.copy_(head.weight)
         return found.eval()
     pooler, scale = found.bert.pooler.dense, 1 / SMALL
     for parameter in (*pooler.parameters(), found.classifier.weight):
         parameter.zero_()
     if kind == "cls":
-        pooler.weight[: task.outputs] = SMALL * head.weight
+        pooler.weight[: task.num_outputs] = SMALL * head.weight
     else:
         _take_mean(found.bert.encoder.layer[-1], head.weight)
-        for row in range(task.outputs):
+        for row in range(task.num_outputs):
             pooler.weight[row, 2 * row], pooler.weight[row, 2 * row + 1] = 0.5, -0.5
         scale = CONSTANT * (2 / config.hidden_size) ** 0.5
     found.classifier.weight.fill_diagonal_(scale)

@@ -93,7 +93,7 @@ def submit(study: Study, system: str, out: Path) -> list[str]:
         raise UserError(
             f"Study {study.name} has no test predictions of {system} at all: its data have no test splits."
         )
-    if study.data.source == "embedded":
+    if study.data.source == "synthetic":
         notes.append(
             "The study's examples are generated, not GLUE's: this zip shows the format and is nothing to submit."
         )
@@ -120,7 +120,7 @@ def check(path: Path) -> None:
             )
         for file in FILES:
             task = tasks.get(file.task)
-            allowed = {_word(task, number) for number in range(task.outputs)}
+            allowed = {_word(task, number) for number in range(task.num_outputs)}
             header, *lines = packed.read(file.name).decode().splitlines()
             if header != HEADER or not lines:
                 raise UserError(

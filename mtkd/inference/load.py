@@ -190,7 +190,7 @@ def _chosen(artifact: Artifact, every: list[Task], name: str | None) -> Task:
     if name is None and len(every) == 1:
         return every[0]
     if name in tasks.GLUE and name not in known:
-        name = tasks.get(name).scored_by or name
+        name = tasks.get(name).predicted_by or name
     if name not in known:
         said = "No task is named" if name is None else f"The model has no task '{name}'"
         raise UserError(
@@ -237,13 +237,13 @@ def _encoder(artifact: Artifact) -> Artifact:
 def _shape(artifact: Artifact, start: Artifact) -> torch.nn.Module:
     """The encoder in the model's shape; its weights are still those that training began with."""
     inputs, place = artifact.record["inputs"], start.file("encoder")
-    representation = inputs["model"]["representation"]
+    pooling = inputs["model"]["pooling"]
     if inputs["stage"] != "mkd":
-        return load_encoder(place, dropout=0.0, representation=representation)
+        return load_encoder(place, dropout=0.0, pooling=pooling)
     settings = TypeAdapter(LstmStudent | TransformerStudent).validate_python(inputs["student"])
 
     def table() -> torch.Tensor:
         with safe_open(artifact.file(WEIGHTS), "pt") as weights:
             return torch.zeros(weights.get_slice("encoder.embeddings.weight").get_shape())
 
-    return student_encoder(settings, place, representation, table)
+    return student_encoder(settings, place, pooling, table)

@@ -52,7 +52,7 @@ def examples(trained: Trained, rows: list[Row]) -> Examples:
         features=datasets.Features(
             {
                 "input_ids": datasets.List(datasets.Value("int32")),
-                "second": datasets.Value("int32"),
+                "segment_start": datasets.Value("int32"),
                 "label": datasets.Value("int64"),
                 "idx": datasets.Value("int64"),
             }

@@ -40,7 +40,7 @@ def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     of = list(map(study.task, study.multitask))
     student = _answers(of, stages.student(study, seed), texts)
     for task in of:
-        taught = np.full(task.outputs, np.nan)
+        taught = np.full(task.num_outputs, np.nan)
         if task.name in study.distil.teachers:
             taught = ensemble(
                 [
@@ -107,7 +107,7 @@ def answers(frame: pd.DataFrame) -> Figure:
 def _example(study: Study) -> tuple[str, str]:
     """A pair to begin with: of the dev sets where they are generated (real GLUE's texts are put on no page)."""
     pairs = [task for task in map(study.task, study.multitask) if len(task.columns) == 2]
-    if study.data.source != "embedded" or not pairs:
+    if study.data.source != "synthetic" or not pairs:
         return OWN
     row = datasets.Dataset.from_file(
         str(stages.data(study).file(f"{pairs[0].name}/{pairs[0].dev[0]}.arrow"))

@@ -22,18 +22,18 @@ class TransformerEncoder(nn.Module):
     all word pieces (`mean`).
     """
 
-    def __init__(self, model: PreTrainedModel, representation: str = "cls"):
+    def __init__(self, model: PreTrainedModel, pooling: str = "cls"):
         super().__init__()
-        if representation not in ("cls", "pooled", "mean"):
-            raise ValueError(f"there is no representation '{representation}'")
-        self.model, self.representation = lighten(model), representation
+        if pooling not in ("cls", "pooler", "mean"):
+            raise ValueError(f"there is no pooling '{representation}'")
+        self.model, self.pooling = lighten(model), pooling
         self.read_first_alone()
         self.width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
 
     def read_first_alone(self) -> None:
         """Has the last layer computed at [CLS] alone where nothing reads its other places."""
-        if self.representation in ("cls", "pooled"):
+        if self.pooling in ("cls", "pooler"):
             read_first(self.model)
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -42,9 +42,9 @@ class TransformerEncoder(nn.Module):
             attention_mask=batch.attention_mask,
             token_type_ids=batch.token_type_ids,
         )
-        if self.representation == "mean":
+        if self.pooling == "mean":
             return mean_of(out.last_hidden_state, batch.attention_mask)
-        return out.last_hidden_state[:, 0] if self.representation == "cls" else out.pooler_output
+        return out.last_hidden_state[:, 0] if self.pooling == "cls" else out.pooler_output
 
 
 def mean_of(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ class MultiTaskModel(nn.Module):
         self.tasks = {task.name: task for task in tasks}
         self.dropout = nn.ModuleDict({task.name: nn.Dropout(dropout[task.name]) for task in tasks})
         self.heads = nn.ModuleDict(
-            {task.name: nn.Linear(encoder.width, task.outputs) for task in tasks}
+            {task.name: nn.Linear(encoder.width, task.num_outputs) for task in tasks}
         )
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=encoder.initializer_range)
@@ -98,7 +98,7 @@ class MultiTaskModel(nn.Module):
             if found is None or found.shape != own[f"heads.{name}.weight"].shape:
                 has = "has no head" if found is None else f"has a head for {found.shape[0]} outputs"
                 raise UserError(
-                    f"{path} {has} for '{name}', this model needs one for {self.tasks[name].outputs}: it was trained for "
+                    f"{path} {has} for '{name}', this model needs one for {self.tasks[name].num_outputs}: it was trained for "
                     "other tasks; start from the encoder alone or train the tasks together."
                 )
         wanted = {
@@ -123,9 +123,7 @@ class MultiTaskModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def load_encoder(
-    source: str | Path, *, dropout: float, representation: str = "cls"
-) -> TransformerEncoder:
+def load_encoder(source: str | Path, *, dropout: float, pooling: str = "cls") -> TransformerEncoder:
     """A pre-trained encoder from a folder; `dropout` is that of hidden layers and attention alike (section 4.1).
 
     Weights are read from safetensors only and no code from the folder is run.
@@ -133,7 +131,7 @@ def load_encoder(
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        extra = {} if representation == "pooled" else {"add_pooling_layer": False}
+        extra = {} if pooling == "pooler" else {"add_pooling_layer": False}
         model = AutoModel.from_pretrained(
             source,
             config=config,
@@ -147,4 +145,4 @@ def load_encoder(
             f"The encoder at {source} cannot be loaded ({first_line(error)}): give a folder with config.json, "
             "model.safetensors and tokenizer.json, or a hub id."
         ) from None
-    return TransformerEncoder(model, representation)
+    return TransformerEncoder(model, pooling)

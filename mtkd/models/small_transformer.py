@@ -24,10 +24,10 @@ def keep_layers(encoder: TransformerEncoder, keep: list[int]) -> TransformerEnco
 
 
 def from_checkpoint(
-    source: str | Path, pieces: int, *, dropout: float, representation: str
+    source: str | Path, pieces: int, *, dropout: float, pooling: str
 ) -> TransformerEncoder:
     """A checkpoint's encoder; `UserError` where it has other word pieces than the teacher's `pieces`."""
-    encoder = load_encoder(source, dropout=dropout, representation=representation)
+    encoder = load_encoder(source, dropout=dropout, pooling=pooling)
     if (found := encoder.model.config.vocab_size) != pieces:
         raise UserError(
             f"The student's checkpoint {source} has {found} word pieces, the teacher {pieces}: a student reads the teacher's "
@@ -44,7 +44,7 @@ def new_encoder(
     heads: int,
     intermediate: int | None,
     dropout: float,
-    representation: str,
+    pooling: str,
 ) -> TransformerEncoder:
     """A Transformer of this shape drawn from torch's state (seed first), with the word pieces and positions of `like`."""
     config = AutoConfig.from_pretrained(like, trust_remote_code=False)
@@ -58,7 +58,5 @@ def new_encoder(
             "attention_probs_dropout_prob": dropout,
         }
     )
-    extra = {} if representation == "pooled" else {"add_pooling_layer": False}
-    return TransformerEncoder(
-        AutoModel.from_config(config, dtype=torch.float32, **extra), representation
-    )
+    extra = {} if pooling == "pooler" else {"add_pooling_layer": False}
+    return TransformerEncoder(AutoModel.from_config(config, dtype=torch.float32, **extra), pooling)

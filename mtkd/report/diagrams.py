@@ -130,14 +130,14 @@ def model(study: Study) -> Figure:
 
 def _head(study: Study, name: str) -> str:
     task = study.task(name)
-    output = "score  w · x" if task.regression else f"{task.outputs} classes  softmax(W x)"
+    output = "score  w · x" if task.regression else f"{task.num_outputs} classes  softmax(W x)"
     return f"{task.title}\n{_KINDS[task.kind]}\n{output}"
 
 
 @styled
 def distillation(study: Study) -> Figure:
     """Figure 2: candidates, an ensemble a task as its teacher, soft targets, and the student that learns from both."""
-    teachers, keep = study.distil.teachers, study.candidates.keep
+    teachers, keep = study.distil.teachers, study.candidates.ensemble_size
     weights = (
         ("w", "(1 − w)")
         if study.distil.annealing
@@ -145,7 +145,7 @@ def distillation(study: Study) -> Figure:
     )
     grows = "w grows from 0 to 1" if study.distil.annealing else ""
     untaught = [name for name in study.multitask if name not in teachers]
-    heads = "new heads" if study.candidates.fresh_head else "their own heads"
+    heads = "new heads" if study.candidates.new_head else "their own heads"
     candidates = len(study.encoders) * len(study.candidates.dropouts)
     further = amounts(study.distil.unlabelled) if study.distil.unlabelled else ""
     and_more = "\non further texts Q alone" if further else ""

@@ -34,7 +34,7 @@ INDEX = "07_report"  # the notebook whose page is index.html
 def to_html(
     notebook: Path, page: Path, title: str | None = None, nav: str = "", inputs: bool = True
 ) -> Path:
-    """Writes an executed notebook as one page: images embedded, no request; `inputs` shows the code too.
+    """Writes an executed notebook as one page: images synthetic, no request; `inputs` shows the code too.
 
     One script runs, the one that sorts tables; a browser refuses any other, and any address, whatever an output holds.
     """

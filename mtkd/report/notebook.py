@@ -44,7 +44,7 @@ def examples(study: Study, data: Artifact) -> Table:
                 "may be published."
             ],
         )
-    if study.data.source != "embedded":
+    if study.data.source != "synthetic":
         return Table(
             "examples",
             "Examples",

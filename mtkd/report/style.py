@@ -110,7 +110,7 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 class Shown:
-    """A figure for a notebook and its page: an embedded PNG with its description for those who do not see it."""
+    """A figure for a notebook and its page: an synthetic PNG with its description for those who do not see it."""
 
     def __init__(self, figure: Figure, alt: str | None = None):
         self.figure, self.alt = figure, alt or figure.get_label() or "figure"

@@ -44,7 +44,9 @@ def ablation(study: Study, variant: str, seed: int) -> Artifact:
 
 def changed(study: Study, variant: Variant) -> Study:
     """The study under a variant's settings."""
-    keep = study.candidates.model_copy(update={"keep": variant.keep or study.candidates.keep})
+    keep = study.candidates.model_copy(
+        update={"ensemble_size": variant.ensemble_size or study.candidates.ensemble_size}
+    )
     return study.model_copy(
         update={"distil": variant.distil(study.distil, study.multitask), "candidates": keep}
     )
@@ -64,7 +66,7 @@ def _student(study: Study, name: str, variant: Variant, seed: int) -> Artifact:
 
 def _teacher(study: Study, name: str, variant: Variant, task: str) -> Artifact:
     """Whose soft_targets.parquet a variant's student learns a task from."""
-    if variant.source == "self":
+    if variant.source == "self_distillation":
         return _like_the_student(study, name, variant, task)
     own = changed(study, variant)
     if variant.folds:
@@ -73,17 +75,17 @@ def _teacher(study: Study, name: str, variant: Variant, task: str) -> Artifact:
         task not in study.distil.teachers
     ):  # in the study its ensemble is scored, and says nothing on the train set
         return teacher(
-            own, task, folder(study, "teachers", f"soft-keep-{own.candidates.keep}", task)
+            own, task, folder(study, "teachers", f"soft-keep-{own.candidates.ensemble_size}", task)
         )
-    return sized(study, variant.keep or study.candidates.keep, task)
+    return sized(study, variant.ensemble_size or study.candidates.ensemble_size, task)
 
 
 def sized(study: Study, keep: int, task: str) -> Artifact:
     """The ensemble of the `keep` best candidates: the study's own where it is of that size."""
-    if keep == study.candidates.keep:
+    if keep == study.candidates.ensemble_size:
         return teacher(study, task)
     own = study.model_copy(
-        update={"candidates": study.candidates.model_copy(update={"keep": keep})}
+        update={"candidates": study.candidates.model_copy(update={"ensemble_size": keep})}
     )
     return teacher(own, task, folder(study, "teachers", f"keep-{keep}", task))
 
@@ -91,8 +93,8 @@ def sized(study: Study, keep: int, task: str) -> Artifact:
 def ensembles(study: Study) -> dict[int, dict[str, Artifact]]:
     """The ensembles of every size that a variant asks for, of all tasks of multi-task training: size -> task -> ensemble."""
     sizes = sorted(
-        {variant.keep for variant in variants(study).values() if variant.keep}
-        - {study.candidates.keep}
+        {variant.ensemble_size for variant in variants(study).values() if variant.ensemble_size}
+        - {study.candidates.ensemble_size}
     )
     return {keep: {task: sized(study, keep, task) for task in study.multitask} for keep in sizes}
 
@@ -127,7 +129,9 @@ def cross_fitted(study: Study, count: int, name: str) -> Artifact:
         write_soft_targets(out / "soft_targets.parquet", parts())
 
     return make(
-        folder(study, "folds", f"{count}-keep-{study.candidates.keep}", name), inputs, build
+        folder(study, "folds", f"{count}-keep-{study.candidates.ensemble_size}", name),
+        inputs,
+        build,
     )
 
 
@@ -177,7 +181,7 @@ def sources(study: Study) -> list[Artifact]:
         own = changed(study, variant)
         found += [_teacher(study, name, variant, task) for task in own.distil.teachers]
         found += further(own).values()
-        if variant.source != "self":
+        if variant.source != "self_distillation":
             found += [model for task in study.multitask for *_, model in members_of(own, task)]
         for fold in folds(own, variant.folds or 0):
             kept = selection(own).query("kept").itertuples()

@@ -2,7 +2,7 @@
 
 Liu et al. 2019 (arXiv:1901.11504, section 5) find that MT-DNN needs far fewer labels of a new task than BERT. Here every
 system starts with the same fresh head for a seed, on the same examples in the same batches, with the same number of
-updates: a small share is gone through again until the weights have had `adaptation.least_updates` updates. A seed's
+updates: a small share is gone through again until the weights have had `adaptation.min_updates` updates. A seed's
 shares are nested, each the first part of one random order of the train examples; classes are as the draw gives them.
 Settings are this project's.
 """
@@ -93,7 +93,7 @@ def adaptation(study: Study, system: str, seed: int) -> list[Artifact]:
         data(study),
         [],
     )
-    for share in section.shares:
+    for share in section.fractions:
         inputs = {
             "stage": "adaptation",
             "system": system,
@@ -105,7 +105,7 @@ def adaptation(study: Study, system: str, seed: int) -> list[Artifact]:
             "parent": parent and parent.fingerprint,
             "data": pieces.fingerprint,
             "model": model_settings(study),
-            "least_updates": section.least_updates,
+            "min_updates": section.min_updates,
             "train": adaptation_settings(study).model_dump(exclude={"checkpoint_seconds"}),
         }
 

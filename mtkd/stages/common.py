@@ -136,7 +136,7 @@ def multitask(
                 teacher_found.file("soft_targets.parquet"), study.task(name)
             )
             wanted = targets.logits_for if study.distil.loss == "logits" else targets.for_examples
-            train_sets[name].soft = wanted(train_sets[name])
+            train_sets[name].soft_targets = wanted(train_sets[name])
         texts = {
             name: found
             for name, found in (more or {}).items()
@@ -150,8 +150,8 @@ def multitask(
         for name, found in texts.items():
             labelled = train_sets[name]
             train_sets[name] = labelled.joined(texts_of(study, found, labelled))
-            if study.distil.unlabelled.updates == "same":
-                train_sets[name].counted = len(labelled)
+            if not study.distil.unlabelled.extra_updates:
+                train_sets[name].epoch_size = len(labelled)
         seed_everything(seed)
         model = new_model(study, start, list(map(study.task, study.multitask)), dropout)
         fit(
@@ -198,7 +198,7 @@ def fit(
     title: str = "",
     keep_model: bool = True,
 ) -> None:
-    """Trains, in `settings.processes` processes, scores and writes model.safetensors, scores.csv, curve.csv, notes.json
+    """Trains, in `settings.num_processes` processes, scores and writes model.safetensors, scores.csv, curve.csv, notes.json
     and predictions.parquet to `out`."""
     parallel.run(
         _fit,
@@ -214,7 +214,7 @@ def fit(
         distil,
         title,
         keep_model,
-        processes=settings.processes,
+        processes=settings.num_processes,
     )
 
 
@@ -318,7 +318,7 @@ def _finetuned(
     dropout: float,
     seed: int,
     system: str,
-    fresh_head: bool,
+    new_head: bool,
     test: bool,
     keep_model: bool,
     settings: Train,
@@ -331,7 +331,7 @@ def _finetuned(
         "task": task.name,
         "seed": seed,
         "dropout": dropout,
-        "fresh_head": fresh_head,
+        "new_head": new_head,
         "encoder": start.fingerprint,
         "parent": parent and parent.fingerprint,
         "data": data(study).fingerprint,
@@ -349,11 +349,11 @@ def _finetuned(
         seed_everything(seed)
         model = new_model(study, start, [task], dropout)
         if parent is not None:
-            model.load(parent.file("model.safetensors"), heads=not fresh_head)
+            model.load(parent.file("model.safetensors"), heads=not new_head)
         tests = []
         if test:
             others = [
-                other for other in map(study.task, study.tasks) if other.scored_by == task.name
+                other for other in map(study.task, study.tasks) if other.predicted_by == task.name
             ]
             wanted = [(other, split) for other in (task, *others) for split in other.test]
             found = [
@@ -384,7 +384,7 @@ def selection(study: Study) -> pd.DataFrame:
     for encoder_name, dropout in candidates(study):
         scores = mtdnn(study, encoder_name, dropout, study.candidates.seed).frame("scores.csv")
         parts.append(scores.assign(candidate=candidate_name(encoder_name, dropout)))
-    chosen = select(pd.concat(parts), study.candidates.select_on, study.candidates.keep)
+    chosen = select(pd.concat(parts), study.candidates.select_on, study.candidates.ensemble_size)
     about = {candidate_name(*found): found for found in candidates(study)}
     chosen.insert(1, "encoder", [about[name][0] for name in chosen.candidate])
     chosen.insert(2, "dropout", [about[name][1] for name in chosen.candidate])
@@ -422,7 +422,7 @@ def members_of(study: Study, name: str, without: Fold | None = None) -> list[tup
                     dropout=row.dropout,
                     seed=study.candidates.seed,
                     system="member",
-                    fresh_head=study.candidates.fresh_head,
+                    new_head=study.candidates.new_head,
                     test=False,
                     keep_model=True,
                     settings=study.member_finetuning,
@@ -550,7 +550,7 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
     name, dropout = study.student_encoder, study.model.encoder_dropout
     shared, start, done = parent_of(study, system, seed), encoder(study, name), []
     for task in map(study.task, study.trainable):
-        new_head = study.finetune.fresh_head or shared is None or task.name not in study.multitask
+        new_head = study.finetune.new_head or shared is None or task.name not in study.multitask
         test = seed == study.seeds[0] and system in study.test_predictions
         done.append(
             _finetuned(
@@ -563,7 +563,7 @@ def finetune(study: Study, system: str, seed: int) -> list[Artifact]:
                 dropout=dropout,
                 seed=seed,
                 system=system,
-                fresh_head=new_head,
+                new_head=new_head,
                 test=test,
                 keep_model=False,
                 settings=study.finetuning,

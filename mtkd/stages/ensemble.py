@@ -88,11 +88,11 @@ def unlabelled(study: Study, task: Task, voices: list[tuple]) -> Artifact:
     """Texts beside a task's train set (`distil.unlabelled`), as the student's word pieces (tokens.arrow), with what these voices say
     of each (soft_targets.parquet); of a task without any, a note alone (notes.json)."""
     given, own = study.distil.unlabelled, study.student_encoder
-    source = load.origin_of(transfer.location(), SNLI.name) if given.transfer else None
+    source = load.origin_of(transfer.location(), SNLI.name) if given.snli else None
     inputs = {
         "stage": "unlabelled",
         "task": task.name,
-        "texts": given.model_dump(exclude={"updates"}),
+        "texts": given.model_dump(exclude={"extra_updates"}),
         "transfer": source,
         "seed": study.data.seed,
         "data": load.stage(study).fingerprint,
@@ -126,11 +126,11 @@ def unlabelled(study: Study, task: Task, voices: list[tuple]) -> Artifact:
 
     amounts = "-".join(
         f"{source}-{getattr(given, source)}"
-        for source in ("transfer", "rest", "tasks")
+        for source in ("snli", "left_out_train", "other_tasks")
         if getattr(given, source)
     )
     return make(
-        folder(study, "unlabelled", f"{amounts}-keep-{study.candidates.keep}", task.name),
+        folder(study, "unlabelled", f"{amounts}-keep-{study.candidates.ensemble_size}", task.name),
         inputs,
         build,
     )

@@ -105,12 +105,12 @@ def _pretrained(study: Study, name: str) -> Artifact:
         start_key = parent.fingerprint
     else:
         parent, start_key = None, recipe.start_from
-    text = os.environ.get("MTKD_TEXT")
+    text = os.environ.get("MTKD_PRETRAIN_TEXT")
     wanting = study.data.source == "glue" and not text
     own = [study.task(name) for name in study.trainable if wanting and name in study.own_tasks]
     if wanting and not own:
         raise UserError(
-            f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_TEXT "
+            f"Encoder '{name}' of study {study.name} has no checkpoint that can be had and must be pre-trained: set MTKD_PRETRAIN_TEXT "
             "to a text file (.txt, .txt.xz, .txt.gz; a paragraph a line), or "
             f"MTKD_ENCODER_{name.upper()} to a directory with a BERT."
         )
@@ -133,11 +133,11 @@ def _pretrained(study: Study, name: str) -> Artifact:
         from mtkd.training.mlm import pretrain
         from mtkd.training.wordpiece import read_text
 
-        if study.data.source == "embedded":
-            from mtkd.data import synthetic as embedded
+        if study.data.source == "synthetic":
+            from mtkd.data import synthetic as synthetic
 
             def texts():
-                return embedded.text(seed=study.data.seed, sentences=recipe.sentences)
+                return synthetic.text(seed=study.data.seed, sentences=recipe.sentences)
         elif own:
 
             def texts():
@@ -237,9 +237,7 @@ def tokenised(
 
 def new_model(study: Study, start: Artifact, of: list[Task], dropout: float) -> MultiTaskModel:
     """A model of these tasks on an encoder's output, with new heads."""
-    shared = load_encoder(
-        start.file("encoder"), dropout=dropout, representation=study.model.representation
-    )
+    shared = load_encoder(start.file("encoder"), dropout=dropout, pooling=study.model.pooling)
     return MultiTaskModel(
         shared,
         of,

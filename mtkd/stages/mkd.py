@@ -3,11 +3,11 @@
 A student is trained four ways on the same budget of updates, with the same batches and the same weights to start from
 for a seed (the same examples in the same order wherever the tasks trained together are the same):
 
-    none-single  a student a task on hard targets              systems  <student>
-    none-multi   one student of all tasks on hard targets               mt-<student>:mtl
+    stl-hard  a student a task on hard targets              systems  <student>
+    mtl-hard   one student of all tasks on hard targets               mt-<student>:mtl
     task         a student a task on the teacher's logits               task-kd-<student>
     multi        one student of all tasks on the logits                 mkd-<student>:mtl
-    multi-mixed  the same with hard targets mixed in                    mkd-<student>:hard-<weight>
+    mtl-kd-hard  the same with hard targets mixed in                    mkd-<student>:hard-<weight>
 
 `:mtl` marks a figure before per-task fine-tuning; with `mkd.finetune` both multi-task students are fine-tuned on each
 task's hard targets, as `mt-<student>` and `mkd-<student>`: those have had more updates. `task` and `multi` have the same
@@ -115,7 +115,7 @@ def with_logits(examples: dict[str, Examples], targets: dict[str, SoftTargets]) 
             "teacher's tasks (mkd.tasks)."
         )
     for name, split in examples.items():
-        split.soft = targets[name].logits_for(split)
+        split.soft_targets = targets[name].logits_for(split)
 
 
 def new_student(study: Study, name: str, of: list[Task]) -> MultiTaskModel:
@@ -125,7 +125,7 @@ def new_student(study: Study, name: str, of: list[Task]) -> MultiTaskModel:
     shared = student_encoder(
         settings,
         place,
-        study.model.representation,
+        study.model.pooling,
         table=lambda: _table(study, settings, place),
         teacher=lambda: refined(study).file("model.safetensors"),
     )
@@ -142,7 +142,7 @@ def new_student(study: Study, name: str, of: list[Task]) -> MultiTaskModel:
 def student_encoder(
     settings: LstmStudent | TransformerStudent,
     place: Path,
-    representation: str,
+    pooling: str,
     table: Callable[[], torch.Tensor],
     teacher: Callable[[], Path] | None = None,
 ) -> nn.Module:
@@ -151,16 +151,16 @@ def student_encoder(
     `table` gives an LSTM's embeddings, `teacher` the weights of a student that starts from them (None: its shape is all
     that is wanted).
     """
-    shape = dict(dropout=settings.dropout, representation=representation)
+    shape = dict(dropout=settings.dropout, pooling=pooling)
     if isinstance(settings, LstmStudent):
         return BiAttentiveEncoder(
             table(),
             hidden=settings.hidden,
             layers=settings.layers,
-            output=settings.output,
+            output=settings.output_dim,
             dropout=settings.dropout,
         )
-    if settings.start == "new":
+    if settings.init_from == "new":
         return new_encoder(
             place,
             layers=settings.layers,
@@ -169,28 +169,28 @@ def student_encoder(
             intermediate=settings.intermediate,
             **shape,
         )
-    if settings.start == "checkpoint":
+    if settings.init_from == "checkpoint":
         return from_checkpoint(
             settings.checkpoint,
             len(AutoTokenizer.from_pretrained(place, trust_remote_code=False)),
             **shape,
         )
     shared = load_encoder(place, **shape)
-    if settings.start == "teacher" and teacher is not None:
+    if settings.init_from == "teacher" and teacher is not None:
         MultiTaskModel(shared, [], {}).load(teacher(), heads=False)
-    return keep_layers(shared, settings.keep)
+    return keep_layers(shared, settings.kept_layers)
 
 
 def _table(study: Study, settings: LstmStudent, place: Path) -> torch.Tensor:
     """The LSTM student's embeddings (word pieces, e)."""
     if settings.embeddings == "teacher":
         return projected_table(
-            load_file(refined(study).file("model.safetensors"))[TABLE], settings.width
+            load_file(refined(study).file("model.safetensors"))[TABLE], settings.embedding_dim
         )
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     if settings.embeddings == "vectors":
         return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
-    return own_table(len(tokenizer), settings.width)
+    return own_table(len(tokenizer), settings.embedding_dim)
 
 
 def _inputs(
@@ -198,9 +198,9 @@ def _inputs(
 ) -> dict:
     """What a student's training depends on."""
     chosen = study.mkd.students[name]
-    taught = control not in ("none-single", "none-multi")
-    from_teacher = getattr(chosen, "embeddings", getattr(chosen, "start", "")) == "teacher"
-    weight = study.mkd.also_hard_weight if control == "multi-mixed" else study.mkd.hard_weight
+    taught = control not in ("stl-hard", "mtl-hard")
+    from_teacher = getattr(chosen, "embeddings", getattr(chosen, "init_from", "")) == "teacher"
+    weight = study.mkd.mixed_hard_weight if control == "mtl-kd-hard" else study.mkd.hard_weight
     return {
         "stage": "mkd",
         "student": chosen.model_dump(exclude={"train"}),
@@ -230,7 +230,7 @@ def _trained(
     settings: Train,
     inputs: dict,
     parent: Artifact | None = None,
-    fresh_head: bool = False,
+    new_head: bool = False,
     keep_model: bool = True,
 ) -> Artifact:
     """One training of a student over these tasks, from its start or from a multi-task student (`parent`)."""
@@ -238,7 +238,7 @@ def _trained(
         **inputs,
         "system": system,
         "parent": parent and parent.fingerprint,
-        "fresh_head": fresh_head,
+        "new_head": new_head,
         "keep_model": keep_model,
     }
 
@@ -261,7 +261,7 @@ def _trained(
         seed_everything(seed)
         model = new_student(study, name, list(map(study.task, names)))
         if parent is not None:
-            model.load(parent.file("model.safetensors"), heads=not fresh_head)
+            model.load(parent.file("model.safetensors"), heads=not new_head)
             seed_everything(seed)
         title = " ".join(place.parts[-3:])
         distil = Distil(hard_weight=inputs["hard_weight"], loss="logits")
@@ -313,18 +313,18 @@ def student(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
 
 
 def finetuned(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
-    """A multi-task student (`none-multi` or `multi`) fine-tuned on each task's hard targets; none without `mkd.finetune`."""
+    """A multi-task student (`mtl-hard` or `multi`) fine-tuned on each task's hard targets; none without `mkd.finetune`."""
     if study.mkd.finetune is None:
         return []
     (parent,), done = student(study, name, control, seed), []
     changed = {
         key: value
         for key, value in study.mkd.finetune.model_dump().items()
-        if key != "fresh_head" and value is not None
+        if key != "new_head" and value is not None
     }
     settings = (study.mkd.students[name].train or study.mkd.train).model_copy(update=changed)
     for task in mkd_tasks(study):
-        inputs = _inputs(study, name, "none-single", seed, [task], settings)
+        inputs = _inputs(study, name, "stl-hard", seed, [task], settings)
         place = folder(study, "mkd", name, f"{control}-tuned-s{seed}", task)
         done.append(
             _trained(
@@ -337,7 +337,7 @@ def finetuned(study: Study, name: str, control: str, seed: int) -> list[Artifact
                 settings,
                 inputs,
                 parent,
-                study.mkd.finetune.fresh_head,
+                study.mkd.finetune.new_head,
                 keep_model=False,
             )
         )
@@ -350,7 +350,7 @@ def runs(study: Study, name: str, seed: int) -> dict[str, list[Artifact]]:
         mkd_system(study, name, control): student(study, name, control, seed)
         for control in mkd_controls(study)
     }
-    for control in ("none-multi", "multi"):
+    for control in ("mtl-hard", "mtl-kd"):
         if tuned := finetuned(study, name, control, seed):
             found[mkd_system(study, name, control, tuned=True)] = tuned
     return found

@@ -73,9 +73,9 @@ def merged(
     task: Task, groups: np.ndarray, classified: np.ndarray, ranked: np.ndarray
 ) -> np.ndarray:
     """Class probabilities (n, 2) from those of classification (n, 2) and the ranking's (n,), averaged where a question has candidates."""
-    right = classified[:, task.right]
+    right = classified[:, task.positive_label]
     right = np.where(np.bincount(groups)[groups] > 1, (right + ranked) / 2, right)
-    return np.stack([right, 1 - right] if task.right == 0 else [1 - right, right], axis=1)
+    return np.stack([right, 1 - right] if task.positive_label == 0 else [1 - right, right], axis=1)
 
 
 def ranks(groups: np.ndarray, scores: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -91,12 +91,12 @@ def scores(
 
     `top` is the share of questions whose right candidate is ranked first, `mrr` the mean of one over its rank.
     """
-    right, both, rows = labels == task.right, merged(task, groups, classified, ranked), []
+    right, both, rows = labels == task.positive_label, merged(task, groups, classified, ranked), []
     asked = rankable(groups, right)
     for way, outputs, by in (
-        ("classification", classified, classified[:, task.right]),
+        ("classification", classified, classified[:, task.positive_label]),
         ("ranking", None, ranked),
-        ("merged", both, both[:, task.right]),
+        ("merged", both, both[:, task.positive_label]),
     ):
         values = {} if outputs is None else metrics.score(task, outputs, labels)[0]
         rows += [
@@ -124,9 +124,9 @@ def ranking(study: Study, system: str, seed: int) -> list[Artifact]:
         )
     name, dropout = study.student_encoder, study.model.encoder_dropout
     parent, start, done = parent_of(study, system, seed), encoder(study, name), []
-    settings = study.finetuning.model_copy(update={"processes": 1})
+    settings = study.finetuning.model_copy(update={"num_processes": 1})
     for task in map(study.task, study.ranking):
-        fresh = study.finetune.fresh_head or parent is None or task.name not in study.multitask
+        fresh = study.finetune.new_head or parent is None or task.name not in study.multitask
         test = seed == study.seeds[0] and system in study.test_predictions
         inputs = {
             "stage": "ranking",
@@ -134,7 +134,7 @@ def ranking(study: Study, system: str, seed: int) -> list[Artifact]:
             "task": task.name,
             "seed": seed,
             "dropout": dropout,
-            "fresh_head": fresh,
+            "new_head": fresh,
             "test": test,
             "encoder": start.fingerprint,
             "parent": parent and parent.fingerprint,
@@ -175,14 +175,14 @@ def ranking(study: Study, system: str, seed: int) -> list[Artifact]:
 def _candidates(study: Study, task: Task, head: Task, train_set: Examples) -> Examples:
     """The train examples that the ranking head learns from."""
     groups = questions(study, task, task.train)
-    rows = np.flatnonzero(rankable(groups, train_set.labels == task.right))
+    rows = np.flatnonzero(rankable(groups, train_set.labels == task.positive_label))
     if not len(rows):
         raise UserError(
             f"{task.title}: no question of its {len(train_set)} train examples has several candidates with one right among "
             "them: use more examples (data.max_train), or take the task out of ranking."
         )
     part = train_set.part(rows)
-    part.task, part.groups = head, groups[rows]
+    part.task, part.group_ids = head, groups[rows]
     return part
 
 

@@ -186,7 +186,7 @@ def _ablation(
         results=results,
         rows=ablation.scores(study).assign(study=study.name)[COLUMNS],
         variants=variants(study),
-        keep=study.candidates.keep,
+        keep=study.candidates.ensemble_size,
         tasks=study.multitask,
     )
     return ablation.students(study), found

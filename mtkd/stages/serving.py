@@ -104,7 +104,7 @@ def _shapes(study: Study, kept: list) -> list[Served]:
         if study.mkd.finetune:
             systems |= {
                 mkd_system(study, name, control, tuned=True): many
-                for control in ("none-multi", "multi")
+                for control in ("mtl-hard", "mtl-kd")
             }
         found.append(shape([new_student(study, name, every)], [teacher_encoder(study)], systems))
     return found

@@ -1,7 +1,7 @@
 """One training shared by several processes, each on its part of every mini-batch (data parallel).
 
 `mtkd.training.loop.train` asks accelerate for its place in the group, so it is right under whatever started the processes.
-Here they are started, on this machine by `run` (a study's `train.processes`), or taken over by `lead` from torchrun,
+Here they are started, on this machine by `run` (a study's `train.num_processes`), or taken over by `lead` from torchrun,
 `accelerate launch` or accelerate's `notebook_launcher`, on any number of machines that share MTKD_WORK.
 """
 
@@ -41,12 +41,12 @@ def run(function: Callable, *arguments: Any, processes: int) -> None:
     if _line is None and there > 1:
         raise UserError(
             f"This is one of {there} processes that share a training; of all commands only 'mtkd stage' does that: use it, or "
-            "leave out torchrun and set train.processes."
+            "leave out torchrun and set train.num_processes."
         )
     if _line is not None and there != processes:
         raise UserError(
-            f"The study shares a training among {processes} processes (train.processes) and {there} were started: start "
-            f"{processes}, or set train.processes={there}."
+            f"The study shares a training among {processes} processes (train.num_processes) and {there} were started: start "
+            f"{processes}, or set train.num_processes={there}."
         )
     if _line is not None:
         distributed.broadcast_object_list([(function, arguments)], src=0, group=_line)
@@ -90,7 +90,7 @@ def lead(function: Callable, *arguments: Any) -> Any:
 def _start(function: Callable, arguments: tuple, processes: int) -> None:
     if torch.cuda.is_available() and processes > torch.cuda.device_count():
         raise UserError(
-            f"train.processes is {processes} and this machine has {torch.cuda.device_count()} GPUs: set train.processes to as "
+            f"train.num_processes is {processes} and this machine has {torch.cuda.device_count()} GPUs: set train.num_processes to as "
             "many at most, or start the stage on several machines (torchrun --no-python mtkd stage)."
         )
     # A fork server imports once for all of them; but where there is a GPU, an import may touch it and spoil the forks.

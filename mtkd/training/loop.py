@@ -51,16 +51,18 @@ def plan(
 ) -> list[tuple[str, np.ndarray]]:
     """The batches of one epoch: lines 1 and 2 of Algorithm 1 under the study's settings."""
     lengths = {name: split.lengths for name, split in examples.items()}
-    groups = {name: split.groups for name, split in examples.items() if split.groups is not None}
+    groups = {
+        name: split.group_ids for name, split in examples.items() if split.group_ids is not None
+    }
     return plan_epoch(
         lengths,
         batch_size=settings.batch_size,
         seed=seed,
         epoch=epoch,
         sampling=settings.sampling,
-        temperature=settings.temperature,
-        bucket=settings.bucket,
-        counted={name: split.counted for name, split in examples.items()},
+        temperature=settings.sampling_temperature,
+        bucket=settings.length_bucket,
+        epoch_sizes={name: split.epoch_size for name, split in examples.items()},
         groups=groups,
     )
 
@@ -105,7 +107,7 @@ def train(
     rank, processes = accelerator.process_index, accelerator.num_processes
     optimizer = optimizer_of(model, settings)
     steps = [len(plan(examples, settings, seed, epoch)) for epoch in range(settings.epochs)]
-    warmup = math.ceil(settings.warmup * sum(steps))
+    warmup = math.ceil(settings.warmup_ratio * sum(steps))
     scheduler = get_linear_schedule_with_warmup(optimizer, warmup, sum(steps))
     shared, optimizer = accelerator.prepare(model, optimizer)
     tasks = {name: split.task for name, split in examples.items()}
@@ -199,13 +201,15 @@ def step_on(
         accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
     ):
         logits = model(batch)
-    if batch.groups is None:
-        loss = task_loss(task, logits, batch.labels, batch.soft, distil, done, batch.known)
+    if batch.group_ids is None:
+        loss = task_loss(
+            task, logits, batch.labels, batch.soft_targets, distil, done, batch.label_mask
+        )
     else:
-        loss = ranking_loss(task, logits[:, 0], batch.labels, batch.groups)
+        loss = ranking_loss(task, logits[:, 0], batch.labels, batch.group_ids)
     # Gradients are averaged over the processes: so weighted, the average is the mini-batch's.
     accelerator.backward(loss * (share * accelerator.num_processes))
-    accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+    accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return accelerator.reduce(loss.detach() * share, "sum").item()

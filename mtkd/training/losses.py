@@ -23,14 +23,14 @@ def ranking_loss(
     """Negative log likelihood of the right candidate of each question under a softmax over the question's candidates.
 
     MT-DNN's pairwise ranking (Liu et al. 2019, arXiv:1901.11504, section 3): scores (b,) of the candidates, their labels
-    (b,) and question (b,), each question with exactly one candidate of the class `task.right`; mean over the questions.
+    (b,) and question (b,), each question with exactly one candidate of the class `task.positive_label`; mean over the questions.
     """
     _, place = groups.unique(return_inverse=True)
     top = scores.new_full((int(place.max()) + 1,), -torch.inf).scatter_reduce(
         0, place, scores.detach(), "amax"
     )
     total = torch.zeros_like(top).index_add(0, place, (scores - top[place]).exp())
-    return (total.log() + top)[place].sub(scores)[labels == task.right].mean()
+    return (total.log() + top)[place].sub(scores)[labels == task.positive_label].mean()
 
 
 def soft_loss(

@@ -43,7 +43,7 @@ def pretrain(
 ) -> dict:
     """Train a tokenizer and a BERT with masked-LM head on `texts`, and save both to `folder` in transformers' format.
 
-    `texts` gives the text anew at each call, a paragraph an item; when it holds more than `settings.tokens` tokens, an
+    `texts` gives the text anew at each call, a paragraph an item; when it holds more than `settings.train_tokens` tokens, an
     even part of its lines is taken, when fewer, it is read several times. `settings` is a `mtkd.config.study.Pretrain`.
     An interrupted run goes on from the folder `checkpoint` and, on a CPU, ends in the same weights to the last bit; the
     caller removes that folder afterwards.
@@ -52,26 +52,26 @@ def pretrain(
 
     The recipe is Devlin et al. (2019) without next-sentence prediction and dropout: 80/10/10 masking, AdamW, linear
     warm-up and decay; half of the windows are [CLS] A [SEP] B [SEP], B being what follows A, so that segment
-    embeddings are trained too. The first `guide_steps` guide the attention (Deshpande & Narasimhan 2020), which takes
+    embeddings are trained too. The first `attention_guidance_steps` guide the attention (Deshpande & Narasimhan 2020), which takes
     a small model off the plateau of a bag of words. Raises UserError for too little text, a loss that is no number, a
     checkpoint of another run, and a `start_from` of another shape (see `warm_start`).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = train_tokenizer(texts(), cased=settings.cased, vocabulary=settings.vocabulary)
-    stream, lines = _tokenise(texts, tokenizer, settings.tokens)
+    tokenizer = train_tokenizer(texts(), cased=settings.cased, vocab_size=settings.vocab_size)
+    stream, lines = _tokenise(texts, tokenizer, settings.train_tokens)
     phases = _phases(settings)
     total = sum(phase["steps"] for phase in phases)
     longest = max(phase["window"] for phase in phases)
-    if longest > settings.positions:
+    if longest > settings.max_positions:
         raise UserError(
-            f"window: {longest} tokens do not fit into {settings.positions} positions; make it shorter."
+            f"seq_length: {longest} tokens do not fit into {settings.max_positions} positions; make it shorter."
         )
     if len(stream) < 2 * longest:
         raise UserError(
             f"The text has only {len(stream)} tokens, less than two windows of {longest}; give more text."
         )
 
-    tokenizer.model_max_length = settings.positions
+    tokenizer.model_max_length = settings.max_positions
     processor.keep_memory()
     set_seed(seed)  # before the model is built, so that its weights follow from the seed
     model = BertForMaskedLM(_config(settings, tokenizer))
@@ -86,7 +86,7 @@ def pretrain(
         fused=True,
     )
     scheduler = get_linear_schedule_with_warmup(
-        optimizer, math.ceil(settings.warmup * total), total
+        optimizer, math.ceil(settings.warmup_ratio * total), total
     )
     fingerprint = _fingerprint(settings, seed, stream)
     position = {"step": 0, "seconds": 0.0, "recent": [], "fingerprint": fingerprint}
@@ -108,18 +108,18 @@ def pretrain(
         "log": losses,
     }
     started, saved = time.monotonic() - position["seconds"], time.monotonic()
-    guided_steps = min(settings.guide_steps, total)
+    guided_steps = min(settings.attention_guidance_steps, total)
     with bar("pre-training", total, done=position["step"]) as shown:
         for step in range(position["step"], total):
             _set_attention(model, "eager" if step < guided_steps else processor.NAME)
             rows, window = _rows(
-                stream, phases, step, seed, lines if settings.rows == "lines" else None
+                stream, phases, step, seed, lines if settings.packing == "lines" else None
             )
             masked = mask_windows(rows, window, tokenizer, settings.mask_probability)
             batch = Windows(*(tensor if tensor is None else tensor.to(device) for tensor in masked))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 guide = (
-                    settings.guide_weight * (1 - step / guided_steps)
+                    settings.attention_guidance_weight * (1 - step / guided_steps)
                     if step < guided_steps
                     else 0.0
                 )
@@ -301,21 +301,21 @@ def _set_attention(model: BertForMaskedLM, kind: str) -> None:
 
 
 def _phases(settings) -> list[dict]:
-    """Short windows, then (for `long_share` of the tokens) long ones in batches of about as many tokens."""
-    shares = [(settings.window, 1.0)]
-    if settings.long_window and settings.long_share > 0:
+    """Short windows, then (for `long_fraction` of the tokens) long ones in batches of about as many tokens."""
+    shares = [(settings.seq_length, 1.0)]
+    if settings.long_seq_length and settings.long_fraction > 0:
         shares = [
-            (settings.window, 1 - settings.long_share),
-            (settings.long_window, settings.long_share),
+            (settings.seq_length, 1 - settings.long_fraction),
+            (settings.long_seq_length, settings.long_fraction),
         ]
     phases = []
     for window, share in shares:
-        batch = max(1, settings.batch_size * settings.window // window)
+        batch = max(1, settings.batch_size * settings.seq_length // window)
         phases.append(
             {
                 "window": window,
                 "batch": batch,
-                "steps": math.ceil(share * settings.tokens / batch / window),
+                "steps": math.ceil(share * settings.train_tokens / batch / window),
             }
         )
     return phases
@@ -421,7 +421,7 @@ def _config(settings, tokenizer: BertTokenizerFast) -> BertConfig:
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=settings.intermediate or 4 * settings.hidden,
-        max_position_embeddings=settings.positions,
+        max_position_embeddings=settings.max_positions,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         initializer_range=settings.initializer_range,

@@ -21,7 +21,7 @@ def predict(
     """Logits (n, classes) of a split's examples (or of a part of them), or scores (n, 1), in the split's order, fp32."""
     device, part = next(model.parameters()).device, part or range(len(examples))
     model.eval()
-    outputs = np.empty((len(part), examples.task.outputs), dtype=np.float32)
+    outputs = np.empty((len(part), examples.task.num_outputs), dtype=np.float32)
     with torch.autocast(
         device.type, torch.bfloat16, enabled=precision == "bf16"
     ):  # weights are cast once, not every batch

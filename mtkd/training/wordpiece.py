@@ -1,4 +1,4 @@
-"""Text and the WordPiece vocabulary trained on it, for pre-training a BERT."""
+"""Text and the WordPiece vocab_size trained on it, for pre-training a BERT."""
 
 import gzip
 import itertools
@@ -34,8 +34,8 @@ def read_text(path: Path) -> Iterator[str]:
         ) from error
 
 
-def train_tokenizer(texts: Iterable[str], *, cased: bool, vocabulary: int) -> BertTokenizerFast:
-    """A WordPiece tokenizer (Wu et al. 2016) of `vocabulary` pieces from the first 30 M characters of `texts`.
+def train_tokenizer(texts: Iterable[str], *, cased: bool, vocab_size: int) -> BertTokenizerFast:
+    """A WordPiece tokenizer (Wu et al. 2016) of `vocab_size` pieces from the first 30 M characters of `texts`.
 
     Fewer pieces come out of a short text, more where the letters alone are more. The same text gives the same ids.
     Raises UserError when its own training text comes out as [UNK].
@@ -45,7 +45,7 @@ def train_tokenizer(texts: Iterable[str], *, cased: bool, vocabulary: int) -> Be
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary,
+        vocab_size=vocab_size,
         min_frequency=2,
         limit_alphabet=ALPHABET,
         # The trainer numbers continuing letters in the order of a hash map, another at each run, and breaks ties by
@@ -60,7 +60,7 @@ def train_tokenizer(texts: Iterable[str], *, cased: bool, vocabulary: int) -> Be
     if not ids or ids.count(trained.unk_token_id) > 0.1 * len(ids):
         raise UserError(
             f"The tokenizer knows too little of its own training text ({ids.count(trained.unk_token_id)} of {len(ids)} "
-            f"tokens are [UNK]): give more text or a larger vocabulary than {vocabulary}."
+            f"tokens are [UNK]): give more text or a larger vocab_size than {vocab_size}."
         )
     return trained
 

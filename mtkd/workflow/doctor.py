@@ -171,7 +171,7 @@ def matrix_rate(kind: torch.dtype) -> float:
 
 
 def _places() -> Iterator[str]:
-    glue, text = os.environ.get("MTKD_GLUE"), os.environ.get("MTKD_TEXT")
+    glue, text = os.environ.get("MTKD_GLUE"), os.environ.get("MTKD_PRETRAIN_TEXT")
     if glue is None:
         yield "MTKD_GLUE: not set (GLUE comes from the hub)"
     elif not Path(glue).is_dir():
@@ -184,18 +184,18 @@ def _places() -> Iterator[str]:
             if split and not list(Path(glue, task.name).glob(f"{split}-*.parquet"))
         ]
         yield f"MTKD_GLUE: {glue}, " + (f"without {', '.join(lacking)}" if lacking else "complete")
-    snli = os.environ.get("MTKD_TRANSFER")
+    snli = os.environ.get("MTKD_SNLI")
     if snli is None:
-        yield "MTKD_TRANSFER: not set (SNLI comes from the hub)"
+        yield "MTKD_SNLI: not set (SNLI comes from the hub)"
     elif not Path(snli).is_dir():
-        yield f"MTKD_TRANSFER: {snli} is no directory: taken for a hub id"
+        yield f"MTKD_SNLI: {snli} is no directory: taken for a hub id"
     else:
         there = list(Path(snli, tasks.SNLI.name).glob("train-*.parquet"))
-        yield f"MTKD_TRANSFER: {snli}, {'complete' if there else 'without snli/train-*.parquet'}"
+        yield f"MTKD_SNLI: {snli}, {'complete' if there else 'without snli/train-*.parquet'}"
     yield (
-        "MTKD_TEXT: not set"
+        "MTKD_PRETRAIN_TEXT: not set"
         if text is None
-        else f"MTKD_TEXT: {text}{'' if Path(text).is_file() else ' is no file'}"
+        else f"MTKD_PRETRAIN_TEXT: {text}{'' if Path(text).is_file() else ' is no file'}"
     )
     for key in sorted(key for key in os.environ if key.startswith("MTKD_ENCODER_")):
         place = Path(os.environ[key])
@@ -222,9 +222,7 @@ def wants(study: Study, online: bool) -> list[str]:
             missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
     places = transfer.wanted(study)
     if not online and not all(Path(place, tasks.SNLI.name).is_dir() for place in places.values()):
-        missing.append(
-            f"SNLI: set MTKD_TRANSFER, connect to the hub, or {transfer.without(places)}"
-        )
+        missing.append(f"SNLI: set MTKD_SNLI, connect to the hub, or {transfer.without(places)}")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)
         if checkpoint and (Path(checkpoint).is_dir() or online):
@@ -236,9 +234,9 @@ def wants(study: Study, online: bool) -> list[str]:
         elif (
             study.data.source == "glue"
             and set(study.tasks) & set(tasks.GLUE)
-            and not os.environ.get("MTKD_TEXT")
+            and not os.environ.get("MTKD_PRETRAIN_TEXT")
         ):
-            missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()} or MTKD_TEXT")
+            missing.append(f"encoder {name}: set MTKD_ENCODER_{name.upper()} or MTKD_PRETRAIN_TEXT")
     return missing
 
 
@@ -257,7 +255,7 @@ def _duration(study: Study, rates: dict[tuple, float]) -> str:
         pieces,
         study.train.optimizer,
         study.train.precision,
-        study.model.representation,
+        study.model.pooling,
     )
     if key not in rates:
         rates[key] = _rate(config, study, pieces)
@@ -306,11 +304,9 @@ def _rate(config: BertConfig, study: Study, pieces: int) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(study.threads)
     task = tasks.get("mrpc")
-    bert = BertModel(config, add_pooling_layer=study.model.representation == "pooled")
+    bert = BertModel(config, add_pooling_layer=study.model.pooling == "pooler")
     model = (
-        MultiTaskModel(
-            TransformerEncoder(bert, study.model.representation), [task], {task.name: 0.1}
-        )
+        MultiTaskModel(TransformerEncoder(bert, study.model.pooling), [task], {task.name: 0.1})
         .to(device)
         .train()
     )

@@ -17,8 +17,8 @@ from mtkd.errors import UserError
 from mtkd.workflow import notebook as notebooks
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
-CONTROLS = ("none-single", "none-multi", "task", "multi")
-TOGETHER = ("none-multi", "multi", "multi-mixed")  # one student of all tasks
+CONTROLS = ("stl-hard", "mtl-hard", "stl-kd", "mtl-kd")
+TOGETHER = ("mtl-hard", "mtl-kd", "mtl-kd-hard")  # one student of all tasks
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def mtdnn_runs(study: Study) -> list[tuple[str, float, int]]:
     if study.mkd and study.mkd.teacher == "mt-dnn":
         wanted.append((teacher_encoder(study), study.model.encoder_dropout, study.candidates.seed))
     if study.ablation and any(
-        variant.source == "self" for variant in study.ablation.variants.values()
+        variant.source == "self_distillation" for variant in study.ablation.variants.values()
     ):
         wanted.append((study.student_encoder, study.model.encoder_dropout, study.candidates.seed))
     return list(dict.fromkeys(wanted))
@@ -83,17 +83,17 @@ def mkd_seeds(study: Study) -> list[int]:
 
 def mkd_controls(study: Study) -> tuple[str, ...]:
     """The ways that every MKD student is trained."""
-    return CONTROLS if mkd_of(study).also_hard_weight is None else (*CONTROLS, "multi-mixed")
+    return CONTROLS if mkd_of(study).mixed_hard_weight is None else (*CONTROLS, "mtl-kd-hard")
 
 
 def mkd_system(study: Study, student: str, control: str, tuned: bool = False) -> str:
     """Name in the results of a student trained that way; `mtkd.stages.mkd` tells what each means."""
     return {
-        "none-single": student,
-        "none-multi": f"mt-{student}" if tuned else f"mt-{student}:mtl",
-        "task": f"task-kd-{student}",
-        "multi": f"mkd-{student}" if tuned else f"mkd-{student}:mtl",
-        "multi-mixed": f"mkd-{student}:hard-{study.mkd.also_hard_weight or 0:g}",
+        "stl-hard": student,
+        "mtl-hard": f"mt-{student}" if tuned else f"mt-{student}:mtl",
+        "stl-kd": f"task-kd-{student}",
+        "mtl-kd": f"mkd-{student}" if tuned else f"mkd-{student}:mtl",
+        "mtl-kd-hard": f"mkd-{student}:hard-{study.mkd.mixed_hard_weight or 0:g}",
     }[control]
 
 
@@ -155,11 +155,9 @@ def adaptation_settings(study: Study) -> Train:
 
 
 def adaptation_training(study: Study, examples: int) -> Train:
-    """`adaptation_settings` for so many examples: whole epochs, and no fewer than it takes for `least_updates` updates."""
+    """`adaptation_settings` for so many examples: whole epochs, and no fewer than it takes for `min_updates` updates."""
     settings = adaptation_settings(study)
-    enough = math.ceil(
-        adaptation_of(study).least_updates / math.ceil(examples / settings.batch_size)
-    )
+    enough = math.ceil(adaptation_of(study).min_updates / math.ceil(examples / settings.batch_size))
     return settings.model_copy(update={"epochs": max(settings.epochs, enough)})
 
 
@@ -170,7 +168,7 @@ def jobs(study: Study) -> list[Job]:
         _steps(study, study.trainable, study.finetuning),
     )
     members = {
-        name: study.candidates.keep * _steps(study, [name], study.member_finetuning)
+        name: study.candidates.ensemble_size * _steps(study, [name], study.member_finetuning)
         for name in study.multitask
     }
     further = _further_steps(study, study.distil, study.train)
@@ -240,12 +238,12 @@ def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
     train = study.train.model_copy(update={"epochs": variant.epochs or study.train.epochs})
     multitask, keep = (
         _steps(study, study.multitask, study.train),
-        variant.keep or study.candidates.keep,
+        variant.ensemble_size or study.candidates.ensemble_size,
     )
     steps = own = _steps(study, study.multitask, train)
     steps += _further_steps(study, variant.distil(study.distil, study.multitask), train)
     if first:
-        steps += max(0, keep - study.candidates.keep) * _steps(
+        steps += max(0, keep - study.candidates.ensemble_size) * _steps(
             study, study.multitask, study.member_finetuning
         )
         steps += (
@@ -260,20 +258,20 @@ def _ablation_steps(study: Study, variant: Variant, first: bool) -> int:
 def _further_steps(study: Study, distil: Distil, train: Train) -> int:
     """Updates that come in with unlabelled texts, where these have updates of their own."""
     given = distil.unlabelled
-    if given is None or given.updates == "same":
+    if given is None or not given.extra_updates:
         return 0
     return (
         len(distil.teachers)
         * train.epochs
-        * math.ceil((given.transfer + given.rest + given.tasks) / train.batch_size)
+        * math.ceil((given.snli + given.left_out_train + given.other_tasks) / train.batch_size)
     )
 
 
 def _adaptation_jobs(study: Study) -> list[Job]:
     if not study.adaptation:
         return []
-    full = min(tasks.SNLI.examples, study.adaptation.max_train or tasks.SNLI.examples)
-    sizes = [adaptation_size(share, full) for share in study.adaptation.shares]
+    full = min(tasks.SNLI.num_train, study.adaptation.max_train or tasks.SNLI.num_train)
+    sizes = [adaptation_size(share, full) for share in study.adaptation.fractions]
     trainings = [(size, adaptation_training(study, size)) for size in sizes]
     steps = sum(
         settings.epochs * math.ceil(size / settings.batch_size) for size, settings in trainings
@@ -320,12 +318,12 @@ def _examples(study: Study, name: str) -> int:
         full = files.count(study, name)
     else:
         if study.data.source == "glue":
-            full = tasks.get(name).examples
+            full = tasks.get(name).num_train
         else:
             from mtkd.data.synthetic import LAYOUT
 
             full = round(LAYOUT[name][2]["train"] * study.data.scale)
-        full -= round((study.data.held_back or 0) * full)
+        full -= round((study.data.holdout_fraction or 0) * full)
     return min(full, study.data.max_train or full)
 
 
@@ -341,7 +339,8 @@ def _pretrain_steps(study: Study, name: str) -> int:
     if settings.checkpoint or os.environ.get(f"MTKD_ENCODER_{name.upper()}"):
         return 0
     return math.ceil(
-        settings.pretrain.tokens / (settings.pretrain.window * settings.pretrain.batch_size)
+        settings.pretrain.train_tokens
+        / (settings.pretrain.seq_length * settings.pretrain.batch_size)
     )
 
 
@@ -358,7 +357,7 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
         "ranking": True,
         "seeds": True,
         "test_predictions": True,
-        "finetune": {"fresh_head"},
+        "finetune": {"new_head"},
     }
     teacher = student | {
         "student_encoder": True,
@@ -366,13 +365,18 @@ def settings_key(study: Study, notebook: str, system: str = "") -> str:
         "distil": set(Distil.model_fields) - {"teachers"},
     }
     mtdnn = teacher | {"distil": True, "candidates": True, "finetune": True}
-    pretrain = mtdnn | {"model": True, "train": True, "data": {"max_length"}, "single_only": True}
+    pretrain = mtdnn | {
+        "model": True,
+        "train": True,
+        "data": {"max_length"},
+        "exclude_from_multitask": True,
+    }
     ranked = {"mkd": True, "adaptation": True, "seeds": True}
     finetune = ranked | {"ranking": True}
     adapted = finetune | {
         "adaptation": {"seeds"},
         "test_predictions": True,
-        "finetune": {"fresh_head"},
+        "finetune": {"new_head"},
     }
     before_student = {"distil": True, "candidates": True} if system in ("bert", "mt-dnn") else {}
     without = {
@@ -415,19 +419,16 @@ def _places(study: Study, notebook: str) -> dict:
     """Where data, text and encoders come from; of folders and files here, also every file's size and time of change."""
     places = {"hub": study.data.hub, "MTKD_GLUE": os.environ.get("MTKD_GLUE")}
     if notebook == "06_ablation" or (study.distil.unlabelled and notebook > "04"):
-        places["MTKD_TRANSFER"] = os.environ.get("MTKD_TRANSFER")
+        places["MTKD_SNLI"] = os.environ.get("MTKD_SNLI")
     if notebook != "00_data":
         places |= {name: encoder.checkpoint for name, encoder in study.encoders.items()}
         places |= {
             key: value
             for key, value in os.environ.items()
-            if key == "MTKD_TEXT" or key.startswith("MTKD_ENCODER_")
+            if key == "MTKD_PRETRAIN_TEXT" or key.startswith("MTKD_ENCODER_")
         }
     if study.adaptation and notebook in ("06_adaptation", "07_report"):
-        places |= {
-            "adaptation.hub": study.adaptation.hub,
-            "MTKD_TRANSFER": os.environ.get("MTKD_TRANSFER"),
-        }
+        places |= {"adaptation.hub": study.adaptation.hub, "MTKD_SNLI": os.environ.get("MTKD_SNLI")}
     state = {}
     for name, value in places.items():
         if value is None:

@@ -174,14 +174,14 @@ encoders:
   uncased:
     # A hub id, or a folder with a BERT (MTKD_ENCODER_UNCASED goes before it); google-bert/bert-base-uncased is better and slower.
     checkpoint: google/bert_uncased_L-4_H-256_A-4
-    # Where the checkpoint cannot be had: a small BERT from the text in MTKD_TEXT, or from the tasks' own sentences.
-    pretrain: {{tokens: 5_000_000, vocabulary: 8000, layers: 2, hidden: 128, rows: lines, long_window: null, long_share: 0, positions: 128}}
+    # Where the checkpoint cannot be had: a small BERT from the text in MTKD_PRETRAIN_TEXT, or from the tasks' own sentences.
+    pretrain: {{train_tokens: 5_000_000, vocab_size: 8000, layers: 2, hidden: 128, packing: lines, long_seq_length: null, long_fraction: 0, max_positions: 128}}
 
 # What a head sees: the mean over the word pieces; compared, for pairs read by a small encoder (exports to ONNX alone); cls for a large one.
-model: {{representation: mean, encoder_dropout: 0.05}}
+model: {{pooling: mean, encoder_dropout: 0.05}}
 candidates:
   dropouts: [0.0, 0.05, 0.1]   # a model each, of every encoder; the best of them make the teachers
-  keep: 2
+  ensemble_size: 2
 train: {{optimizer: adamw, learning_rate: 3.0e-4, epochs: 3}}
 finetune: {{epochs: 1}}
 seeds: [0, 1, 2]       # three or more, for an interval

@@ -1,4 +1,4 @@
-"""The embedded suite: nine GLUE-shaped tasks and AX, made from a seed by a small grammar with a world model behind it.
+"""The synthetic suite: nine GLUE-shaped tasks and AX, made from a seed by a small grammar with a world model behind it.
 
 It lets the whole study run without a network. Its tasks are related as GLUE's are (a tiny RTE beside a large MNLI, a
 tiny MRPC beside a large QQP) and need word order, word relations or negation, so a bag of words does not solve them.

@@ -1,4 +1,4 @@
-"""The world behind the embedded suite: who and what there is, and how the words for it relate.
+"""The world behind the synthetic suite: who and what there is, and how the words for it relate.
 
 Every table is plain data; the look-ups at the end (``SYNONYM``, ``HYPERNYM``, ``OPPOSITE``) are derived from them.
 Words are kept few (under a thousand forms), so that a two-layer encoder meets each of them hundreds of times in a

@@ -31,7 +31,7 @@ ABOUT = (
 @dataclass(frozen=True)
 class Found:
     """`results`: rows of results.csv of the study's own systems; `rows`: those of the ablation's; `keep`: the study's
-    candidates.keep; `tasks`: of multi-task training; `compared`: `pairs` by their predictions."""
+    candidates.ensemble_size; `tasks`: of multi-task training; `compared`: `pairs` by their predictions."""
 
     results: pd.DataFrame
     rows: pd.DataFrame
@@ -77,8 +77,8 @@ def pairs(found: Found | None) -> list[tuple[str, str]]:
 def amounts(given: Unlabelled) -> str:
     """What `unlabelled` asks for, in words."""
     of = {
-        "transfer": "pairs of SNLI",
-        "rest": "examples that data.max_train leaves out",
+        "snli": "pairs of SNLI",
+        "left_out_train": "examples that data.max_train leaves out",
         "tasks": "pairs of other tasks",
     }
     texts = ", ".join(
@@ -86,18 +86,18 @@ def amounts(given: Unlabelled) -> str:
         for key, text in of.items()
         if getattr(given, key)
     )
-    return f"{texts} a task ({given.updates} updates)"
+    return f"{texts} a task ({'more' if given.extra_updates else 'same'} updates)"
 
 
 def words(variant: Variant) -> str:
     """A variant in words."""
-    if variant.source == "folds":
+    if variant.source == "cross_fit":
         parts = [f"teachers cross-fitted on {variant.folds} parts"]
     elif variant.source == "unlabelled":
         parts = [f"soft targets also on {amounts(variant.unlabelled)}"]
     elif variant.source == "ensemble":
         parts = ["soft targets on the train sets alone"]
-    elif variant.source == "self":
+    elif variant.source == "self_distillation":
         parts = [
             "taught on all tasks by "
             + (
@@ -113,7 +113,7 @@ def words(variant: Variant) -> str:
     told = {
         "hard_weight": "weight of hard targets",
         "temperature": "temperature",
-        "keep": "members an ensemble",
+        "ensemble_size": "members an ensemble",
         "epochs": "epochs",
     }
     parts += [
@@ -153,9 +153,9 @@ def settings(study: Study, name: str) -> Table:
         {
             "Setting": "members of an ensemble",
             "Here": NONE
-            if variant.source == "self"
-            else str(variant.keep or study.candidates.keep),
-            "MT-DNN_KD": str(study.candidates.keep),
+            if variant.source == "self_distillation"
+            else str(variant.ensemble_size or study.candidates.ensemble_size),
+            "MT-DNN_KD": str(study.candidates.ensemble_size),
         },
         {
             "Setting": "epochs",
@@ -331,9 +331,9 @@ def by_size(found: Found) -> pd.DataFrame:
     alone = {
         name: variant
         for name, variant in found.variants.items()
-        if variant.changes.keys() == {"keep"}
+        if variant.changes.keys() == {"ensemble_size"}
     }
-    students = {variant.keep: f"{STUDENT}:{name}" for name, variant in alone.items()} | {
+    students = {variant.ensemble_size: f"{STUDENT}:{name}" for name, variant in alone.items()} | {
         found.keep: PLAIN
     }
     ensembles = {

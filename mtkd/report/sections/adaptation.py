@@ -78,7 +78,7 @@ def table(found: pd.DataFrame) -> Table:
         f"Percent right on {count(found['n'].max())} of SNLI's dev examples, mean ± standard deviation over {_seeds(seeds)}; in brackets "
         f"the number of train examples. A small share is gone through again: a run has {updates} updates, all systems as many.",
         "Differences in points, paired by seed, with the 95 % t-interval over seeds in brackets.",
-        f"Shares are of the train examples in use, {whole} of SNLI's {count(SNLI.examples)}.",
+        f"Shares are of the train examples in use, {whole} of SNLI's {count(SNLI.num_train)}.",
     ]
     return Table(
         "adaptation",
@@ -128,7 +128,7 @@ def curve(found: pd.DataFrame | None) -> Figure:
             f"{name(system)} "
             + ", ".join(f"{number(value)} with {count(size)}" for size, value in means.items())
         )
-    axes.axhline(100 / SNLI.outputs, color=MUTED, linewidth=1, linestyle=":", label="chance")
+    axes.axhline(100 / SNLI.num_outputs, color=MUTED, linewidth=1, linestyle=":", label="chance")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_minor_locator(NullLocator())
