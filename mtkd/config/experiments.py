@@ -21,7 +21,8 @@ class Serving(Settings):
 
 class Resources(Settings):
     """What a job asks a cluster for beside the study's `threads` (`mtkd.workflow.jobs.asked`). No figure depends on it: nothing runs
-    again when it changes, and without a profile only `gpu_slots` matters."""
+    again when it changes, and without a profile only `gpu_slots` matters.
+    """
 
     memory_mb: int = Field(8000, ge=1, description="of a job")
     minutes: int = Field(30, ge=1, description="of a job, before its training")

@@ -90,7 +90,8 @@ def tokenise(
 @dataclass
 class Batch:
     """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets, `known` (b,)
-    tells which labels there are (None: all)."""
+    tells which labels there are (None: all).
+    """
 
     task: str
     input_ids: torch.Tensor

@@ -26,7 +26,8 @@ WORDS = (
 @dataclass(frozen=True)
 class File:
     """A file of the zip: its name, the task whose head predicts it, the split's name in that model's predictions, and the rows
-    of the official test set."""
+    of the official test set.
+    """
 
     name: str
     task: str

@@ -51,7 +51,8 @@ class Kept:
 @dataclass(frozen=True)
 class Compared:
     """`frame`: a row a pair (a, b) and task, and one on 'average': a - b in points, its interval, p (of single tasks), paired
-    seeds, dev examples. `lacking`: systems whose predictions are not at hand."""
+    seeds, dev examples. `lacking`: systems whose predictions are not at hand.
+    """
 
     frame: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
     kept: Kept = Kept()

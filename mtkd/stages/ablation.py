@@ -175,7 +175,8 @@ def scores(study: Study) -> pd.DataFrame:
 
 def sources(study: Study) -> list[Artifact]:
     """What the variants' soft targets come from beside the study's own ensembles, with all models trained for it, and the ensembles
-    of other sizes."""
+    of other sizes.
+    """
     found = [one for ensemble in ensembles(study).values() for one in ensemble.values()]
     for name, variant in variants(study).items():
         own = changed(study, variant)

@@ -54,7 +54,8 @@ def mtdnn(
     study: Study, encoder_name: str, dropout: float, seed: int, without: Fold | None = None
 ) -> Artifact:
     """02_mtdnn: a vanilla MT-DNN by Algorithm 1 from hard targets (a candidate, or a seed of the baseline), all of them or
-    `without` a part."""
+    `without` a part.
+    """
     place = folder(
         study, *_apart(without), "mtdnn", f"{candidate_name(encoder_name, dropout)}-s{seed}"
     )
@@ -199,7 +200,8 @@ def fit(
     keep_model: bool = True,
 ) -> None:
     """Trains, in `settings.num_processes` processes, scores and writes model.safetensors, scores.csv, curve.csv, notes.json
-    and predictions.parquet to `out`."""
+    and predictions.parquet to `out`.
+    """
     parallel.run(
         _fit,
         model,

@@ -86,7 +86,8 @@ def words(study: Study, place: Path, task: Task, voices: list[tuple]) -> Artifac
 
 def unlabelled(study: Study, task: Task, voices: list[tuple]) -> Artifact:
     """Texts beside a task's train set (`distil.unlabelled`), as the student's word pieces (tokens.arrow), with what these voices say
-    of each (soft_targets.parquet); of a task without any, a note alone (notes.json)."""
+    of each (soft_targets.parquet); of a task without any, a note alone (notes.json).
+    """
     given, own = study.distil.unlabelled, study.student_encoder
     source = load.origin_of(transfer.location(), SNLI.name) if given.snli else None
     inputs = {

@@ -27,7 +27,8 @@ from mtkd.models.lstm import BiLstm
 class Served:
     """A shape that is measured: the models that an example goes through (one, or an ensemble's members), and its batches by
     size, a list a member. `systems` share the shape: their names with how many such models serve all tasks (1: one serves
-    them all; otherwise each has a single head)."""
+    them all; otherwise each has a single head).
+    """
 
     models: list[MultiTaskModel]
     batches: dict[int, list[list[Batch]]]

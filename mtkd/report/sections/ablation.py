@@ -31,7 +31,8 @@ ABOUT = (
 @dataclass(frozen=True)
 class Found:
     """`results`: rows of results.csv of the study's own systems; `rows`: those of the ablation's; `keep`: the study's
-    candidates.ensemble_size; `tasks`: of multi-task training; `compared`: `pairs` by their predictions."""
+    candidates.ensemble_size; `tasks`: of multi-task training; `compared`: `pairs` by their predictions.
+    """
 
     results: pd.DataFrame
     rows: pd.DataFrame

@@ -20,7 +20,8 @@ LARGE = ("bert", "mt-dnn:mtl", "mt-dnn", "mt-dnn-kd", ENSEMBLE)
 @dataclass(frozen=True)
 class Found:
     """`results`: rows of results.csv of all systems; `costs`: `mtkd.training.cost.costs`; `students`: names in the study;
-    `tasks`: that the students are trained on; `teacher`: the system that wrote the logits; `compared`: the study's comparisons."""
+    `tasks`: that the students are trained on; `teacher`: the system that wrote the logits; `compared`: the study's comparisons.
+    """
 
     results: pd.DataFrame
     costs: pd.DataFrame
