@@ -24,3 +24,8 @@ def reports(study) -> Path:
         os.environ.get("MTKD_REPORTS", home() / "reports"),
         study if isinstance(study, str) else study.name,
     )
+
+
+def notebooks() -> Path:
+    """Return the folder of the source notebooks: MTKD_NOTEBOOKS, or `notebooks` of the checkout."""
+    return Path(os.environ.get("MTKD_NOTEBOOKS", Path(__file__).resolve().parent.parent / "notebooks"))

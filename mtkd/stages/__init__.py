@@ -1,0 +1,78 @@
+"""The stages of a study: one module a notebook, each with the same five functions.
+
+A stage module holds
+
+    NAME                           its notebook's name, such as "02_mtdnn"
+    runs(study) -> list[Run]       the parameters of each run
+    parents(study, run)            the runs whose artifacts this run reads: the graph's edges
+    depends(study, run) -> dict    the settings that change the run's artifact
+    steps(study, run) -> int       updates of weights, for estimates
+    run(study, **parameters)       the artifact, built if it is not there
+
+Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd stage`,
+artifact folders, and the report's list of runs. A new stage is a new module in this package.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from mtkd import paths
+from mtkd.artifacts import file_hash, fingerprint
+from mtkd.config.study import Study
+from mtkd.errors import UserError
+from mtkd.stages.common import Run, load, load_all
+
+__all__ = ["Run", "all_runs", "find_run", "key", "keys", "load", "load_all", "parents", "stages"]
+
+
+@cache
+def stages() -> dict[str, ModuleType]:
+    """Return the stage modules by NAME, in the notebooks' order."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    found = {module.NAME: module for module in modules if hasattr(module, "NAME")}
+    return dict(sorted(found.items()))
+
+
+def all_runs(study: Study) -> list[Run]:
+    """Return every run of a study, in an order in which parents come before children."""
+    return [run for module in stages().values() for run in module.runs(study)]
+
+
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return the runs whose artifacts a run reads."""
+    return stages()[run.stage].parents(study, run)
+
+
+def find_run(study: Study, name: str) -> Run:
+    """Return the run of that name, such as `02_mtdnn.uncased-0.1-s0`; raise `UserError` if none."""
+    known = {run.name: run for run in all_runs(study)}
+    if name not in known:
+        raise UserError(
+            f"Study {study.name} has no run '{name}': its runs are {', '.join(known)} "
+            "(mtkd run STUDY --dry-run lists them)."
+        )
+    return known[name]
+
+
+def keys(study: Study) -> dict[Run, str]:
+    """Return a key for every run that changes when its settings, notebook or parents change."""
+    known: dict[Run, str] = {}
+    for run in all_runs(study):
+        known[run] = key(study, run, known)
+    return known
+
+
+def key(study: Study, run: Run, known: dict[Run, str] | None = None) -> str:
+    """Return a run's key; `known` holds keys that were worked out before."""
+    known = {} if known is None else known
+    if run not in known:
+        notebook = paths.notebooks() / f"{run.stage}.ipynb"
+        source = file_hash(Path(notebook)) if notebook.is_file() else None
+        above = [key(study, parent, known) for parent in parents(study, run)]
+        settings = stages()[run.stage].depends(study, run)
+        known[run] = fingerprint([run.name, settings, source, above])
+    return known[run]

@@ -1,0 +1,97 @@
+"""Stage 00: the tasks' examples, checked and limited (Table 1 of MT-DNN_KD, Liu et al. 2019)."""
+
+import shutil
+from collections.abc import Iterator
+
+import datasets
+
+from mtkd.artifacts import Artifact, write_json
+from mtkd.config.study import Study
+from mtkd.data.custom import custom_fingerprint, read_custom_task
+from mtkd.data.glue import (
+    examples_fingerprint,
+    load_tasks,
+    source_fingerprint,
+    table1,
+    write_arrow,
+)
+from mtkd.stages.common import Output, Run, build_or_load
+from mtkd.tasks import Task
+
+NAME = "00_data"
+
+
+def runs(study: Study) -> list[Run]:
+    """Return the one run."""
+    return [Run(NAME)]
+
+
+def parents(study: Study, run: Run) -> list[Run]:
+    """Nothing comes before the data."""
+    return []
+
+
+def depends(study: Study, run: Run) -> dict:
+    """Return which examples are used, and what identifies their sources."""
+    custom = [name for name in study.tasks if name in study.own_tasks]
+    glue = len(custom) < len(study.tasks)
+    return {
+        "data": study.data.model_dump(exclude={"hub", "max_length"}),
+        "tasks": study.tasks,
+        "source": source_fingerprint(study.data) if glue else None,
+        "custom": {name: custom_fingerprint(study, name) for name in custom},
+    }
+
+
+def steps(study: Study, run: Run) -> int:
+    """Nothing is trained."""
+    return 0
+
+
+def run(study: Study) -> Artifact:
+    """Read the tasks' examples.
+
+    The artifact holds `<task>/<split>.arrow`, `sizes.csv` (Table 1 from the data) and `fingerprints.json`
+    (task -> split -> fingerprint of its examples).
+    """
+    tasks = [study.task(name) for name in study.tasks]
+
+    def build(output: Output) -> None:
+        scratch = output.folder / ".read"
+        custom = {
+            name: read_custom_task(study, name, scratch / name)
+            for name in study.tasks
+            if name in study.own_tasks
+        }
+        splits = load_tasks(study.data, tasks, custom)
+        for task in tasks:
+            for name, split in splits[task.name].items():
+                write_arrow(split, output.folder / task.name / f"{name}.arrow")
+        fingerprints = {
+            task.name: {
+                name: examples_fingerprint(split, task) for name, split in splits[task.name].items()
+            }
+            for task in tasks
+        }
+        write_json(output.folder / "fingerprints.json", fingerprints)
+        table1(tasks, splits).to_csv(output.folder / "sizes.csv", index=False)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    return build_or_load(study, Run(NAME), build)
+
+
+def read_splits(data: Artifact, task: Task) -> dict[str, datasets.Dataset]:
+    """Return a task's splits from this stage's artifact, memory-mapped."""
+    return {
+        name: datasets.Dataset.from_file(str(data.file(f"{task.name}/{name}.arrow")))
+        for name in data.json("fingerprints.json")[task.name]
+    }
+
+
+def train_texts(data: Artifact, tasks: list[Task]) -> Iterator[str]:
+    """Yield every text of the tasks' train sets."""
+    for task in tasks:
+        split = read_splits(data, task)[task.train].select_columns(list(task.columns))
+        for batch in split.iter(batch_size=10_000):
+            for column in task.columns:
+                yield from batch[column]
