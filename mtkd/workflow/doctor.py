@@ -24,7 +24,7 @@ TIMEOUT = 3  # seconds for the hub to accept a connection
 CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 
 
-def describe(names: list[str] | None = None) -> Iterator[str]:
+def report_lines(names: list[str] | None = None) -> Iterator[str]:
     """Yield the report's lines; `names` are the studies to look at (all of `studies/` if empty)."""
     yield from _packages()
     reached = reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))

@@ -1,15 +1,15 @@
 """Write a commented study of the user's own tasks after a look at their files (`mtkd new`)."""
 
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from mtkd.config.custom_task import METRICS
 from mtkd.config.study import check
@@ -24,10 +24,12 @@ TEMPLATE = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-
 
 NOTES = {
     "type": "single, pair, similarity (two texts, a score) or ranking (query, candidate)",
-    "dev": "a file, or the fraction of train that is held out",
+    "columns": "of the text, or of the two texts",
     "label": "the column of the class or score",
-    "labels": "numbers in the file are indices into this list",
+    "labels": "the classes; a number in the file is an index into this list",
     "range": "lowest and highest score",
+    "dev": "a file, or the fraction of train that is held out",
+    "metrics": "accuracy, f1, matthews; pearson, spearman of a similarity",
 }
 
 
@@ -85,13 +87,20 @@ def inspect_file(path: Path, label: str | None = None) -> FileSummary:
     return FileSummary(columns, label, classes if len(classes) <= MAX_CLASSES else [], limits)
 
 
-def write_study(study: Path, train: Iterable[str], settings: Iterable[str] = ()) -> str:
+def write_study(
+    study: Path,
+    train: Iterable[str | Path],
+    settings: Iterable[str] = (),
+    ask: Callable[[str, str], str] | None = None,
+) -> str:
     """Write a study of the tasks in these files, and return what it says of them.
 
     Args:
         study: The file to write.
         train: A file of training examples per task, as PATH or NAME=PATH.
-        settings: What the files do not show, as TASK.FIELD=VALUE; the value is YAML.
+        settings: Fields of the tasks, as TASK.FIELD=VALUE, or FIELD=VALUE of a single task.
+        ask: Is given a question and a proposal for every other field, and returns the value; None:
+            the proposals are taken. Values are YAML, such as `[no, yes]`.
 
     Raises:
         UserError: The study exists, or these settings make no valid study.
@@ -100,9 +109,12 @@ def write_study(study: Path, train: Iterable[str], settings: Iterable[str] = ())
         raise UserError(f"{study}: a study is a .yaml file, such as {study.stem or 'mine'}.yaml.")
     if study.exists():
         raise UserError(f"{study} exists: choose another name, or remove it.")
-    files = dict(map(_named_file, train))
-    given = _parse_settings(settings, files)
-    tasks = {name: _task(path, given[name], study.parent) for name, path in files.items()}
+    files = dict(_named_file(str(text)) for text in train)
+    given = _parse_settings(settings, list(files))
+    tasks = {}
+    for name, path in files.items():
+        fields = _complete(name, check_file(path, "mtkd new"), given[name], ask)
+        tasks[name] = _with_relative_paths(fields, study.parent)
     encoders = {"uncased": {"checkpoint": "any"}}
     check({"name": study.stem, "own_tasks": tasks, "encoders": encoders}, "mtkd new")
     blocks = "\n".join(f"  {name}:\n{_lines(task)}" for name, task in tasks.items())
@@ -120,44 +132,67 @@ def _named_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _parse_settings(settings: Iterable[str], tasks: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _parse_settings(settings: Iterable[str], tasks: list[str]) -> dict[str, dict[str, Any]]:
     given: dict[str, dict[str, Any]] = {name: {} for name in tasks}
     for text in settings:
         field, _, value = text.partition("=")
-        task, dot, field = field.partition(".")
-        if task not in given or not (dot and field and value):
-            known = ", ".join(given)
-            raise UserError(f"--set {text}: write TASK.FIELD=VALUE; the tasks are {known}.")
-        try:
-            given[task][field] = parse(value)
-        except ValueError as error:
-            raise UserError(f"--set {text}: the value is not readable YAML ({error}).") from None
+        task, dot, field = field.rpartition(".")
+        task = task if dot or len(tasks) > 1 else tasks[0]
+        if task not in given or not (field and value):
+            known = ", ".join(tasks)
+            raise UserError(f"{text}: write TASK.FIELD=VALUE; the tasks are {known}.")
+        given[task][field] = _parse(value)
     return given
 
 
-def _task(path: Path, given: dict[str, Any], folder: Path) -> dict[str, Any]:
-    summary = inspect_file(path, given.get("label"))
-    columns = given.get("columns", summary.columns)
-    kind = given.get("type", summary.type if len(columns) > 1 else "single")
-    task = {"type": kind, "train": str(path), "dev": 0.1, "columns": columns}
-    task["label"] = summary.label
+def _parse(text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UserError(f"'{text}' is not readable YAML ({error}).") from None
+
+
+def _complete(
+    name: str, path: Path, given: dict[str, Any], ask: Callable[[str, str], str] | None
+) -> dict[str, Any]:
+    """Return a task's fields: those given, and for the others the answers or proposals."""
+    task: dict[str, Any] = {"train": str(path)} | given
+
+    def settle(field: str, proposal: Any) -> Any:
+        if field not in given:
+            question = f"{name}: {field} ({NOTES[field]})"
+            shown = json.dumps(proposal, ensure_ascii=False)
+            task[field] = _parse(ask(question, shown)) if ask else proposal
+        if field in ("columns", "labels", "metrics") and not isinstance(task[field], list):
+            task[field] = [task[field]]
+        return task[field]
+
+    label = settle("label", inspect_file(path, given.get("label")).label)
+    summary = inspect_file(path, label)
+    columns = settle("columns", summary.columns)
+    kind = settle("type", summary.type if len(columns) > 1 else "single")
     if kind == "similarity":
         low, high = summary.range or (0.0, 5.0)
-        task["range"] = [min(0.0, low), high]
+        settle("range", [min(0.0, low), high])
     else:
-        task["labels"] = summary.classes
-    task = task | {"metrics": list(METRICS.get(kind, ()))} | given
-    for split in ("train", "dev", "test"):
-        if isinstance(file := task.get(split), str):
-            relative = os.path.relpath(check_file(Path(file), "mtkd new"), folder)
-            task[split] = Path(relative).as_posix()
+        settle("labels", summary.classes)
+    settle("dev", 0.1)
+    settle("metrics", list(METRICS.get(kind, ())))
     return task
+
+
+def _with_relative_paths(task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    sources = {split: task.get(split) for split in ("train", "dev", "test")}
+    files = {split: source for split, source in sources.items() if isinstance(source, str)}
+    for split, file in files.items():
+        path = os.path.relpath(check_file(Path(file), "mtkd new"), folder)
+        files[split] = Path(path).as_posix()
+    return task | files
 
 
 def _lines(task: dict[str, Any]) -> str:
     lines = []
     for key, value in task.items():
-        text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
         note = f"  # {NOTES[key]}" if key in NOTES else ""
-        lines.append(f"    {key}: {text.splitlines()[0]}{note}")
+        lines.append(f"    {key}: {json.dumps(value, ensure_ascii=False)}{note}")
     return "\n".join(lines)
