@@ -19,6 +19,7 @@ from mtkd.training.wordpiece import train_tokenizer
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ROOT / "tests" / "studies"
 TINY = STUDIES / "tiny.yaml"
+EXAMPLE = ROOT / "examples" / "own.yaml"
 ENGLISH = "a the cat dog bird sees hears likes small old red house river never often quickly"
 WORDS = ENGLISH.split()
 
