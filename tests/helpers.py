@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import torch
 from transformers import BertConfig, BertModel
 
@@ -153,3 +154,19 @@ def some_examples(task: Task, count: int = 8, *, seed: int = 0, vocabulary: int 
     if task.regression:
         labels = random.uniform(0, 5, count).tolist()
     return examples(task, pieces, labels, segment_start=[len(ids) // 2 for ids in pieces])
+
+
+def compared(results: pd.DataFrame, pairs: list[tuple[str, str]], reach: float):
+    """Return comparisons whose intervals reach so many points to either side of the gains."""
+    from mtkd.report.scores import gains
+    from mtkd.report.significance import COLUMNS, Compared, Kept
+
+    rows = []
+    for a, b in pairs:
+        frame = gains(results, student=a, base=b)
+        for task, row in frame[frame["gain"].notna()].iterrows():
+            limits = {"low": row.gain - reach, "high": row.gain + reach}
+            p = 0.001 if abs(row.gain) > reach else 0.5
+            about = {"a": a, "b": b, "task": task, "seeds": row.seeds, "examples": 100}
+            rows.append(about | limits | {"difference": row.gain, "p": p})
+    return Compared(pd.DataFrame(rows, columns=COLUMNS), Kept(0.5, 0.3, 0.7))

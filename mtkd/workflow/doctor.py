@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 
 from mtkd import paths, stages, tasks
 from mtkd.config.study import Study, load
-from mtkd.data.glue import location
-from mtkd.data.snli import required_by
+from mtkd.data.glue import glue_location
+from mtkd.data.snli import snli_settings
 from mtkd.errors import UserError
 from mtkd.stages.pretrain import checkpoint_of
 
@@ -145,14 +145,14 @@ def missing_requirements(study: Study, online: bool) -> list[str]:
     """Return what a study lacks on this machine, with the remedy; empty if it can run."""
     missing = []
     uses_glue = study.data.source == "glue" and bool(set(study.tasks) & set(tasks.GLUE))
-    folder = Path(location(study.data))
+    folder = Path(glue_location(study.data))
     if uses_glue and folder.is_dir():
         needed = [f"{name}/train" for name in study.trainable if name in tasks.GLUE]
         lacking = [split for split in needed if not list(folder.glob(f"{split}-*.parquet"))]
         missing += [f"{folder} has no {split}-*.parquet" for split in lacking]
     elif uses_glue and not online:
         missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
-    for field, place in required_by(study).items():
+    for field, place in snli_settings(study).items():
         if not online and not Path(place, tasks.SNLI.name).is_dir():
             missing.append(f"SNLI: set MTKD_SNLI, connect to the hub, or use --set {field}=null")
     for name, settings in study.encoders.items():

@@ -14,7 +14,7 @@ import pandas as pd
 from mtkd.config.custom_task import METRICS
 from mtkd.config.study import check
 from mtkd.config.yaml import parse
-from mtkd.data.custom import check_file, read_rows
+from mtkd.data.files import check_file, read_rows
 from mtkd.errors import UserError
 
 MAX_CLASSES = 50  # a column of more values holds no class
