@@ -69,11 +69,11 @@ class Contender:
 
     def rate(self, turn: int) -> float:
         """Run a round; return the examples per second of all processes together."""
-        for connection in self.connections:
-            connection.send(turn)
         try:
+            for connection in self.connections:
+                connection.send(turn)
             return self.examples / max(connection.recv() for connection in self.connections)
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             raise SystemExit(f"{self.system} ended without a result: see the error above") from None
 
     def close(self) -> None:
@@ -84,6 +84,7 @@ class Contender:
 def _serve(connection: Connection, system: str, load: Workload, threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ["MTKD_LOG"] = os.devnull
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Trainer prints its logs
     seed_everything(0)
     one_round = CONTENDERS[system](load)
     while True:

@@ -30,6 +30,7 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
+from transformers.utils import logging
 
 from mtkd import tasks
 from mtkd.config.training import Train
@@ -48,6 +49,10 @@ SHAPES = {"tiny": (1, 32, 2), "mini": (4, 256, 4), "small": (4, 512, 8)}  # laye
 # Mean and standard deviation of the logarithm of an example's word pieces.
 LENGTHS = {"cola": (2.43, 0.33), "mrpc": (4.07, 0.26), "mnli": (3.67, 0.48), "qnli": (3.99, 0.35)}
 Round = Callable[[int], float]
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+datasets.disable_progress_bars()
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,7 @@ def score_pipeline(load: Workload) -> Round:
     def seconds(models: list, rows: list, size: int) -> float:
         started = time.perf_counter()
         for model in models:
-            list(model(iter(rows), batch_size=size, **options))
+            list(model((row for row in rows), batch_size=size, **options))
         return time.perf_counter() - started
 
     seconds(pipes[:1], pairs[:64], 1)
