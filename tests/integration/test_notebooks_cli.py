@@ -78,7 +78,7 @@ def test_what_a_notebook_raised_is_reported_and_the_notebook_kept(
 
 def test_a_missing_notebook_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("MTKD_NOTEBOOKS", str(tmp_path))
-    with pytest.raises(UserError, match="There is no notebook .*short"):
+    with pytest.raises(UserError, match=r"There is no notebook .*short"):
         execute(tmp_path)
 
 

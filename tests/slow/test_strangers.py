@@ -129,7 +129,7 @@ def test_a_strangers_data_set_runs_no_code(tmp_path):
     (folder / "train.pkl").write_bytes(pickle.dumps(Touch(sentinel)))
     own = {"type": "single", "hub": str(folder), "train": "train", "dev": 0.25}
     own |= {"columns": ["a"], "labels": ["no", "yes"]}
-    with pytest.raises(UserError, match="hub|data set"):
+    with pytest.raises(UserError, match=r"hub|data set"):
         read_custom_task(study(own_tasks={"mine": own}), "mine", tmp_path / "scratch")
     assert not sentinel.exists()
 
