@@ -142,9 +142,9 @@ def _verdict(name: str, online: bool) -> str:
         missing = [str(error)]
     if missing:
         return f"cannot run: {'; '.join(missing)}"
-    hours = steps / study.resources.steps_per_minute / 60
-    rate = f"{study.resources.steps_per_minute:g} updates a minute (resources.steps_per_minute)"
-    return f"can run: {len(runs)} runs, {steps:,} updates; {hours:.1f} hours in turn at {rate}"
+    rate = study.resources.steps_per_minute
+    pace = f"{steps / rate:,.0f} minutes at {rate:g} a minute (resources.steps_per_minute)"
+    return f"can run: {len(runs)} runs, {steps:,} updates; one after another {pace}"
 
 
 def missing_requirements(study: Study, online: bool) -> list[str]:
