@@ -28,4 +28,6 @@ def reports(study) -> Path:
 
 def notebooks() -> Path:
     """Return the folder of the source notebooks: MTKD_NOTEBOOKS, or `notebooks` of the checkout."""
-    return Path(os.environ.get("MTKD_NOTEBOOKS", Path(__file__).resolve().parent.parent / "notebooks"))
+    return Path(
+        os.environ.get("MTKD_NOTEBOOKS", Path(__file__).resolve().parent.parent / "notebooks")
+    )

@@ -9,8 +9,9 @@ A stage module holds
     steps(study, run) -> int       updates of weights, for estimates
     run(study, **parameters)       the artifact, built if it is not there
 
-Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd stage`,
-artifact folders, and the report's list of runs. A new stage is a new module in this package.
+Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd
+stage`, artifact folders, and the report's list of runs. A new stage is a new module in this
+package.
 """
 
 import importlib

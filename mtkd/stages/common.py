@@ -1,4 +1,6 @@
-"""What all stages share: runs, artifacts of runs and of their parts, and one training with its scores."""
+"""What all stages share: runs, artifacts of runs and of their parts, and one training with its
+scores.
+"""
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -27,7 +29,9 @@ SCORE_COLUMNS = ["system", "task", "split", "metric", "value", "seed", "n", "par
 
 @dataclass(frozen=True, init=False)
 class Run:
-    """One execution of a stage: its name and its notebook's parameters, which read as attributes."""
+    """One execution of a stage: its name and its notebook's parameters, which read as
+    attributes.
+    """
 
     stage: str
     items: tuple[tuple[str, str | int | float], ...]
@@ -117,9 +121,11 @@ def build_or_load(
     build: Callable[[Output], None],
     parts: dict[str, Artifact] | None = None,
 ) -> Artifact:
-    """Return the artifact of a run: the one on disk if its settings and parents are unchanged, else a new one.
+    """Return the artifact of a run: the one on disk if its settings and parents are unchanged, else
+    a new one.
 
-    `parts` are artifacts that were built on the way (`build_part`); `build` fills the output's folder.
+    `parts` are artifacts that were built on the way (`build_part`); `build` fills the output's
+    folder.
     """
     from mtkd.stages import stages
 
@@ -163,7 +169,9 @@ def _with_threads(study: Study, build: Callable[[Output], None]) -> Callable[[Pa
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a trained model is run on: (split, examples) to be scored, and others to be predicted."""
+    """What a trained model is run on: (split, examples) to be scored, and others to be
+    predicted.
+    """
 
     scored: list[tuple[str, Examples]]
     predicted: list[tuple[str, Examples]] = field(default_factory=list)
@@ -180,8 +188,8 @@ def fit(
 ) -> None:
     """Train and score a model, in `settings.num_processes` processes.
 
-    Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores an epoch), notes.json,
-    predictions.parquet and, unless `keep_model` is false, model.safetensors.
+    Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores an epoch),
+    notes.json, predictions.parquet and, unless `keep_model` is false, model.safetensors.
     """
     arguments = (model, training, evaluation, output, system, keep_model)
     run_on_all(_fit, *arguments, num_processes=training.settings.num_processes)
@@ -272,12 +280,16 @@ def train_settings(settings: Train) -> dict:
 
 
 def model_settings(study: Study) -> dict:
-    """Return the settings of models that hold for every run (the encoder's dropout is a parameter)."""
+    """Return the settings of models that hold for every run (the encoder's dropout is a
+    parameter).
+    """
     return study.model.model_dump(exclude={"encoder_dropout"})
 
 
 def num_train(study: Study, name: str) -> int:
-    """Return about how many train examples a task has under the study's limits, before any are read."""
+    """Return about how many train examples a task has under the study's limits, before any are
+    read.
+    """
     if name in study.own_tasks:
         full = count_train_rows(study, name)
     else:

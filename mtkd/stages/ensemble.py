@@ -1,4 +1,6 @@
-"""Ensembles of models fine-tuned on one task, and what they predict for examples (MT-DNN_KD, section 3)."""
+"""Ensembles of models fine-tuned on one task, and what they predict for examples (MT-DNN_KD,
+section 3).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +44,8 @@ class EnsembleMember:
 
 
 def rank_candidates(study: Study, candidates: dict[Run, Artifact]) -> pd.DataFrame:
-    """Return the candidates, best first, by their dev scores on `candidates.select_on` (section 4.1).
+    """Return the candidates, best first, by their dev scores on `candidates.select_on` (section
+    4.1).
 
     Columns: candidate, encoder, dropout, a column per task, mean, kept (in the study's ensembles).
     """
@@ -62,7 +65,9 @@ def rank_candidates(study: Study, candidates: dict[Run, Artifact]) -> pd.DataFra
 
 @dataclass(frozen=True)
 class MemberTraining:
-    """How a candidate is fine-tuned on one task: from which multi-task model, and without which part."""
+    """How a candidate is fine-tuned on one task: from which multi-task model, and without which
+    part.
+    """
 
     task: Task
     candidate: Candidate
@@ -112,7 +117,8 @@ def predict_soft_targets(
     members: list[EnsembleMember],
     sets: dict[str, Examples] | None = None,
 ) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:
-    """Yield the members' logits, the labels, and the number of all examples, a chunk at a time (Eq. 3).
+    """Yield the members' logits, the labels, and the number of all examples, a chunk at a time (Eq.
+    3).
 
     `sets` holds other examples in place of the train set, as each encoder's tokenizer reads them.
     """

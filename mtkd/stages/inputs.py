@@ -1,6 +1,7 @@
 """What a run reads of its parents: examples as word pieces, encoders, and trained weights.
 
-A run sees its parents' artifacts alone, so an edge that `parents` lacks is an error and not a silent dependency.
+A run sees its parents' artifacts alone, so an edge that `parents` lacks is an error and not a
+silent dependency.
 """
 
 from functools import cached_property
@@ -92,7 +93,9 @@ class Inputs:
         return [(split, examples) for split, examples in splits if examples is not None]
 
     def test_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
-        """Return (split, examples) of the test splits that a task's head predicts: its own, and AX for MNLI."""
+        """Return (split, examples) of the test splits that a task's head predicts: its own, and AX
+        for MNLI.
+        """
         others = map(self.study.task, self.study.tasks)
         predicted = [task, *(other for other in others if other.predicted_by == task.name)]
         splits = [
@@ -110,7 +113,9 @@ class Inputs:
 def read_examples(
     tokens: Artifact, task: Task, split: str, as_task: Task | None = None, fingerprint: str = ""
 ) -> Examples:
-    """Return a split from an artifact that holds word pieces (`<task>/<split>.arrow` and `pad.json`)."""
+    """Return a split from an artifact that holds word pieces (`<task>/<split>.arrow` and
+    `pad.json`).
+    """
     path: Path = tokens.file(f"{task.name}/{split}.arrow")
     split_data = datasets.Dataset.from_file(str(path))
     return Examples(as_task or task, split_data, fingerprint, tokens.json("pad.json"))

@@ -1,4 +1,5 @@
-"""Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Algorithm 1).
+"""Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Algorithm
+1).
 
 A run is a candidate for the ensembles (section 4.1: encoder x dropout), or a seed of the baseline.
 """
@@ -27,7 +28,9 @@ NAME = "02_mtdnn"
 
 
 def runs(study: Study) -> list[Run]:
-    """Return a run per candidate and per seed of the baseline, and those that other stages start from."""
+    """Return a run per candidate and per seed of the baseline, and those that other stages start
+    from.
+    """
     wanted = [candidate_run(study, candidate) for candidate in study.candidate_models]
     wanted += [baseline_run(study, seed) for seed in study.seeds]
     if study.mkd and study.mkd.teacher == "mt-dnn":
@@ -51,7 +54,7 @@ def baseline_run(study: Study, seed: int, encoder: str | None = None) -> Run:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """An MT-DNN starts from its pre-trained encoder, whose word pieces it reads."""
+    """Return the pre-trained encoder to start from, whose word pieces are read."""
     return [Run(pretrain.NAME, encoder=run.encoder)]
 
 
@@ -68,8 +71,9 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study, encoder: str, dropout: float, seed: int) -> Artifact:
     """Train the model, or load it.
 
-    The artifact holds `model.safetensors`, `scores.csv` (dev scores of the last epoch, percent), `curve.csv` (loss and
-    scores per epoch) and `predictions.parquet` (class probabilities per dev example).
+    The artifact holds `model.safetensors`, `scores.csv` (dev scores of the last epoch, percent),
+    `curve.csv` (loss and scores per epoch) and `predictions.parquet` (class probabilities per dev
+    example).
     """
     this = Run(NAME, encoder=encoder, dropout=float(dropout), seed=seed)
     inputs = Inputs(study, this)
@@ -95,7 +99,9 @@ def fold_settings(without: Fold | None) -> dict:
 
 
 def train_mtdnn(inputs: Inputs, this: Run, output: Output, without: Fold | None = None) -> None:
-    """Train a vanilla MT-DNN from hard targets, on all train examples or `without` a part of them."""
+    """Train a vanilla MT-DNN from hard targets, on all train examples or `without` a part of
+    them.
+    """
     study = inputs.study
     tasks = [study.task(name) for name in study.multitask]
     train_sets = {task.name: inputs.train_set(this.encoder, task, without) for task in tasks}

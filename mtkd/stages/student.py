@@ -1,4 +1,6 @@
-"""Stage 04: MT-DNN_KD, one MT-DNN trained on hard and soft targets of all tasks at once (section 3)."""
+"""Stage 04: MT-DNN_KD, one MT-DNN trained on hard and soft targets of all tasks at once (section
+3).
+"""
 
 from dataclasses import dataclass
 
@@ -23,7 +25,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """A student starts from its pre-trained encoder and learns from the tasks' teachers."""
+    """Return the pre-trained encoder to start from, and the teachers to learn from."""
     teachers = [Run(teacher.NAME, task=name) for name in study.distil.teachers]
     return [Run(pretrain.NAME, encoder=study.student_encoder), *teachers]
 
@@ -86,7 +88,9 @@ def student_steps(study: Study, distil: Distil, train: Train) -> int:
 
 
 def train_student(inputs: Inputs, this: Run, student: StudentTraining, output: Output) -> None:
-    """Train an MT-DNN by Algorithm 1 on Eq. 2, averaged with Eq. 4 where a task has soft targets."""
+    """Train an MT-DNN by Algorithm 1 on Eq. 2, averaged with Eq. 4 where a task has soft
+    targets.
+    """
     study, encoder = inputs.study, inputs.study.student_encoder
     tasks = [study.task(name) for name in study.multitask]
     train_sets = {task.name: inputs.train_set(encoder, task) for task in tasks}
@@ -119,7 +123,7 @@ def _with_unlabelled(
     if not joined:
         titles = ", ".join(study.task(name).title for name in student.distil.teachers)
         raise UserError(
-            f"There is no text beside the train sets of {titles} (unlabelled): lower data.max_train, "
-            "or take texts of SNLI (snli) or of other tasks (other_tasks)."
+            f"There is no text beside the train sets of {titles} (unlabelled): lower "
+            "data.max_train, or take texts of SNLI (snli) or of other tasks (other_tasks)."
         )
     return joined
