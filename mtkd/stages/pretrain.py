@@ -210,7 +210,7 @@ def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
     text = source.get("text") or {}
     if "custom" in text and not text["custom"]:
         raise UserError(
-            f"Encoder '{name}' of study {study.name} has no checkpoint that can be loaded: "
+            f"Encoder '{name}' of study {study.name} has no checkpoint that loads: "
             f"set MTKD_ENCODER_{name.upper()} to a directory with a BERT, or MTKD_PRETRAIN_TEXT to a "
             "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
@@ -236,7 +236,7 @@ def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
         model = AutoModel.from_pretrained(checkpoint, use_safetensors=True, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds
         raise UserError(
-            f"The checkpoint {checkpoint} of encoder '{name}' cannot be loaded ({first_line(error)}): "
+            f"The checkpoint {checkpoint} of encoder '{name}' does not load ({first_line(error)}): "
             f"set MTKD_ENCODER_{name.upper()} to a directory that holds it, or give it a recipe "
             "(pretrain)."
         ) from None

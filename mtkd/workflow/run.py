@@ -40,7 +40,7 @@ def run_study(
     """
     if not SNAKEFILE.is_file():
         raise UserError(
-            f"There is no {SNAKEFILE}: run studies from a checkout, installed by 'pip install -e .'."
+            f"There is no {SNAKEFILE}: run from a checkout, installed by 'pip install -e .'."
         )
     local = profile.executor(profile_folder) == "local"
     where = profile.arguments(study, cores, profile_folder)
