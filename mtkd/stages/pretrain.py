@@ -211,7 +211,7 @@ def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
     if "custom" in text and not text["custom"]:
         raise UserError(
             f"Encoder '{name}' of study {study.name} has no checkpoint: "
-            f"set MTKD_ENCODER_{name.upper()} to a directory with a BERT, or MTKD_PRETRAIN_TEXT to a "
+            f"set MTKD_ENCODER_{name.upper()} to a BERT, or MTKD_PRETRAIN_TEXT to a "
             "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
     parents: dict[Run, Artifact] = {}

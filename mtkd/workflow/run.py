@@ -96,10 +96,7 @@ def _show_progress(snakemake: subprocess.Popen, study: Study, started: float) ->
     """Show a bar over all runs, each as long as its steps and its start; runs that are done count
     at once.
     """
-    left = {
-        run: stages.stages()[run.stage].steps(study, run) + START_UP
-        for run in stages.all_runs(study)
-    }
+    left = {run: stages.steps(study, run) + START_UP for run in stages.all_runs(study)}
     total, title = sum(left.values()), f"study {study.name}"
     with tqdm(total=total, desc=title, unit=" steps", unit_scale=True, mininterval=2) as bar:
         while True:
