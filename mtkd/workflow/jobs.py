@@ -1,4 +1,4 @@
-"""The jobs of a study, one per run of a notebook: what the workflow executes, and what it asks for."""
+"""The jobs of a study, one per run of a notebook: what is executed, and what it asks for."""
 
 import math
 import shlex
