@@ -4,20 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mtkd.config.base import (
-    Count,
-    Fraction,
-    Positive,
-    Seeds,
-    Settings,
-    Size,
-    TaskNames,
-    field,
-    require,
-    require_distinct,
-    require_known,
-    str,
-)
+from mtkd.config.base import Count, Fraction, Positive, Seeds, Settings, Size, TaskNames, field
+from mtkd.config.checks import require, require_distinct, require_known
 
 Loss = Literal["cross-entropy", "kl", "logits"]
 Source = Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"]

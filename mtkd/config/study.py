@@ -33,7 +33,7 @@ class Study(Settings):
     tasks: TaskNames = field(list(GLUE), "Tasks that are scored; default: all own_tasks, or GLUE.")
     exclude_from_multitask: list[str] = field(["wnli"], "Tasks only for per-task fine-tuning.")
     own_tasks: dict[CustomTaskName, CustomTask] = field(
-        {}, "Custom tasks; alone, all have teachers."
+        {}, "Custom tasks; alone, all have a teacher."
     )
     data: Data = field(Data(), "The examples, and how many of them are used.")
     encoders: dict[ShortName, Encoder] = field(..., "The pre-trained encoders.", min_length=1)
