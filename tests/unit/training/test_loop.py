@@ -80,7 +80,9 @@ def test_an_update_on_one_task_leaves_the_other_heads_as_they_were(optimizer):
         trainer.update(name, np.arange(8), number)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainer.update("rte", np.arange(8), 3)
-    changed = {name for name, tensor in model.state_dict().items() if (tensor != before[name]).any()}
+    changed = {
+        name for name, tensor in model.state_dict().items() if (tensor != before[name]).any()
+    }
     heads = {name for name in changed if name.startswith("heads.")}
     assert heads == {"heads.rte.weight", "heads.rte.bias"}
     assert any("encoder.layer.0" in name for name in changed)
@@ -89,7 +91,9 @@ def test_an_update_on_one_task_leaves_the_other_heads_as_they_were(optimizer):
 
 def test_biases_and_layer_norms_are_not_decayed():
     model = small_model()
-    decayed, plain = make_optimizer(model, FAST.model_copy(update={"weight_decay": 0.1})).param_groups
+    decayed, plain = make_optimizer(
+        model, FAST.model_copy(update={"weight_decay": 0.1})
+    ).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert all(
