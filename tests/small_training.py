@@ -1,4 +1,4 @@
-"""A model and examples small enough to train in a second; test modules and their subprocesses share them."""
+"""A model and examples that are trained in a second, also in subprocesses of tests."""
 
 import os
 from dataclasses import replace
@@ -58,7 +58,7 @@ def small_model(names=NAMES, seed: int = 0, dropout: float = 0.0) -> MultiTaskMo
 
 
 def small_run(count: int = 40, names=NAMES, soft=(), **settings) -> TrainingRun:
-    """A run on `count` random examples of each task, with random soft targets of those in `soft`."""
+    """A run on `count` random examples of each task, with soft targets of those in `soft`."""
     sets = {}
     for task in map(tasks.get, names):
         targets = np.random.default_rng(1).dirichlet(np.ones(task.num_outputs), count)

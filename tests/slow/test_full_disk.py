@@ -1,4 +1,4 @@
-"""A disk that is really full: one clear sentence, nothing finished is lost, and the run continues once there is room."""
+"""A disk that is really full: one clear sentence, and the run continues once there is room."""
 
 import hashlib
 import subprocess

@@ -36,9 +36,9 @@ def test_the_first_line_of_a_library_s_message(error, expected):
 
 
 def test_a_bad_path_is_explained(tmp_path):
-    with pytest.raises(UserError, match=r"missing: No such file or directory: correct the path"):
-        with explain_bad_path():
-            (tmp_path / "missing").read_text()
+    message = r"missing: No such file or directory: correct the path"
+    with pytest.raises(UserError, match=message), explain_bad_path():
+        (tmp_path / "missing").read_text()
     with pytest.raises(ConnectionError), explain_bad_path():
         raise ConnectionResetError(errno.ECONNRESET, "reset")
 

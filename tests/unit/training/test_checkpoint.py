@@ -1,4 +1,4 @@
-"""One file of a training's state: resumed to the last bit, never half-written, refused where it does not fit."""
+"""A training's state in one file: resumed to the last bit, never taken for whole if damaged."""
 
 import errno
 import os

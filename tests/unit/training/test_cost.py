@@ -1,4 +1,4 @@
-"""Inference cost: an ensemble pays for its members, operations follow the formula of a Transformer."""
+"""Inference cost: an ensemble pays for its members; operations by formula."""
 
 import numpy as np
 import pytest

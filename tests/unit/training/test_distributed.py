@@ -1,4 +1,4 @@
-"""A training shared by two processes on the CPU: the result of one, unused heads, errors, kill and resume."""
+"""A training shared by two processes: the result of one, unused heads, errors, resume."""
 
 import json
 import os

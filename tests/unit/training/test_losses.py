@@ -1,4 +1,4 @@
-"""Eq. 2, Eq. 4 and their combinations against numbers worked by hand and gradients in closed form."""
+"""Eq. 2, Eq. 4 and their combinations against numbers by hand and closed-form gradients."""
 
 import math
 
@@ -104,7 +104,7 @@ def test_gradients_equal_finite_differences(temperature):
 
 
 def test_temperature_by_hand():
-    # At T = 2 the logits 2 ln 3, 0 give 3/4, 1/4, and 0.8, 0.2 become sqrt(0.8) : sqrt(0.2) = 2 : 1.
+    # At T = 2 the logits 2 ln 3, 0 give 3/4, 1/4; 0.8, 0.2 become sqrt(0.8) : sqrt(0.2) = 2 : 1.
     # The loss is 4 (2/3 ln(4/3) + 1/3 ln 4) = 4 (0.191788 + 0.462098).
     logits = torch.tensor([[2 * math.log(3), 0.0]], dtype=torch.float64)
     soft = torch.tensor([[0.8, 0.2]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Teachers: Eq. 3, the choice of the candidates, and soft targets that belong to their examples alone."""
+"""Teachers: Eq. 3, the choice of candidates, and soft targets bound to their examples."""
 
 from dataclasses import replace
 
@@ -119,7 +119,7 @@ def test_the_ensemble_of_the_best_members():
     best = targets().first(2)
     assert best.names == NAMES[:2]
     assert np.array_equal(best.logits, targets().member_logits[:2].mean(axis=0))
-    with pytest.raises(UserError, match="RTE: soft targets of 4 members are needed, .* are 3"):
+    with pytest.raises(UserError, match=r"RTE: soft targets of 4 members are needed, .* are 3"):
         targets().first(4)
 
 
