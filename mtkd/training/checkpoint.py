@@ -64,8 +64,8 @@ def load_checkpoint(path: Path) -> dict | None:
     kind, keys, *position = randomness["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *position))
     torch.set_rng_state(randomness["torch"])
-    if randomness["cuda"]:
-        torch.cuda.set_rng_state_all(randomness["cuda"])
+    for device in range(min(torch.cuda.device_count(), len(randomness["cuda"]))):
+        torch.cuda.set_rng_state(randomness["cuda"][device], device)
     return state
 
 

@@ -29,11 +29,9 @@ from mtkd.models.lstm import BiLstm
 class CostCase:
     """Models of one shape, measured once for all systems that have it.
 
-    Attributes:
-        models: that an example passes through: one, or an ensemble's members.
-        batches: by batch size, a list of batches per model.
-        systems: names, each with the number of such models for all tasks. With 1, one model has
-            all heads; otherwise each has one.
+    An example passes through all of `models`: one, or an ensemble's members. `batches` holds, by
+    batch size, a list of batches per model. `systems` are names, each with the number of copies of
+    the models for all tasks: with 1, a model has all heads; otherwise each copy has one.
     """
 
     models: list[MultiTaskModel]

@@ -89,12 +89,6 @@ def train(
             for step in range(state["step"], len(batches)):
                 task, rows = batches[step]
                 loss = trainer.update(task, rows, done)
-                if not math.isfinite(loss):
-                    raise UserError(
-                        f"{run.title}: the loss is {loss} on {task} at step {step + 1} of epoch "
-                        f"{epoch + 1}: lower train.learning_rate (it is {settings.learning_rate:g})"
-                        " or use train.precision: fp32."
-                    )
                 total, count = losses.get(task, (0.0, 0))
                 losses[task] = (total + loss, count + 1)
                 done += 1
@@ -103,8 +97,7 @@ def train(
                 due = now - saved > settings.checkpoint_seconds and step + 1 < len(batches)
                 if trainer.is_main and due:
                     state |= {"epoch": epoch, "step": step + 1, "seconds": now - started}
-                    states = {name: part.state_dict() for name, part in trainer.parts.items()}
-                    save_checkpoint(checkpoint, state | states)
+                    trainer.save(checkpoint, state)
                     saved = time.perf_counter()
             seconds = round(time.perf_counter() - started, 2)
             scored = settings.score_every_epoch or epoch + 1 == settings.epochs
@@ -163,7 +156,7 @@ class Trainer:
             done: updates made before.
 
         Returns:
-            The mini-batch's loss.
+            The mini-batch's loss; `UserError` where it is not finite.
         """
         accelerator, settings = self.accelerator, self.run.settings
         rank, processes = accelerator.process_index, accelerator.num_processes
@@ -187,7 +180,18 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
-        return accelerator.reduce(loss.detach() * fraction, "sum").item()
+        value = accelerator.reduce(loss.detach() * fraction, "sum").item()
+        if not math.isfinite(value):
+            raise UserError(
+                f"{self.run.title}: the loss is {value} on {task} in update {done + 1}: lower "
+                f"train.learning_rate ({settings.learning_rate:g}) or use train.precision: fp32."
+            )
+        return value
+
+    def save(self, checkpoint: Path, position: dict) -> None:
+        """Write the state of all parts, and the position in the run."""
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        save_checkpoint(checkpoint, position | states)
 
     def _loss(self, logits: torch.Tensor, batch: Batch, done: float) -> torch.Tensor:
         task = self.run.train_sets[batch.task].task

@@ -30,13 +30,9 @@ def average_members(members: list[np.ndarray] | np.ndarray) -> np.ndarray:
 def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.DataFrame:
     """Rank the candidates by dev scores, and keep the best `size` (MT-DNN_KD, section 4.1).
 
-    Args:
-        scores: a row per candidate and metric: candidate, task, split, metric, value.
-        on: tasks; each counts once, by the mean of its metrics and dev splits.
-        size: of the ensemble.
-
-    Returns:
-        Best first: candidate, a column per task, mean, kept. Ties keep the candidates' order.
+    `scores` has a row per candidate and metric: candidate, task, split, metric, value. Each task of
+    `on` counts once, by the mean of its metrics and dev splits. Returns, best first and ties in the
+    candidates' order: candidate, a column per task, mean, kept.
     """
     table = scores[scores.task.isin(on)].pivot_table(
         index="candidate", columns="task", values="value", aggfunc="mean", sort=False
@@ -66,12 +62,8 @@ class Fold:
 class SoftTargets:
     """An ensemble's predictions on the examples of one task.
 
-    Attributes:
-        task: of the examples.
-        idx: (n,) of the examples.
-        member_logits: (k, n, outputs) float32, best member first; a regression's are scores.
-        names: of the k members.
-        fingerprint: of the examples.
+    `idx` (n,) and `fingerprint` are of the examples; `member_logits` (k, n, outputs), float32, and
+    `names` are of the members, the best first. The logits of a regression are its scores.
     """
 
     task: Task

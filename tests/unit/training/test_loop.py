@@ -128,7 +128,7 @@ def test_the_log_has_losses_and_scores_of_every_task_and_epoch(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     model = small_model(["rte"])
     model.heads["rte"].weight.data.fill_(float("nan"))
-    message = "the loss is nan on rte at step 1 of epoch 1: lower train.learning_rate"
+    message = r"the loss is nan on rte in update 1: lower train.learning_rate \(0.003\)"
     with pytest.raises(UserError, match=message):
         train(model, small_run(16, ["rte"]), checkpoint=tmp_path / "c.pt")
 
