@@ -1,20 +1,20 @@
-"""The world behind the synthetic suite: who and what there is, and how the words for it relate.
+"""The world of the synthetic suite: its names, nouns, verbs and adjectives, and their relations.
 
-Every table is plain data; the look-ups at the end (``SYNONYM``, ``HYPERNYM``, ``OPPOSITE``) are derived from them.
-Words are kept few (under a thousand forms), so that a two-layer encoder meets each of them hundreds of times in a
-minute of pre-training.
+The tables are plain data; the look-ups `SYNONYM`, `HYPERNYM`, `OPPOSITE` and `CONVERSE` are derived
+from them. There are fewer than a thousand word forms, so that a two-layer encoder meets each of
+them hundreds of times in a minute of pre-training.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
-WOMEN = ["Anna", "Maria", "Julia", "Laura", "Sofia", "Emma", "Clara", "Nina", "Olga", "Rosa"]
-MEN = ["Ben", "Carl", "David", "Felix", "Hugo", "Ivan", "Leo", "Max", "Paul", "Tom"]
-NAMES = WOMEN + MEN
-ROLES = ["teacher", "doctor", "farmer", "nurse", "baker", "driver", "singer", "pilot"]
+words = str.split  # a table of words is read more easily as one string
 
-# Kind -> its members. A member may carry a synonym behind a slash.
+WOMEN = words("Anna Maria Julia Laura Sofia Emma Clara Nina Olga Rosa")
+MEN = words("Ben Carl David Felix Hugo Ivan Leo Max Paul Tom")
+NAMES = WOMEN + MEN
+ROLES = words("teacher doctor farmer nurse baker driver singer pilot")
+
+# Kind: its members; a member's synonym follows a slash.
 KINDS = {
     "animal": "dog/hound cat horse rabbit/bunny",
     "vehicle": "car/automobile truck/lorry bus bicycle/bike",
@@ -30,16 +30,16 @@ KINDS = {
     "jewel": "ring necklace bracelet/bangle crown",
 }
 REGIONS = {
-    "France": "Paris Lyon",
-    "Italy": "Rome Milan",
-    "Germany": "Berlin Munich",
-    "Spain": "Madrid Seville",
-    "the house": "the-kitchen the-bedroom",
-    "the school": "the-classroom the-library",
-    "Egypt": "Cairo Luxor",
-    "Japan": "Tokyo Kyoto",
-    "the castle": "the-tower the-dungeon",
-    "the harbour": "the-dock the-warehouse",
+    "France": "Paris|Lyon",
+    "Italy": "Rome|Milan",
+    "Germany": "Berlin|Munich",
+    "Spain": "Madrid|Seville",
+    "the house": "the kitchen|the bedroom",
+    "the school": "the classroom|the library",
+    "Egypt": "Cairo|Luxor",
+    "Japan": "Tokyo|Kyoto",
+    "the castle": "the tower|the dungeon",
+    "the harbour": "the dock|the warehouse",
 }
 SEASONS = {
     "at the weekend": ("on Saturday", "on Sunday"),
@@ -48,7 +48,8 @@ SEASONS = {
 }
 PLAIN_TIMES = ("on Monday", "on Friday")
 
-# Topics play the part of MNLI's genres: the mismatched splits use kinds and regions that its training set never shows.
+# Topic: its kinds and regions. Topics play the part of MNLI's genres: the mismatched splits use
+# kinds and regions that its training set never shows.
 MATCHED = {
     "home": ("animal garment fruit", "the house|France"),
     "town": ("vehicle garment", "Germany|Italy"),
@@ -61,26 +62,19 @@ MISMATCHED = {
     "garden": ("flower bird", "Japan|the castle"),
     "museum": ("weapon jewel", "Egypt|the castle"),
 }
+TOPICS = MATCHED | MISMATCHED
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb's forms: base ``buy``, simple past ``bought``, participle ``bought``."""
+    """A verb's forms: base `take`, simple past `took`, participle `taken`."""
 
     base: str
     past: str
     part: str
 
 
-def _verb(spec: str) -> Verb:
-    """``buy:bought`` or ``take:took:taken``; a regular verb is its base alone (``paint``)."""
-    base, *forms = spec.split(":")
-    if not forms:
-        forms = [base + "d" if base.endswith("e") else base + "ed"]
-    return Verb(base, forms[0], forms[-1])
-
-
-# (synonyms, synonyms of the opposite, the more general verb of both or of each side)
+# (verb and synonym, the opposites of both, the hypernym of each side); `take:took:taken`.
 _ACTIONS = [
     ("buy:bought purchase", "sell:sold vend", ("acquire", "trade")),
     ("find:found discover", "lose:lost misplace", ("locate", "")),
@@ -101,12 +95,8 @@ _SOCIAL = [
     ("hug:hugged embrace", "", ("touch", "")),
     ("admire respect", "despise scorn", ("", "")),
 ]
-# Seen from the other side, the same event: X sold it to Y = Y bought it from X.
-_TRANSFERS = [
-    ("sell", "to", "buy", "from"),
-    ("lend:lent", "to", "borrow", "from"),
-    ("give:gave:given", "to", "receive", "from"),
-]
+# The same event seen from the other side: X sold it to Y, Y bought it from X.
+_TRANSFERS = [("sell", "buy"), ("lend:lent", "borrow"), ("give:gave:given", "receive")]
 
 _QUALITIES = [
     ("big large", "small little"),
@@ -121,48 +111,50 @@ COLOURS = ("red", "blue", "green", "black", "white")
 NUMBERS = ("two", "three", "four", "five")
 
 VERBS: dict[str, Verb] = {}
-NOUNS: dict[str, list[str]] = {}
 SYNONYM: dict[str, str] = {}
 OPPOSITE: dict[str, tuple[str, ...]] = {}
 HYPERNYM: dict[str, str] = {}
+CONVERSE: dict[str, str] = {}
+PREPOSITION: dict[str, str] = {}
 
 
-def _enter(words: str) -> list[str]:
-    found = [_verb(spec) for spec in words.split()]
-    for verb in found:
-        VERBS.setdefault(verb.base, verb)
-    return [verb.base for verb in found]
+def _enter_verbs(words: str) -> list[str]:
+    """Enter `buy:bought`, `take:took:taken` or a regular `paint` into `VERBS`; return the bases."""
+    bases = []
+    for word in words.split():
+        base, *forms = word.split(":")
+        forms = forms or [base + ("d" if base.endswith("e") else "ed")]
+        VERBS.setdefault(base, Verb(base, forms[0], forms[-1]))
+        bases.append(base)
+    return bases
 
 
 def _relate(left: list[str], right: list[str]) -> None:
+    """Enter the words of each side as synonyms, and the sides as opposites."""
     for side, other in ((left, right), (right, left)):
         if len(side) == 2:
             SYNONYM[side[0]], SYNONYM[side[1]] = side[1], side[0]
-        for word in side:
-            if other:
-                OPPOSITE[word] = tuple(other)
+        OPPOSITE.update({word: tuple(other) for word in side if other})
 
 
-def _verbs(table: list) -> list[str]:
+def _verbs(table: list[tuple[str, str, tuple[str, str]]]) -> list[str]:
     entered = []
     for left, right, hypernyms in table:
-        sides = _enter(left), _enter(right)
+        sides = _enter_verbs(left), _enter_verbs(right)
         _relate(*sides)
         for side, hypernym in zip(sides, hypernyms, strict=True):
-            general = _enter(hypernym)
-            HYPERNYM.update({verb: general[0] for verb in side if general})
+            for general in _enter_verbs(hypernym):
+                HYPERNYM.update({verb: general for verb in side})
         entered += sides[0] + sides[1]
     return entered
 
 
 ACTIONS = _verbs(_ACTIONS)
 SOCIAL = _verbs(_SOCIAL)
-CONVERSE: dict[
-    str, tuple[str, str, str]
-] = {}  # verb -> (its preposition, the converse verb, that one's preposition)
-for _to, _prep, _from, _other in _TRANSFERS:
-    _left, _right = _enter(_to)[0], _enter(_from)[0]
-    CONVERSE[_left], CONVERSE[_right] = (_prep, _right, _other), (_other, _left, _prep)
+for _pair in _TRANSFERS:
+    _give, _take = (_enter_verbs(_verb)[0] for _verb in _pair)
+    CONVERSE.update({_give: _take, _take: _give})
+    PREPOSITION.update({_give: "to", _take: "from"})
 TRANSFERS = list(CONVERSE)
 
 ADJECTIVES: list[str] = []
@@ -172,42 +164,32 @@ for _left, _right in _QUALITIES:
 OPPOSITE.update({c: tuple(o for o in COLOURS if o != c) for c in COLOURS})
 ADJECTIVES += COLOURS
 
+NOUNS: dict[str, list[str]] = {}
 for _kind, _members in KINDS.items():
-    NOUNS[_kind] = []
+    NOUNS[_kind] = _members.replace("/", " ").split()
+    HYPERNYM.update(dict.fromkeys(NOUNS[_kind], _kind))
     for _member in _members.split():
-        _names = _member.split("/")
-        _relate(_names, [])
-        NOUNS[_kind] += _names
-        HYPERNYM.update({name: _kind for name in _names})
+        _relate(_member.split("/"), [])
 
 PLACES: dict[str, list[str]] = {}
 for _region, _spots in REGIONS.items():
-    PLACES[_region] = [f"in {spot.replace('-', ' ')}" for spot in _spots.split()]
-    HYPERNYM.update({spot: f"in {_region}" for spot in PLACES[_region]})
+    PLACES[_region] = [f"in {_spot}" for _spot in _spots.split("|")]
+    HYPERNYM.update(dict.fromkeys(PLACES[_region], f"in {_region}"))
 TIMES = list(PLAIN_TIMES)
 for _season, _days in SEASONS.items():
     TIMES += _days
-    HYPERNYM.update({day: _season for day in _days})
-
-
-def hyponyms() -> dict[str, list[str]]:
-    """Hypernym -> the words right below it."""
-    below: dict[str, list[str]] = {}
-    for word, general in HYPERNYM.items():
-        below.setdefault(general, []).append(word)
-    return below
+    HYPERNYM.update(dict.fromkeys(_days, _season))
 
 
 def plural(noun: str) -> str:
-    """The plural of one of this world's nouns."""
-    irregular = {"sheep": "sheep", "knife": "knives", "scarf": "scarves"}
-    if noun in irregular:
-        return irregular[noun]
+    """Return the plural of one of this world's nouns."""
+    if noun == "knife":
+        return "knives"
     if noun.endswith("y") and noun[-2] not in "aeou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def article(word: str) -> str:
-    """``a`` or ``an`` before a word."""
+    """Return `a` or `an`, whichever goes before the word."""
     return "an" if word[0] in "aeiou" else "a"
