@@ -1,315 +1,173 @@
-"""Speed against what people would use instead, on the same work in one run: `make bench`.
+"""Compare mtkd's speed on this machine's processor with what one would use instead: `make bench`.
 
-Every contender is a process of its own that is started and warmed up once; in each round all do the same work in turn, and
-the others wait. mtkd trains as a study does, a one-thread run a core side by side; the others get all cores as threads of
-one process. Prints a table; writes bench.json, speed.png and speed.svg.
+Every contender is a process that is started and warmed up once; in each round all do the same
+amount of training or scoring, one after another. mtkd runs as in a study, one single-threaded
+process per core; the others get all cores as threads of one process. Print a table, and write
+bench.json and speed.png. Nothing else should run meanwhile.
 """
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
 import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from contextlib import ExitStack
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pandas as pd
 import torch
-from contenders import SIDE, serve
-from draw import speed
-from work import BATCH, Work
+from contenders import BATCH_SIZE, CONTENDERS, Workload
 
-from mtkd.report.style import save
+from mtkd.training.loop import seed_everything
 
-HERE = Path(__file__).resolve().parent
-FORK = multiprocessing.get_context("fork")  # one import for all
-NAMES = {
-    "train:mtkd": "mtkd, bf16, side by side",
-    "train:mtkd:alone": "mtkd, bf16, one process",
-    "train:trainer": "Trainer, default, fp32 (a)",
-    "train:trainer-tuned": "Trainer, tuned, bf16 (b)",
-    "train:authors-loop": "authors' loop, fp32 (c)",
-    "score:mtkd": "mtkd, bf16, side by side",
-    "score:trainer-tuned": "Trainer.predict, bf16",
-    "score:pipeline": "pipeline loop, fp32",
-    "predict:student": "mtkd student, fp32, one by one",
-}
-RATIOS = {
-    "train_vs_trainer": ("train:mtkd", "train:trainer"),
-    "train_vs_trainer_tuned": ("train:mtkd", "train:trainer-tuned"),
-    "train_vs_authors_loop": ("train:mtkd", "train:authors-loop"),
-    "score_vs_pipeline": ("score:mtkd", "score:pipeline"),
+ROOT = Path(__file__).resolve().parent.parent
+FORK = multiprocessing.get_context("fork")  # all libraries are imported once
+LABELS = {
+    "train:mtkd": "mtkd, bf16, one process per core",
+    "train:trainer": "Trainer, defaults, fp32",
+    "train:trainer-tuned": "Trainer, tuned, bf16",
+    "train:plain-loop": "plain loop, fp32",
+    "score:mtkd": "mtkd, bf16, one process per core",
+    "score:pipeline": "pipeline, fp32",
 }
 
 
-def by_shape(rounds: list[dict]) -> dict[str, dict[str, float]]:
-    """Each shape's ratios: medians over the rounds of the rates' ratio within a round, so that a slow minute falls on both.
+def ratios(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Return how many times as fast mtkd is: a row per shape, a column per other contender.
 
-    `rounds` are rows with shape, turn, system, examples, seconds; mtkd's training has flops and rate besides (operations
-    of the real word pieces, and the matrix products' operations a second of the same processes): `matrix_share`.
+    Args:
+        rounds: a row per shape, round and system, with the rate in examples per second.
+
+    Returns:
+        Medians over the rounds of the ratio within a round, so that a slow minute counts for both.
     """
-    found: dict[str, dict[str, float]] = {}
-    for shape in dict.fromkeys(row["shape"] for row in rounds):
-        rows = {(row["system"], row["turn"]): row for row in rounds if row["shape"] == shape}
-        turns = sorted({turn for _, turn in rows})
-        own = found[shape] = {}
-        for name, (system, other) in RATIOS.items():
-            pairs = [
-                (rows[system, turn], rows[other, turn])
-                for turn in turns
-                if (system, turn) in rows and (other, turn) in rows
-            ]
-            if pairs:
-                own[name] = statistics.median(
-                    one["examples"] / one["seconds"] * two["seconds"] / two["examples"]
-                    for one, two in pairs
-                )
-        shares = [
-            row["flops"] / row["seconds"] / row["rate"] for row in rows.values() if row.get("rate")
-        ]
-        if shares:
-            own["matrix_share"] = statistics.median(shares)
-    return found
-
-
-def ratios(rounds: list[dict]) -> dict[str, float]:
-    """The figures to be judged by: the least favourable of the shapes, but `matrix_share` that of the last (the largest) one."""
-    found = by_shape(rounds)
-    least = {name: min(own[name] for own in found.values() if name in own) for name in RATIOS}
-    return least | {"matrix_share": found[rounds[-1]["shape"]]["matrix_share"]}
+    rates = rounds.pivot_table(index=["shape", "round"], columns="system", values="rate")
+    others = [name for name in rates if not name.endswith(":mtkd")]
+    mtkd = {name: rates[f"{name.split(':')[0]}:mtkd"] for name in others}
+    return (
+        pd.DataFrame({name: mtkd[name] / rates[name] for name in others}).groupby("shape").median()
+    )
 
 
 class Contender:
-    """One process, or several of a kind side by side, that do a round when told."""
+    """The processes of one system, which run a round on demand."""
 
-    def __init__(self, system: str, work: Work, options, log: str):
-        self.system, self.log, self.lines, self.processes = system, log, [], []
-        for _ in range(options.side if system in SIDE else 1):
+    def __init__(self, system: str, load: Workload, threads: int):
+        count = threads if system.endswith(":mtkd") else 1
+        examples = load.scored if system.startswith("score") else BATCH_SIZE * load.updates
+        self.system, self.examples, self.connections = system, count * examples, []
+        for _ in range(count):
             here, there = FORK.Pipe()
-            self.processes.append(
-                FORK.Process(target=serve, args=(there, system, work, options, log), daemon=True)
-            )
-            self.processes[-1].start()
+            arguments = (there, system, load, threads // count)
+            FORK.Process(target=_serve, args=arguments, daemon=True).start()
             there.close()
-            self.lines.append(here)
+            self.connections.append(here)
 
-    def answers(self) -> list:
+    def rate(self, turn: int) -> float:
+        """Run a round; return the examples per second of all processes together."""
         try:
-            return [line.recv() for line in self.lines]
+            for connection in self.connections:
+                connection.send(turn)
+            return self.examples / max(connection.recv() for connection in self.connections)
+        except (EOFError, BrokenPipeError):
+            raise SystemExit(f"{self.system} ended without a result: see the error above") from None
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+
+def _serve(connection: Connection, system: str, load: Workload, threads: int) -> None:
+    torch.set_num_threads(threads)
+    os.environ["MTKD_LOG"] = os.devnull
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Trainer prints its logs
+    seed_everything(0)
+    one_round = CONTENDERS[system](load)
+    while True:
+        try:
+            turn = connection.recv()
         except EOFError:
-            raise SystemExit(
-                f"{self.system} ended before it answered: {Path(self.log).read_text(encoding='utf-8')[-2000:]}"
-            ) from None
-
-    def tell(self, message: object) -> list[dict]:
-        for line in self.lines:
-            line.send(message)
-        return self.answers()
-
-    def round(self, turn: int) -> dict:
-        """Examples of all processes together, seconds of the slowest, memory together."""
-        found = self.tell(turn)
-        row = found[0] | {"seconds": max(answer["seconds"] for answer in found)}
-        return row | {
-            key: sum(answer[key] for answer in found)
-            for key in ("examples", "memory", "flops", "updates")
-            if key in found[0]
-        }
-
-    def end(self) -> None:
-        for line, process in zip(self.lines, self.processes, strict=True):
-            line.send(None)
-            process.join()
+            return
+        connection.send(one_round(turn))
 
 
-def measure(work: Work, options, log: str) -> list[dict]:
-    """All rounds of one shape."""
-    preparing = FORK.Process(
-        target=work.prepare
-    )  # torch's threads must not start before the contenders are forked
-    preparing.start()
-    preparing.join()
-    systems = [
-        system
-        for system in NAMES
-        if work.shape in options.score_shapes or system.startswith("train")
-    ]
-    rows, contenders = [], []
-    with contextlib.ExitStack() as stack:
-        for system in systems:
-            given = (
-                work
-                if system.startswith("train")
-                else replace(work, updates=options.scored // BATCH)
-            )
-            contenders.append(Contender(system, given, options, log))
-            stack.callback(contenders[-1].end)
-        for contender in contenders:  # all import at once, and warm up in turn
-            contender.answers()
+def measure(load: Workload, rounds: int, threads: int) -> list[dict]:
+    """Return a row per round and system; round 0 warms up and is not counted."""
+    # In a process of its own: torch must not start threads before the contenders are forked.
+    writer = FORK.Process(target=load.write_encoder)
+    writer.start()
+    writer.join()
+    rows = []
+    with ExitStack() as stack:
+        contenders = [Contender(system, load, threads) for system in CONTENDERS]
         for contender in contenders:
-            contender.tell(0)
-            say(f"{work.shape}: {NAMES[contender.system]} is warm")
-        for turn in range(1, options.rounds + 1):
-            for contender in (
-                contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]
-            ):
-                row = {
-                    "shape": work.shape,
-                    "turn": turn,
-                    "system": contender.system,
-                } | contender.round(turn)
-                if contender.system == "train:mtkd":
-                    rates = [answer["rate"] for answer in contender.tell("rate")]
-                    # On one GPU the processes share the rate; on cores each has its own.
-                    row["rate"] = sum(rates) if work.device == "cpu" else max(rates)
-                rows.append(row)
-            say(f"{work.shape}: round {turn} of {options.rounds}")
-    return rows
+            stack.callback(contender.close)
+        for turn in range(rounds + 1):
+            for contender in contenders:
+                row = {"shape": load.shape, "round": turn, "system": contender.system}
+                rows.append(row | {"rate": contender.rate(turn)})
+            print(f"{load.shape}: round {turn} of {rounds}", file=sys.stderr)
+    return [row for row in rows if row["round"]]
 
 
-def say(text: str) -> None:
-    print(f"\r{text:<70}", end="", file=sys.stderr, flush=True)
+def draw(rounds: pd.DataFrame, path: Path) -> None:
+    """Draw the median rates with their range, a panel per shape and kind."""
+    import seaborn
 
-
-def table(rounds: list[dict]) -> str:
-    """A Markdown row a shape and system: examples a second (median, least to greatest) and peak memory."""
-    lines = [
-        "| shape | system | examples/s | least – greatest | memory, MB |",
-        "|---|---|---:|---:|---:|",
-    ]
-    for system, shape in (
-        (system, shape)
-        for system in NAMES
-        for shape in dict.fromkeys(row["shape"] for row in rounds)
-    ):
-        rows = [row for row in rounds if (row["shape"], row["system"]) == (shape, system)]
-        if not rows:
-            continue
-        cells = [(NAMES[system], [row["examples"] / row["seconds"] for row in rows])]
-        if system.startswith("predict"):
-            latency = statistics.median(row["latency_ms"] for row in rows)
-            cells = [
-                (f"{NAMES[system]} (median {latency:.1f} ms)", cells[0][1]),
-                (
-                    "mtkd student, fp32, 32 at a time",
-                    [row["examples"] / row["batched_seconds"] for row in rows],
-                ),
-            ]
-        memory = max(row["memory"] for row in rows)
-        lines += [
-            f"| {shape} | {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} – {max(rates):,.0f} | {memory:,.0f} |"
-            for name, rates in cells
-        ]
-    return "\n".join(lines)
-
-
-def machine() -> dict:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
+    about = rounds["system"].str.split(":", expand=True)[0]
+    frame = rounds.assign(panel=rounds["shape"] + ", " + about, label=rounds["system"].map(LABELS))
+    grid = seaborn.catplot(
+        frame,
+        kind="bar",
+        x="rate",
+        y="label",
+        col="panel",
+        col_wrap=2,
+        sharex=False,
+        sharey=False,
+        estimator="median",
+        errorbar=("pi", 100),
+        height=2.4,
+        aspect=2.2,
     )
-    about = {
-        key: next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
-        for key in ("model name", "flags")
-    }
-    return {
-        "processor": about["model name"] or platform.machine(),
-        "cores": os.cpu_count(),
-        "bf16": "avx512_bf16" in about["flags"],
-        "load_before": list(os.getloadavg()),
-    }
+    grid.set_axis_labels("examples per second", "").set_titles("{col_name}")
+    grid.savefig(path, dpi=150)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    parser.add_argument("--shapes", nargs="+", default=["mini", "small"], help="of the encoder")
+    parser.add_argument("--updates", type=int, default=16, help="of a round's training")
+    parser.add_argument("--tasks", type=int, default=4, help="of a round's training")
+    parser.add_argument("--scored", type=int, default=384, help="examples of a round's scoring")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--shapes", nargs="+", default=["mini", "small"], help="the last is the one of matrix_share"
-    )
-    parser.add_argument(
-        "--score-shapes", nargs="+", default=["mini"], help="shapes with scoring and prediction too"
-    )
-    parser.add_argument(
-        "--updates", nargs="+", type=int, default=[24, 12], help="of a round's training, a shape"
-    )
-    parser.add_argument(
-        "--of", nargs="+", type=int, default=[8, 4], help="tasks of a round's training, a shape"
-    )
-    parser.add_argument("--scored", type=int, default=384, help="examples of a scoring round")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of a contender that is alone"
-    )
-    parser.add_argument(
-        "--side", type=int, default=os.cpu_count(), help="mtkd's processes side by side"
-    )
-    parser.add_argument("--side-threads", type=int, default=1, help="of each of them")
-    parser.add_argument(
-        "--workers", type=int, default=0, help="data-loading processes of the tuned Trainer"
-    )
-    parser.add_argument("--compile", action="store_true", help="torch.compile in the tuned Trainer")
-    parser.add_argument(
-        "--gpu", action="store_true", help="BERT-base on the GPU (not tried on one by this project)"
-    )
-    parser.add_argument("--out", type=Path, default=HERE.parent / "reports" / "bench")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench")
     options = parser.parse_args()
-    device = "cuda" if options.gpu else "cpu"
-    if options.gpu:
-        options.shapes, options.score_shapes, options.updates, options.of, options.scored = (
-            ["base"],
-            ["base"],
-            [128],
-            [8],
-            4096,
-        )
-    about, rounds = machine(), []
-    options.out.mkdir(parents=True, exist_ok=True)
-    if not options.gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        log = str(Path(scratch, "log"))
-        for shape, updates, of in zip(options.shapes, options.updates, options.of, strict=True):
-            rounds += measure(Work(Path(scratch), shape, updates, of, device), options, log)
-    say("")
-    if options.gpu:  # asked only now: a process that has used the GPU cannot be forked
-        about["gpu"] = torch.cuda.get_device_name()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
-    ).stdout.strip()
-    versions = {
-        name: version(name)
-        for name in ("torch", "transformers", "accelerate", "tokenizers", "datasets")
-    }
-    settings = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in vars(options).items()
-        if key != "out"
-    }
-    found = {
-        "ratios": ratios(rounds),
-        "by_shape": by_shape(rounds),
-        "machine": about,
-        "versions": versions,
-        "commit": commit,
-        "settings": settings,
-        "rounds": rounds,
-    }
-    (options.out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    save(speed(rounds, NAMES), options.out / "speed")
-    print(
-        table(rounds),
-        *(f"{name}: {value:.2f}" for name, value in found["ratios"].items()),
-        f"written to {options.out}",
-        sep="\n",
-    )
+        for shape in options.shapes:
+            load = Workload(Path(scratch), shape, options.updates, options.tasks, options.scored)
+            rows += measure(load, options.rounds, options.threads)
+    rounds = pd.DataFrame(rows)
+    times = ratios(rounds)
+    versions = {name: version(name) for name in ("torch", "transformers", "mtkd")}
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    results = {"machine": machine, "versions": versions, "ratios": times.to_dict("index")}
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results | {"rounds": rows}, indent=1) + "\n"
+    (options.out / "bench.json").write_text(text, encoding="utf-8")
+    draw(rounds, options.out / "speed.png")
+    medians = rounds.groupby(["shape", "system"])["rate"].agg(["median", "min", "max"])
+    print(medians.round(0).to_string(), times.round(2).to_string(), options.out, sep="\n\n")
 
 
 if __name__ == "__main__":

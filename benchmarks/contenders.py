@@ -1,382 +1,313 @@
-"""The contenders: functions that build what a round needs and give the function that does a round.
+"""Train on, and score, the same texts with mtkd, with transformers, and with a plain loop.
 
-Seconds are those of the work: imports, building models and, for training, tokenising are left out; scoring and prediction
-start from texts.
+The texts are made up with GLUE's statistics: an example's number of word pieces follows each task's
+log-normal law (measured on its training set), words follow Zipf's law p(r) ~ 1 / (r + 2.7). Each
+word is one piece, and there are as many as in BERT's vocabulary.
+
+A contender is a function of a workload and the processor threads it may use; it prepares itself and
+returns a function that runs one round and returns its seconds. Imports, building models and, for
+training, tokenizing are not counted; scoring starts from texts.
 """
 
-import os
-import resource
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
+    BertConfig,
     BertModel,
+    BertTokenizerFast,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     pipeline,
 )
-from work import BATCH, DROPOUT, LEARNING_RATE, MAX_LENGTH, WARMUP, Work, flops
+from transformers.utils import logging
 
 from mtkd import tasks
 from mtkd.config.training import Train
-from mtkd.data.dataset import Batch
-from mtkd.models import MultiTaskModel, load_encoder
-from mtkd.models.small_transformer import keep_layers
-from mtkd.training.loop import seed_everything, train
+from mtkd.data.dataset import Examples, tokenize
+from mtkd.models.multitask import MultiTaskModel, load_encoder
+from mtkd.tasks import Task
+from mtkd.training.loop import TrainingRun, seed_everything, train
 from mtkd.training.losses import hard_loss
 from mtkd.training.predict import predict, probabilities
-from mtkd.training.soft_targets import ensemble
+from mtkd.training.soft_targets import average_members
 
-Round = Callable[[int], dict]
+BATCH_SIZE, LEARNING_RATE, WARMUP, DROPOUT, MAX_LENGTH = 32, 1e-4, 0.1, 0.1, 128
+SPECIAL, VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), 30522
 MEMBERS, SCORED = 3, "mnli"
-SIDE = "train:mtkd", "score:mtkd"  # they run side by side, a process a core
+SHAPES = {"tiny": (1, 32, 2), "mini": (4, 256, 4), "small": (4, 512, 8)}  # layers, width, heads
+# Mean and standard deviation of the logarithm of an example's word pieces.
+LENGTHS = {"cola": (2.43, 0.33), "mrpc": (4.07, 0.26), "mnli": (3.67, 0.48), "qnli": (3.99, 0.35)}
+Round = Callable[[int], float]
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+datasets.disable_progress_bars()
 
 
-def wait(work: Work) -> float:
-    """The clock, once the device has done what it was given."""
-    if work.device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+@dataclass(frozen=True)
+class Workload:
+    """A round: `updates` batches of training over the first `num_tasks` tasks, or scoring."""
+
+    folder: Path  # takes the encoder
+    shape: str
+    updates: int
+    num_tasks: int
+    scored: int  # examples
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [tasks.get(name) for name in list(LENGTHS)[: self.num_tasks]]
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / self.shape
+
+    @cached_property
+    def tokenizer(self) -> BertTokenizerFast:
+        return BertTokenizerFast.from_pretrained(self.encoder)
+
+    def train_texts(self) -> dict[str, datasets.Dataset]:
+        each, rest = divmod(self.updates, self.num_tasks)
+        if rest or not each:
+            raise SystemExit(f"--updates must be a multiple of the {self.num_tasks} tasks")
+        return {task.name: texts(task, each * BATCH_SIZE) for task in self.tasks}
+
+    def scored_texts(self) -> tuple[Task, datasets.Dataset]:
+        return tasks.get(SCORED), texts(tasks.get(SCORED), self.scored, seed=1)
+
+    def examples(self, task: Task, split: datasets.Dataset) -> Examples:
+        pieces = tokenize(split, task, self.tokenizer, MAX_LENGTH)
+        return Examples(task, pieces, "bench", self.tokenizer.pad_token_id)
+
+    def write_encoder(self) -> None:
+        """Write an encoder with random weights, and its tokenizer."""
+        layers, hidden, heads = SHAPES[self.shape]
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden,
+            hidden_dropout_prob=DROPOUT,
+            attention_probs_dropout_prob=DROPOUT,
+        )
+        BertModel(config).save_pretrained(self.encoder)
+        pieces = [*SPECIAL, *words()]
+        tokenizer = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)})
+        tokenizer.model_max_length = MAX_LENGTH
+        tokenizer.save_pretrained(self.encoder)
 
 
-def model_of(work: Work, some: list) -> MultiTaskModel:
-    return MultiTaskModel(
-        load_encoder(work.encoder, dropout=DROPOUT), some, {task.name: DROPOUT for task in some}
-    ).to(work.device)
+def words() -> list[str]:
+    """Return made-up words of four letters, as many as BERT has word pieces."""
+    letters = np.array(list("abcdefghijklmnopqrst"))
+    numbers = np.arange(VOCABULARY - len(SPECIAL))[:, None]
+    return ["".join(row) for row in letters[numbers // len(letters) ** np.arange(4) % len(letters)]]
 
 
-def train_mtkd(work: Work, options) -> Round:
-    """mtkd as a study runs it: Algorithm 1 over all tasks, bf16, batches of like length."""
-    examples = {
-        task.name: work.examples(task, work.train_texts()[task.name]) for task in work.tasks
-    }
+def texts(task: Task, count: int, seed: int = 0) -> datasets.Dataset:
+    """Return examples of a task: its text columns, label and idx."""
+    random = np.random.default_rng([seed, list(LENGTHS).index(task.name)])
+    pair, known = len(task.columns) == 2, np.array(words())
+    chances = 1 / (np.arange(len(known)) + 2.7)
+    lengths = random.lognormal(*LENGTHS[task.name], count).round()
+    sizes = np.clip(lengths, 5 if pair else 3, MAX_LENGTH).astype(int) - (3 if pair else 2)
+    rows: dict[str, list] = {column: [] for column in task.columns}
+    for size in sizes:
+        drawn = random.choice(known, size, p=chances / chances.sum())
+        cut = max(1, round(0.6 * size)) if pair else size
+        for column, part in zip(task.columns, (drawn[:cut], drawn[cut:]), strict=False):
+            rows[column].append(" ".join(part))
+    labels = random.integers(0, task.num_outputs, count)
+    return datasets.Dataset.from_dict({**rows, "label": labels, "idx": np.arange(count)})
+
+
+def _model(load: Workload, chosen: list[Task]) -> MultiTaskModel:
+    encoder = load_encoder(load.encoder, dropout=DROPOUT)
+    return MultiTaskModel(encoder, chosen, {task.name: DROPOUT for task in chosen})
+
+
+def train_mtkd(load: Workload) -> Round:
+    """Train as a study does: Algorithm 1 over all tasks, bf16, batches of similar length."""
+    splits = load.train_texts()
+    examples = {task.name: load.examples(task, splits[task.name]) for task in load.tasks}
     settings = Train(
         optimizer="adamw",
         learning_rate=LEARNING_RATE,
-        batch_size=BATCH,
+        batch_size=BATCH_SIZE,
         epochs=1,
-        warmup=WARMUP,
-        bucket=50,
+        warmup_ratio=WARMUP,
+        length_bucket=50,
     )
-    operations = sum(flops(work.shape, split.lengths, training=True) for split in examples.values())
 
-    def once(turn: int) -> dict:
+    def one_round(turn: int) -> float:
         seed_everything(turn)
-        model = model_of(work, work.tasks)
+        model = _model(load, load.tasks)
         with tempfile.TemporaryDirectory() as scratch:
-            started = wait(work)
-            train(model, examples, settings, seed=turn, checkpoint=Path(scratch))
-            seconds = wait(work) - started
-        return {
-            "examples": BATCH * work.updates,
-            "seconds": seconds,
-            "flops": operations,
-            "updates": work.updates,
-        }
+            started = time.perf_counter()
+            run = TrainingRun(examples, settings, seed=turn)
+            train(model, run, checkpoint=Path(scratch, "checkpoint"))
+            return time.perf_counter() - started
 
-    return once
+    return one_round
 
 
 class Clock(TrainerCallback):
-    """Seconds between a training's beginning and its end: building the optimizer and saving are left out."""
+    """Seconds between the beginning and the end of training, without building the optimizer."""
 
-    def __init__(self, work: Work):
-        self.work, self.seconds = work, 0.0
+    seconds = 0.0
 
-    def on_train_begin(self, *about, **more):
-        self.started = wait(self.work)
+    def on_train_begin(self, *args, **kwargs):
+        self.started = time.perf_counter()
 
-    def on_train_end(self, *about, **more):
-        self.seconds += wait(self.work) - self.started
+    def on_train_end(self, *args, **kwargs):
+        self.seconds += time.perf_counter() - self.started
 
 
-def arguments(work: Work, tuned: bool, options, **more) -> TrainingArguments:
-    given = {"num_train_epochs": 1, "learning_rate": LEARNING_RATE} | more
-    if tuned:
-        given |= {
-            "bf16": True,
-            "train_sampling_strategy": "group_by_length",
-            "optim": "adamw_torch_fused",
-            "dataloader_num_workers": options.workers,
-            "torch_compile": options.compile,
-        }
-    return TrainingArguments(
-        output_dir=str(work.folder / "trainer"),
-        per_device_train_batch_size=BATCH,
+def train_trainer(load: Workload, tuned: bool) -> Round:
+    """Train by transformers' Trainer, one task after another; optimizers persist between rounds.
+
+    `tuned` is with what its documentation offers for speed: bf16, grouping by length, a fused
+    optimizer.
+    """
+    more = {"bf16": True, "train_sampling_strategy": "group_by_length"} if tuned else {}
+    more |= {"optim": "adamw_torch_fused"} if tuned else {}
+    arguments = TrainingArguments(
+        output_dir=str(load.folder / "trainer"),
+        num_train_epochs=1,
+        per_device_train_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
         warmup_steps=WARMUP,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        use_cpu=work.device == "cpu",
-        **given,
+        use_cpu=True,
+        **more,
     )
-
-
-def tokenised(work: Work, task, texts):
-    """As the library's examples do it: a column for each of the tokenizer's outputs, padded by the collator."""
-    found = texts.map(
-        lambda rows: work.tokenizer(
-            *(rows[column] for column in task.columns), truncation=True, max_length=MAX_LENGTH
-        ),
-        batched=True,
-        remove_columns=[*task.columns, "idx"],
-    )
-    return found.rename_column("label", "labels")
-
-
-def classifier(work: Work, task):
-    return AutoModelForSequenceClassification.from_pretrained(
-        work.encoder, num_labels=task.num_outputs, dtype=torch.float32
-    )
-
-
-def trainer_of(work: Work, tuned: bool, options) -> Round:
-    """transformers' Trainer, one task after another; optimizers with their state are kept from round to round."""
-    clock, trainers = Clock(work), []
-    for task in work.tasks:
-        split = tokenised(work, task, work.train_texts()[task.name])
-        trainers.append(
-            Trainer(
-                classifier(work, task),
-                arguments(work, tuned, options),
-                train_dataset=split,
-                processing_class=work.tokenizer,
-                callbacks=[clock],
-            )
+    splits, clock = load.train_texts(), Clock()
+    trainers = [
+        Trainer(
+            _classifier(load, task),
+            arguments,
+            train_dataset=_tokenized(load, task, splits[task.name]),
+            processing_class=load.tokenizer,
+            callbacks=[clock],
         )
+        for task in load.tasks
+    ]
 
-    def once(turn: int) -> dict:
+    def one_round(turn: int) -> float:
         clock.seconds = 0.0
-        updates = sum(trainer.train().global_step for trainer in trainers)
-        return {"examples": BATCH * work.updates, "seconds": clock.seconds, "updates": updates}
+        for trainer in trainers:
+            trainer.train()
+        return clock.seconds
 
-    return once
+    return one_round
 
 
-def train_authors(work: Work, options) -> Round:
-    """A plain PyTorch loop: batches in file order, merged and shuffled, padded to the longest, fp32."""
-    random = np.random.default_rng(0)
-    splits = {
-        task.name: tokenised(work, task, texts)
-        for task, texts in zip(work.tasks, work.train_texts().values(), strict=True)
-    }
-    encoder = BertModel.from_pretrained(work.encoder, dtype=torch.float32).to(work.device)
-    heads = nn.ModuleDict(
-        {task.name: nn.Linear(encoder.config.hidden_size, task.num_outputs) for task in work.tasks}
-    ).to(work.device)
+def _classifier(load: Workload, task: Task) -> nn.Module:
+    return AutoModelForSequenceClassification.from_pretrained(
+        load.encoder, num_labels=task.num_outputs, dtype=torch.float32
+    )
+
+
+def _tokenized(load: Workload, task: Task, split: datasets.Dataset) -> datasets.Dataset:
+    """Tokenize as the library's examples do: one column per output, padded by the collator."""
+
+    def encode(rows: dict) -> dict:
+        columns = (rows[column] for column in task.columns)
+        return load.tokenizer(*columns, truncation=True, max_length=MAX_LENGTH)
+
+    encoded = split.map(encode, batched=True, remove_columns=[*task.columns, "idx"])
+    return encoded.rename_column("label", "labels")
+
+
+def train_plain_loop(load: Workload) -> Round:
+    """Train by a plain PyTorch loop, as in the authors' repository: batches in file order, fp32."""
+    random, texts_of = np.random.default_rng(0), load.train_texts()
+    splits = {task.name: _tokenized(load, task, texts_of[task.name]) for task in load.tasks}
+    encoder = BertModel.from_pretrained(load.encoder, dtype=torch.float32)
+    width = encoder.config.hidden_size
+    heads = nn.ModuleDict({task.name: nn.Linear(width, task.num_outputs) for task in load.tasks})
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
+    starts = range(0, load.updates // load.num_tasks * BATCH_SIZE, BATCH_SIZE)
+    batches = [(task, start) for task in load.tasks for start in starts]
     dropout = nn.Dropout(DROPOUT)
 
-    def once(turn: int) -> dict:
-        batches = [
-            (task, start)
-            for task in work.tasks
-            for start in range(0, len(splits[task.name]), BATCH)
-        ]
+    def one_round(turn: int) -> float:
         encoder.train()
-        started = wait(work)
-        for place in random.permutation(len(batches)):
-            task, start = batches[place]
-            rows = splits[task.name][start : start + BATCH]
-            labels = torch.tensor(rows.pop("labels"), device=work.device)
-            padded = work.tokenizer.pad(rows, return_tensors="pt").to(work.device)
+        started = time.perf_counter()
+        for index in random.permutation(len(batches)):
+            task, start = batches[index]
+            rows = splits[task.name][start : start + BATCH_SIZE]
+            labels = torch.tensor(rows.pop("labels"))
+            padded = load.tokenizer.pad(rows, return_tensors="pt")
             logits = heads[task.name](dropout(encoder(**padded).last_hidden_state[:, 0]))
             hard_loss(task, logits, labels).backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return {
-            "examples": BATCH * len(batches),
-            "seconds": wait(work) - started,
-            "updates": len(batches),
-        }
+        return time.perf_counter() - started
 
-    return once
+    return one_round
 
 
-def scored_texts(work: Work):
-    return tasks.get(SCORED), work.texts(tasks.get(SCORED), BATCH * work.updates, seed=1)
+def score_mtkd(load: Workload) -> Round:
+    """Compute soft targets as stage 03 does: from texts to three models' mean probabilities."""
+    task, split = load.scored_texts()
+    models = [_model(load, [task]) for _ in range(MEMBERS)]
+
+    def one_round(turn: int) -> float:
+        started = time.perf_counter()
+        examples = load.examples(task, split)
+        logits = [predict(model, examples, "bf16") for model in models]
+        average_members([probabilities(task, member) for member in logits])
+        return time.perf_counter() - started
+
+    return one_round
 
 
-def score_mtkd(work: Work, options) -> Round:
-    """The soft-target pass as the teachers' stage does it: from texts to the average of three models' probabilities."""
-    task, texts = scored_texts(work)
-    models = [model_of(work, [task]) for _ in range(MEMBERS)]
-
-    def once(turn: int) -> dict:
-        started = wait(work)
-        examples = work.examples(task, texts)
-        soft = ensemble([probabilities(task, predict(model, examples, "bf16")) for model in models])
-        return {"examples": len(soft), "seconds": wait(work) - started}
-
-    return once
-
-
-def score_trainer(work: Work, options) -> Round:
-    """Trainer.predict in bf16, from texts, three models."""
-    task, texts = scored_texts(work)
-    given = arguments(work, True, options, per_device_eval_batch_size=64)
-    trainers = [
-        Trainer(classifier(work, task), given, processing_class=work.tokenizer)
-        for _ in range(MEMBERS)
-    ]
-
-    def once(turn: int) -> dict:
-        started = wait(work)
-        split = tokenised(work, task, texts).remove_columns("labels")
-        found = [trainer.predict(split).predictions for trainer in trainers]
-        soft = ensemble([probabilities(task, logits) for logits in found])
-        return {"examples": len(soft), "seconds": wait(work) - started}
-
-    return once
-
-
-def score_pipeline(work: Work, options) -> Round:
-    """A loop over pipeline("text-classification"), three models, with the batch size that is fastest here."""
-    task, texts = scored_texts(work)
+def score_pipeline(load: Workload) -> Round:
+    """Score by `pipeline("text-classification")`, three models, at the fastest batch size."""
+    task, split = load.scored_texts()
     first, second = task.columns
-    given = [{"text": row[first], "text_pair": row[second]} for row in texts]
+    pairs = [{"text": row[first], "text_pair": row[second]} for row in split]
+    tokenizer = load.tokenizer
     pipes = [
-        pipeline(
-            "text-classification",
-            model=classifier(work, task),
-            tokenizer=work.tokenizer,
-            device=work.device,
-        )
+        pipeline("text-classification", model=_classifier(load, task), tokenizer=tokenizer)
         for _ in range(MEMBERS)
     ]
+    options = {"top_k": None, "truncation": True, "max_length": MAX_LENGTH}
 
-    def scored(pipe, rows: list, size: int) -> list:
-        return list(
-            pipe(
-                (row for row in rows),
-                batch_size=size,
-                top_k=None,
-                truncation=True,
-                max_length=MAX_LENGTH,
-            )
-        )
+    def seconds(models: list, rows: list, size: int) -> float:
+        started = time.perf_counter()
+        for model in models:
+            list(model((row for row in rows), batch_size=size, **options))
+        return time.perf_counter() - started
 
-    def timed(size: int) -> float:
-        started = wait(work)
-        scored(pipes[0], given[:64], size)
-        return wait(work) - started
-
-    best = 1
-
-    def once(turn: int) -> dict:
-        nonlocal best
-        if turn == 0:
-            timed(1)
-            best = min((1, 8, 32), key=timed)
-        started = wait(work)
-        found = [scored(pipe, given, best) for pipe in pipes]
-        return {"examples": len(found[0]), "seconds": wait(work) - started, "batch": best}
-
-    return once
+    seconds(pipes[:1], pairs[:64], 1)
+    fastest = min((1, 8, 32), key=lambda size: seconds(pipes[:1], pairs[:64], size))
+    return lambda turn: seconds(pipes, pairs, fastest)
 
 
-def predict_student(work: Work, options) -> Round:
-    """A saved student (every other layer of the encoder) loaded back: from a text to its probabilities, one by one and by 32."""
-    task, texts = scored_texts(work)
-
-    def student() -> MultiTaskModel:
-        encoder = load_encoder(work.encoder, dropout=0.0)
-        return MultiTaskModel(
-            keep_layers(encoder, list(range(0, encoder.model.config.num_hidden_layers, 2))),
-            [task],
-            {task.name: 0.0},
-        )
-
-    path = work.folder / f"student-{work.shape}.safetensors"
-    student().save(path)
-    model = student()
-    model.load(path)
-    model.to(work.device).eval()
-    rows = list(zip(*(texts[column] for column in task.columns), strict=True))[: 4 * BATCH]
-
-    def answer(some: list) -> None:
-        pieces = work.tokenizer(
-            some, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt"
-        ).to(work.device)
-        probabilities(
-            task, model(Batch(task.name, **pieces, labels=torch.zeros(len(some)))).cpu().numpy()
-        )
-
-    @torch.inference_mode()
-    def seconds(size: int) -> list[float]:
-        found = []
-        for start in range(0, len(rows), size):
-            started = wait(work)
-            answer(rows[start : start + size])
-            found.append(wait(work) - started)
-        return found
-
-    def once(turn: int) -> dict:
-        single, batched = seconds(1), seconds(BATCH)
-        return {
-            "examples": len(rows),
-            "seconds": sum(single),
-            "batched_seconds": sum(batched),
-            "latency_ms": 1000 * statistics.median(single),
-        }
-
-    return once
-
-
-SYSTEMS: dict[str, Callable[..., Round]] = {
+CONTENDERS: dict[str, Callable[[Workload], Round]] = {
     "train:mtkd": train_mtkd,
-    "train:mtkd:alone": train_mtkd,
-    "train:trainer": lambda work, options: trainer_of(work, False, options),
-    "train:trainer-tuned": lambda work, options: trainer_of(work, True, options),
-    "train:authors-loop": train_authors,
+    "train:trainer": partial(train_trainer, tuned=False),
+    "train:trainer-tuned": partial(train_trainer, tuned=True),
+    "train:plain-loop": train_plain_loop,
     "score:mtkd": score_mtkd,
-    "score:trainer-tuned": score_trainer,
     "score:pipeline": score_pipeline,
-    "predict:student": predict_student,
 }
-
-
-def matrix_rate(device: str, dtype: torch.dtype = torch.bfloat16) -> float:
-    """The fastest of a few square matrix products, in operations a second."""
-    best = 0.0
-    for size in (1024, 2048) if device == "cpu" else (4096, 8192):
-        one, other = (
-            torch.randn(size, size, device=device).to(dtype),
-            torch.randn(size, size, device=device).to(dtype),
-        )
-        for _ in range(6):
-            started = time.perf_counter()
-            one @ other
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
-
-
-def serve(line: Connection, system: str, work: Work, options, log: str) -> None:
-    """In a process of its own: prepares and says "ready", then answers each message, the number of a round (0 warms up) or
-    "rate", with the round's examples, seconds (building is left out) and memory (the process's peak, MB); None ends it."""
-    with open(log, "a", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(options.side_threads if system in SIDE else options.threads)
-    os.environ["MTKD_LOG"] = os.devnull
-    seed_everything(0)
-    once = SYSTEMS[system](work, options)
-    line.send("ready")
-    while (told := line.recv()) is not None:
-        found = {"rate": matrix_rate(work.device)} if told == "rate" else once(told)
-        line.send(found | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})

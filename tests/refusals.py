@@ -1,6 +1,7 @@
-"""What tests of bad inputs share: a place of their own, the command line in this process, and what a refusal is."""
+"""What tests of bad inputs share: a folder of their own, the command line in this process."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from mtkd.workflow import run as workflow
 
 
 @pytest.fixture
-def places(monkeypatch, tmp_path, tmp_path_factory):
-    """A folder of the test's own to work in, that nothing of this machine reaches; no study starts, and no hub is asked."""
-    for name in [name for name in cli.os.environ if name.startswith("MTKD_")]:
+def isolated(monkeypatch, tmp_path, tmp_path_factory):
+    """Run in an empty folder without this machine's settings; no study starts, no hub is asked."""
+    for name in [name for name in os.environ if name.startswith("MTKD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
     monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "reports"))
@@ -26,7 +27,7 @@ def places(monkeypatch, tmp_path, tmp_path_factory):
 
 
 class Input(io.TextIOWrapper):
-    """A standard input of these bytes; without any, a terminal at which nobody answers."""
+    """A standard input of these bytes; None is a terminal at which nobody answers."""
 
     def __init__(self, content: bytes | None):
         super().__init__(io.BytesIO(content or b""), encoding="utf-8")
@@ -38,7 +39,7 @@ class Input(io.TextIOWrapper):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """The command line in this process: (status, printed, told)."""
+    """Return a function that runs a command line in this process: (status, stdout, stderr)."""
 
     def run(arguments: list[str], stdin: bytes | None = None):
         monkeypatch.setattr(sys, "argv", ["mtkd", *arguments])
@@ -52,22 +53,16 @@ def run(monkeypatch, capsys):
 
 
 def state(folder: Path) -> dict[str, bytes | None]:
-    """Every file below with its content, and every folder, but for locks and what stands above them."""
-    found = {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-    held = {
-        str(above)
-        for name in found
-        if name.endswith(".lock")
-        for above in (Path(name), *Path(name).parents)
-    }
-    return {name: content for name, content in found.items() if name not in held}
+    """Return the content of every file below, and every folder, but for locks and their parents."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    content = {name: path.read_bytes() if path.is_file() else None for name, path in paths.items()}
+    locks = [Path(name) for name in content if name.endswith(".lock")]
+    ignored = {str(path) for lock in locks for path in (lock, *lock.parents)}
+    return {name: content[name] for name in content if name not in ignored}
 
 
 def put(folder: Path, files: dict) -> None:
-    """Writes texts, bytes and folders (None); a function is given the path."""
+    """Write texts, bytes and folders (None); a function is given the path."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,29 +75,24 @@ def put(folder: Path, files: dict) -> None:
 
 
 def refused(
-    run, folder: Path, arguments: list[str], words: list[str], stdin: bytes | None = None
+    run, folder: Path, arguments: list[str], parts: list[str], stdin: bytes | None = None
 ) -> None:
+    """Assert that a command is refused in one line with these parts, and writes nothing."""
     before = state(folder)
     code, out, err = run(arguments, stdin)
-    assert code == 2 and (not out or out.startswith("Name of the task")), (
-        code,
-        out,
-        err,
-    )  # a question is no answer
+    assert code == 2 and (not out or arguments[0] == "new"), (code, out, err)
     assert "Traceback" not in err and len(err.splitlines()) == 1 and err.startswith("mtkd: "), err
     assert len(err) < 3000 and err.rstrip("\n").isprintable(), err
-    missing = [word for word in words if word not in err]
+    missing = [part for part in parts if part not in err]
     assert not missing, (missing, err)
     assert state(folder) == before
 
 
 def damaged(path: Path, middle: bool = False) -> None:
-    pd.DataFrame(
-        {"a": ["text"] * 500, "b": ["other"] * 500, "label": ["no", "yes"] * 250}
-    ).to_parquet(path)
+    """Write half a Parquet file, or one without its middle."""
+    texts = {"a": ["text"] * 500, "b": ["other"] * 500, "label": ["no", "yes"] * 250}
+    pd.DataFrame(texts).to_parquet(path)
     whole = path.read_bytes()
-    path.write_bytes(
-        whole[:20] + b"\xff" * (len(whole) // 3) + whole[20 + len(whole) // 3 :]
-        if middle
-        else whole[: len(whole) // 2]
-    )
+    third = len(whole) // 3
+    gap = whole[:20] + b"\xff" * third + whole[20 + third :]
+    path.write_bytes(gap if middle else whole[: len(whole) // 2])

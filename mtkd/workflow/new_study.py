@@ -1,221 +1,198 @@
-"""`mtkd new`: looks at files of examples, proposes what their columns are, and writes a commented study of one's own tasks."""
+"""Write a commented study of the user's own tasks after a look at their files (`mtkd new`)."""
 
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import yaml
 
-from mtkd.config import study as studies
 from mtkd.config.custom_task import METRICS
-from mtkd.data import custom as files
+from mtkd.config.study import check
+from mtkd.config.yaml import parse
+from mtkd.data.files import check_file, read_rows
 from mtkd.errors import UserError
 
-MOST = 50  # classes that are proposed; a column of more values is none of labels
+MAX_CLASSES = 50  # a column of more values holds no class
+LABEL_NAMES = ("label", "labels", "class", "category", "target", "score", "gold")
 
-
-@dataclass(frozen=True)
-class Look:
-    """What a file seems to hold."""
-
-    names: list[str]
-    columns: list[str]
-    label: str
-    values: list[str]  # of the label's column; empty where they are too many for classes
-    numbers: (
-        tuple[float, float] | None
-    )  # least and greatest value of the label's column, where they are all numbers
-    rows: pd.DataFrame  # the first few
-
-    @property
-    def type(self) -> str:
-        return "single" if len(self.columns) == 1 else "pair" if self.values else "similarity"
-
-
-def look(path: Path, label: str | None = None) -> Look:
-    """Reads a file's first rows, and its label's column whole. `UserError` where nothing in it can be a label or a text."""
-    first = next(files.rows(files.checked(path, "mtkd new"), str(path)), None)
-    if first is None or not len(first):
-        raise UserError(f"{path}: it has no examples; give it some.")
-    head = first.slice(0, 1000).to_pandas().astype(str)
-    words = {name: head[name].str.split().str.len().mean() for name in head}
-    names = list(head.columns)
-    if label is None:
-        plain = [name for name in names if words[name] <= 3]
-        named = [
-            name
-            for name in plain
-            if name.lower() in ("label", "labels", "class", "category", "target", "score", "gold")
-        ]
-        few = sorted(plain, key=lambda name: head[name].nunique())
-        label = next(iter([*named, *(name for name in few if head[name].nunique() > 1)]), names[-1])
-    texts = [
-        name for name in names if name != label and words[name] > 1 and head[name].nunique() > 1
-    ]
-    if label not in names:
-        raise UserError(
-            f"{path}: there is no column '{label}' (there are {', '.join(names)}): name the label's by --label."
-        )
-    if not texts:
-        raise UserError(
-            f"{path}: no column beside '{label}' looks like text (there are {', '.join(names)}): give a file that has one."
-        )
-    values, numbers = _values(path, label)
-    longest = sorted(texts, key=lambda name: -words[name])[:2]
-    alike = len(longest) == 2 and words[longest[1]] > words[longest[0]] / 4
-    return Look(
-        names,
-        sorted(longest, key=names.index) if alike else longest[:1],
-        label,
-        values,
-        numbers,
-        head.head(3),
-    )
-
-
-def _values(path: Path, label: str) -> tuple[list[str], tuple[float, float] | None]:
-    found: set[str] = set()
-    low, high, numeric = float("inf"), float("-inf"), True
-    for batch in files.rows(path, str(path), columns=[label]):
-        values = pc.utf8_trim_whitespace(batch.column(label).cast(pa.string())).drop_null()
-        if len(found) <= MOST:
-            found |= set(values.unique().to_pylist())
-        numbers = pd.to_numeric(values.to_pandas(), errors="coerce")
-        numeric = numeric and not numbers.isna().any()
-        low, high = min(low, numbers.min()), max(high, numbers.max())
-    whole = numeric and all(value.lstrip("-").isdigit() for value in found)
-    classes = len(found) <= MOST and (whole or not numeric)
-    order = sorted(found, key=(lambda value: (int(value),)) if whole else None)
-    return order if classes else [], (low, high) if numeric else None
-
-
-def free(study: Path) -> None:
-    """`UserError` where no study can be written."""
-    if study.suffix not in (".yaml", ".yml"):
-        raise UserError(
-            f"{study}: a study is a .yaml file: name it so, such as {study.stem or 'mine'}.yaml."
-        )
-    if study.exists():
-        raise UserError(f"{study} is there already: name another file, or remove it.")
-
-
-def interview(
-    study: Path, train: Path, given: dict[str, str | None], ask: Callable[[str, str], str]
-) -> tuple[str, dict]:
-    """A task's name and its entry under own_tasks: from `given` answers, and for the others from `ask`(question, proposal)."""
-
-    def answer(key: str, question: str, proposal: str) -> str:
-        return given[key] if given.get(key) is not None else ask(question, proposal)
-
-    def listed(text: str) -> list[str]:
-        return [part.strip() for part in text.split(",") if part.strip()]
-
-    def place(source: str) -> str:
-        checked = files.checked(Path(source), "mtkd new")
-        return Path(os.path.relpath(checked, study.parent)).as_posix()
-
-    seen = look(train, given.get("label"))
-    name = answer(
-        "name",
-        f"Name of the task in {train.name}",
-        re.sub(r"[^a-z0-9]+", "_", train.stem.lower()).strip("_"),
-    )
-    label = answer("label", f"Column of its label, of {', '.join(seen.names)}", seen.label)
-    if label != seen.label:
-        seen = look(train, label)
-    columns = listed(
-        answer("columns", "Its text column, or two (parted by a comma)", ", ".join(seen.columns))
-    )
-    if missing := [column for column in columns if column not in seen.names]:
-        raise UserError(
-            f"{train}: there is no column '{missing[0]}' (there are {', '.join(seen.names)}): name the text's by --columns."
-        )
-    kind = answer(
-        "type",
-        "Its type: single, pair, similarity or ranking",
-        seen.type if len(columns) > 1 else "single",
-    )
-    dev = answer("dev", "Its dev file, or the share of train to hold out", "0.1")
-    task = {
-        "type": kind,
-        "train": place(str(train)),
-        "dev": float(dev) if dev.replace(".", "", 1).isdigit() else place(dev),
-    }
-    task |= {"test": place(given["test"])} if given.get("test") else {}
-    task |= {"columns": columns, "label": label}
-    if kind == "similarity":
-        low, high = seen.numbers or (0.0, 5.0)
-        task["range"] = [min(0.0, float(low)), float(high)]
-    else:
-        task["labels"] = listed(answer("labels", "Its classes in order", ", ".join(seen.values)))
-    task["metrics"] = listed(answer("metrics", "Its metrics", ", ".join(METRICS.get(kind, ()))))
-    return name, task
-
-
-TEMPLATE = """\
-# A study of your own tasks: mtkd run {place}
-# Every field and what it allows: mtkd/study.py and mtkd/own.py. Files are seen from this folder.
-name: {name}
-about: {about}
-
-own_tasks:
-{tasks}
-# All tasks are trained together, and each has a teacher, unless you choose (candidates.select_on, distil.teachers).
-data:
-  max_length: 128      # word pieces of an example; longer ones lose their end
-  # max_train: 20000   # at most so many train examples a task, for a first try
-
-encoders:
-  uncased:
-    # A hub id, or a folder with a BERT (MTKD_ENCODER_UNCASED goes before it); google-bert/bert-base-uncased is better and slower.
-    checkpoint: google/bert_uncased_L-4_H-256_A-4
-    # Where the checkpoint cannot be had: a small BERT from the text in MTKD_PRETRAIN_TEXT, or from the tasks' own sentences.
-    pretrain: {{train_tokens: 5_000_000, vocab_size: 8000, layers: 2, hidden: 128, packing: lines, long_seq_length: null, long_fraction: 0, max_positions: 128}}
-
-# What a head sees: the mean over the word pieces; compared, for pairs read by a small encoder (exports to ONNX alone); cls for a large one.
-model: {{pooling: mean, encoder_dropout: 0.05}}
-candidates:
-  dropouts: [0.0, 0.05, 0.1]   # a model each, of every encoder; the best of them make the teachers
-  ensemble_size: 2
-train: {{optimizer: adamw, learning_rate: 3.0e-4, epochs: 3}}
-finetune: {{epochs: 1}}
-seeds: [0, 1, 2]       # three or more, for an interval
-"""
+TEMPLATE = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 NOTES = {
-    "type": "single: a text and a class; pair: two texts and a class; similarity: two texts and a score; ranking: a query and a candidate",
-    "dev": "a file, or the share of train that is held out",
+    "type": "single, pair, similarity (two texts, a score) or ranking (query, candidate)",
+    "columns": "of the text, or of the two texts",
     "label": "the column of the class or score",
-    "labels": "numbers in the file count in this order",
-    "range": "least and greatest score",
+    "labels": "the classes; a number in the file is an index into this list",
+    "range": "lowest and highest score",
+    "dev": "a file, or the fraction of train that is held out",
+    "metrics": "accuracy, f1, matthews; pearson, spearman of a similarity",
 }
 
 
-def write(study: Path, tasks: dict[str, dict]) -> None:
-    """Writes the study; `UserError` where the file is there already, or an answer does not fit."""
-    free(study)
-    studies.check(
-        {"name": study.stem, "own_tasks": tasks, "encoders": {"uncased": {"checkpoint": "any"}}},
-        "mtkd new",
-    )
-    blocks = []
-    for name, task in tasks.items():
-        lines = [f"  {name}:"]
-        for key, value in task.items():
-            text = (
-                yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-                .removesuffix("...\n")
-                .strip()
-            )
-            lines.append(f"    {key}: {text}" + (f"  # {NOTES[key]}" if key in NOTES else ""))
-        blocks.append("\n".join(lines))
-    text = TEMPLATE.format(
-        place=study, name=study.stem, about=f"Tasks {', '.join(tasks)}", tasks="\n".join(blocks)
-    )
+@dataclass(frozen=True)
+class FileSummary:
+    """What the columns of a file seem to be."""
+
+    columns: list[str]  # one or two columns of text
+    label: str
+    classes: list[str]  # values of the label, in order; empty if there are too many
+    range: tuple[float, float] | None  # of the labels, if all are numbers
+
+    @property
+    def type(self) -> str:
+        """The type of task that fits."""
+        return "single" if len(self.columns) == 1 else "pair" if self.classes else "similarity"
+
+
+def inspect_file(path: Path, label: str | None = None) -> FileSummary:
+    """Read a file's first rows and its label column.
+
+    Raises:
+        UserError: The file is unreadable or empty, has no such label, or no column of text.
+    """
+    first = next(read_rows(path, str(path)), None)
+    if not first:
+        raise UserError(f"{path} has no examples: add some.")
+    head = first.slice(0, 1000).to_pandas().astype(str)
+    names, distinct = list(head.columns), head.nunique()
+    length = head.apply(lambda column: column.str.split().str.len().mean())
+    if label is None:
+        short = [name for name in names if length[name] <= 3]
+        named = [name for name in short if name.lower() in LABEL_NAMES]
+        varied = [name for name in sorted(short, key=distinct.get) if distinct[name] > 1]
+        label = [*named, *varied, names[-1]][0]
+    if label not in names:
+        raise UserError(f"{path} has no column '{label}' (it has {', '.join(names)}).")
+    texts = [name for name in names if name != label and length[name] > 1 and distinct[name] > 1]
+    if not texts:
+        there = ", ".join(names)
+        raise UserError(f"{path}: no column but '{label}' looks like text (it has {there}).")
+    longest = sorted(texts, key=length.get)[-2:]
+    pair = len(longest) == 2 and length[longest[0]] > length[longest[1]] / 4
+    columns = sorted(longest if pair else longest[-1:], key=names.index)
+    batches = read_rows(path, str(path), columns=[label])
+    labels = pd.concat([batch.column(label).to_pandas() for batch in batches]).dropna()
+    values = labels.astype(str).str.strip()
+    numbers = pd.to_numeric(values, errors="coerce")
+    numeric = bool(numbers.notna().all())
+    classes = sorted(values.unique())
+    if numeric:
+        integers = values.str.fullmatch(r"-?\d+").all()
+        classes = sorted(classes, key=int) if integers else []
+    limits = (float(numbers.min()), float(numbers.max())) if numeric else None
+    return FileSummary(columns, label, classes if len(classes) <= MAX_CLASSES else [], limits)
+
+
+def write_study(
+    study: Path,
+    train: Iterable[str | Path],
+    settings: Iterable[str] = (),
+    ask: Callable[[str, str], str] | None = None,
+) -> str:
+    """Write a study of the tasks in these files, and return what it says of them.
+
+    Args:
+        study: The file to write.
+        train: A file of training examples per task, as PATH or NAME=PATH.
+        settings: Fields of the tasks, as TASK.FIELD=VALUE, or FIELD=VALUE of a single task.
+        ask: Is given a question and a proposal for every other field, and returns the value; None:
+            the proposals are taken. Values are YAML, such as `[no, yes]`.
+
+    Raises:
+        UserError: The study exists, or these settings make no valid study.
+    """
+    if study.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{study}: a study is a .yaml file, such as {study.stem or 'mine'}.yaml.")
+    if study.exists():
+        raise UserError(f"{study} exists: choose another name, or remove it.")
+    files = dict(_named_file(str(text)) for text in train)
+    given = _parse_settings(settings, list(files))
+    tasks = {}
+    for name, path in files.items():
+        fields = _complete(name, check_file(path, "mtkd new"), given[name], ask)
+        tasks[name] = _with_relative_paths(fields, study.parent)
+    encoders = {"uncased": {"checkpoint": "any"}}
+    check({"name": study.stem, "own_tasks": tasks, "encoders": encoders}, "mtkd new")
+    blocks = "\n".join(f"  {name}:\n{_lines(task)}" for name, task in tasks.items())
+    about = f"Tasks {', '.join(tasks)}"
+    text = TEMPLATE.substitute(path=study, name=study.stem, about=about, tasks=blocks)
     study.parent.mkdir(parents=True, exist_ok=True)
     study.write_text(text, encoding="utf-8")
+    return blocks
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).is_file():
+        name, path = re.sub(r"[^a-z0-9]+", "_", Path(text).stem.lower()).strip("_"), text
+    return name, Path(path)
+
+
+def _parse_settings(settings: Iterable[str], tasks: list[str]) -> dict[str, dict[str, Any]]:
+    given: dict[str, dict[str, Any]] = {name: {} for name in tasks}
+    for text in settings:
+        field, _, value = text.partition("=")
+        task, dot, field = field.rpartition(".")
+        task = task if dot or len(tasks) > 1 else tasks[0]
+        if task not in given or not (field and value):
+            known = ", ".join(tasks)
+            raise UserError(f"{text}: write TASK.FIELD=VALUE; the tasks are {known}.")
+        given[task][field] = _parse(value)
+    return given
+
+
+def _parse(text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UserError(f"'{text}' is not readable YAML ({error}).") from None
+
+
+def _complete(
+    name: str, path: Path, given: dict[str, Any], ask: Callable[[str, str], str] | None
+) -> dict[str, Any]:
+    """Return a task's fields: those given, and for the others the answers or proposals."""
+    task: dict[str, Any] = {"train": str(path)} | given
+
+    def settle(field: str, proposal: Any) -> Any:
+        if field not in given:
+            question = f"{name}: {field} ({NOTES[field]})"
+            shown = json.dumps(proposal, ensure_ascii=False)
+            task[field] = _parse(ask(question, shown)) if ask else proposal
+        if field in ("columns", "labels", "metrics") and not isinstance(task[field], list):
+            task[field] = [task[field]]
+        return task[field]
+
+    label = settle("label", inspect_file(path, given.get("label")).label)
+    summary = inspect_file(path, label)
+    columns = settle("columns", summary.columns)
+    kind = settle("type", summary.type if len(columns) > 1 else "single")
+    if kind == "similarity":
+        low, high = summary.range or (0.0, 5.0)
+        settle("range", [min(0.0, low), high])
+    else:
+        settle("labels", summary.classes)
+    settle("dev", 0.1)
+    settle("metrics", list(METRICS.get(kind, ())))
+    return task
+
+
+def _with_relative_paths(task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    sources = {split: task.get(split) for split in ("train", "dev", "test")}
+    files = {split: source for split, source in sources.items() if isinstance(source, str)}
+    for split, file in files.items():
+        path = os.path.relpath(check_file(Path(file), "mtkd new"), folder)
+        files[split] = Path(path).as_posix()
+    return task | files
+
+
+def _lines(task: dict[str, Any]) -> str:
+    lines = []
+    for key, value in task.items():
+        note = f"  # {NOTES[key]}" if key in NOTES else ""
+        lines.append(f"    {key}: {json.dumps(value, ensure_ascii=False)}{note}")
+    return "\n".join(lines)

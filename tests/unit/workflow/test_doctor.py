@@ -1,0 +1,114 @@
+"""What the doctor reports, and that it never waits for long."""
+
+import time
+
+import pytest
+from helpers import ROOT, TINY, study
+
+from mtkd.config.study import load
+from mtkd.workflow import doctor
+
+VARIABLES = (
+    "MTKD_GLUE",
+    "MTKD_SNLI",
+    "MTKD_PRETRAIN_TEXT",
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+)
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """Leave no setting of this machine's, and no network."""
+    for name in (*VARIABLES, "MTKD_ENCODER_UNCASED", "MTKD_ENCODER_CASED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
+    monkeypatch.setattr(doctor, "reachable", lambda address: False)
+    return monkeypatch
+
+
+def test_a_network_that_never_answers_costs_seconds(monkeypatch):
+    def never(*_, **__):
+        time.sleep(60)
+
+    monkeypatch.setattr(doctor.socket, "create_connection", never)
+    monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
+    started = time.perf_counter()
+    assert doctor.reachable("https://example.org") is False
+    assert time.perf_counter() - started < 20
+    assert doctor.reachable("no address") is False
+    assert doctor.reachable("https://example.org:port") is False
+
+
+def test_it_reports_what_is_there_and_which_studies_run(bare):
+    text = "\n".join(doctor.report_lines([str(TINY), "paper", "nowhere"]))
+    for part in (
+        "packages: mtkd",
+        "hub: not reachable",
+        "processor: ",
+        "GPU: ",
+        "disk: ",
+        "MTKD_GLUE: not set",
+        "tiny.yaml: can run: ",
+        "updates; ",
+        "a minute (resources.steps_per_minute)",
+        "paper: cannot run: GLUE: set MTKD_GLUE",
+        "nowhere: cannot run: There is no study 'nowhere'",
+    ):
+        assert part in text
+
+
+@pytest.fixture
+def glue_study():
+    """Return a study of real GLUE that pre-trains its encoder and adapts to SNLI."""
+    recipe = {"pretrain": {"layers": 1}}
+    return study(
+        tasks=["rte", "mrpc"],
+        candidates={"select_on": ["rte"], "ensemble_size": 1},
+        distil={"teachers": ["rte"]},
+        encoders={"uncased": recipe},
+        adaptation={},
+    )
+
+
+def test_missing_requirements_are_named_with_their_remedy(bare, glue_study, tmp_path):
+    encoder = "encoder uncased: set MTKD_ENCODER_UNCASED or MTKD_PRETRAIN_TEXT"
+    assert doctor.missing_requirements(glue_study, online=True) == [encoder]
+    glue, snli, last = doctor.missing_requirements(glue_study, online=False)
+    assert "MTKD_GLUE" in glue and last == encoder
+    assert "MTKD_SNLI" in snli and "--set adaptation=null" in snli
+    for name in ("rte", "mrpc", "snli"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000-of-00001.parquet").touch()
+    bare.setenv("MTKD_GLUE", str(tmp_path))
+    bare.setenv("MTKD_SNLI", str(tmp_path))
+    bare.setenv("MTKD_PRETRAIN_TEXT", str(ROOT / "README.md"))
+    assert doctor.missing_requirements(glue_study, online=False) == []
+    assert f"MTKD_SNLI: {tmp_path}, complete" in doctor.report_lines(["nowhere"])
+    (tmp_path / "rte" / "train-00000-of-00001.parquet").unlink()
+    lacking = [f"{tmp_path} has no rte/train-*.parquet"]
+    assert doctor.missing_requirements(glue_study, online=False) == lacking
+    line = next(line for line in doctor.report_lines(["nowhere"]) if line.startswith("MTKD_GLUE"))
+    assert "without cola/train" in line
+
+
+def test_an_encoder_that_is_no_bert_is_reported_and_nothing_fails(bare, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    bare.setenv("MTKD_ENCODER_UNCASED", str(tmp_path))
+    lines = list(doctor.report_lines([str(TINY)]))
+    assert any("has no model.safetensors" in line for line in lines)
+    assert "can run" in lines[-1]
+
+
+def test_packages_that_are_missing_or_too_old_are_named(bare):
+    required = ["torch>=99", "not-there>=1", "not-asked-for>=1; extra == 'onnx'"]
+    bare.setattr(doctor.metadata, "requires", lambda name: required)
+    first = next(doctor.report_lines([]))
+    assert "torch" in first and "is not >=99" in first and "not-asked-for" not in first
+    assert "not-there is missing (required: >=1)" in first
+
+
+@pytest.mark.parametrize("name", ["quick", "base"])
+def test_a_study_of_the_checkout_has_a_verdict(bare, name):
+    assert load(name).name == name
+    assert f"  {name}: can" in list(doctor.report_lines([name]))[-1]
