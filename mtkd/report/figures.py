@@ -69,7 +69,7 @@ def forest(axes: Axes, names: list[str], series: list[Series], dodge: float = 0.
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -3 * largest), min(high, 3 * largest))
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.xaxis.set_major_formatter("{x:+g}")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mtkd.report import scores
@@ -12,7 +13,6 @@ from mtkd.report.style import (
     COLOURS,
     by_system,
     empty_figure,
-    legend_below,
     new_figure,
     styled,
 )
@@ -72,10 +72,11 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
     tasks = scores.in_order(rows["task"])
     if not tasks:
         return empty_figure("There are no class probabilities of teachers to show.")
+    tints = [COLOURS[STUDENT], COLOURS[BASE]]
     halves = ["training (soft targets)", "dev"]
     rows = rows.assign(examples=np.where(rows["split"] == "train", *halves))
     rows["correct"] = rows["correct"].astype(float)
-    look = {"hue": "examples", "hue_order": halves, "palette": [COLOURS[STUDENT], COLOURS[BASE]]}
+    look = {"hue": "examples", "hue_order": halves, "palette": tints}
     histogram = {"x": "entropy", "stat": "percent", "common_norm": False, "element": "step"}
     lines = {"x": "confidence", "y": "correct", "style": "examples", "style_order": halves}
     across, down = min(len(tasks), 2), -(-len(tasks) // 2)
@@ -86,7 +87,8 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
         bins = np.linspace(0, max(part["entropy"].max(), 1e-6), 26)
         sns.histplot(part, bins=bins, legend=False, ax=left, **histogram, **look)
         points = _calibration(part)
-        sns.lineplot(points, markers=["o", "s"], legend=task == tasks[0], ax=right, **lines, **look)
+        if len(points):
+            sns.lineplot(points, markers=["o", "s"], legend=False, ax=right, **lines, **look)
         right.axline((1, 1), slope=1, color="#999999", linestyle=":")
         left.set(title=title(task), xlabel="entropy, nats", ylabel="examples, %")
         lowest = min(0.5, part["confidence"].min())
@@ -95,7 +97,8 @@ def soft_targets(soft: pd.DataFrame) -> Figure:
             axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     for axes in panels[len(tasks) :].flat:
         axes.set_axis_off()
-    legend_below(figure, panels[0, 1], ncols=2)
+    keys = [Patch(color=tint, label=half) for half, tint in zip(halves, tints, strict=True)]
+    figure.legend(handles=keys, loc="outside lower center", ncols=2)
     means = rows.groupby(["task", "examples"])[["entropy", "confidence", "correct"]].mean()
     texts = [
         f"{title(task)} {half}: mean entropy {number(row.entropy, 2)}, mean confidence "
