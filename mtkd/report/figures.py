@@ -57,20 +57,19 @@ def forest(axes: Axes, names: list[str], series: list[Series], dodge: float = 0.
     axes.axvline(0, color="#555555", linewidth=1)
     for place, one in enumerate(series):
         rows = one.rows.astype(float)
-        y = np.array([names.index(row) for row in rows.index]) + dodge * (
-            place - (len(series) - 1) / 2
-        )
-        error = rows[["low", "high"]].sub(rows["gain"], axis=0).abs().T.to_numpy()
+        y = np.array([names.index(row) for row in rows.index], dtype=float)
+        y += dodge * (place - (len(series) - 1) / 2)
+        error = np.maximum([rows["gain"] - rows["low"], rows["high"] - rows["gain"]], 0)
         look = {"color": one.colour, "mfc": one.colour if one.filled else "white", "mew": 1.6}
-        axes.errorbar(
-            rows["gain"], y, xerr=error, fmt=one.marker, capsize=3, label=one.label, **look
-        )
+        look |= {"fmt": one.marker, "capsize": 3, "label": one.label}
+        axes.errorbar(rows["gain"], y, xerr=error, **look)
     largest = max([1.0, *(one.rows["gain"].abs().max() for one in series)])
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -3 * largest), min(high, 3 * largest))
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.xaxis.set_major_formatter("{x:+g}")
+    axes.locator_params(axis="x", nbins=7)
 
 
 def task_name(task: str) -> str:
@@ -102,22 +101,13 @@ def overview(
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     means = averages.groupby("system")["average"].mean()
     labels = {system: f"{name(system)}  {number(means[system])}" for system in systems}
-    sns.pointplot(
-        averages[averages["system"].isin(systems)].replace({"system": labels}),
-        x="average",
-        y="system",
-        hue="system",
-        order=labels.values(),
-        hue_order=labels.values(),
-        palette=[colour(system) for system in systems],
-        markers=[marker(system) for system in systems],
-        linestyles="none",
-        errorbar="sd",
-        capsize=0.1,
-        err_kws={"linewidth": 1.5},
-        legend=False,
-        ax=left,
-    )
+    order = list(labels.values())
+    look = {"palette": [colour(system) for system in systems], "linestyles": "none"}
+    look |= {"markers": [marker(system) for system in systems], "legend": False}
+    sd = {"errorbar": "sd", "capsize": 0.1, "err_kws": {"linewidth": 1.5}}
+    axes = {"x": "average", "y": "system", "order": order, "hue": "system", "hue_order": order}
+    shown = averages[averages["system"].isin(systems)].replace({"system": labels})
+    sns.pointplot(shown, ax=left, **axes, **look, **sd)
     left.set(ylabel="", xlabel="percent, mean over tasks\nbars: standard deviation over seeds")
     left.set_title("Average dev score")
     left.margins(x=0.15)

@@ -142,63 +142,63 @@ def on_common_seeds(averages: pd.DataFrame, systems: list[str]) -> pd.DataFrame:
 
 
 @styled
-def differences(study: AblationResults) -> Figure:
+def differences(section: AblationResults) -> Figure:
     """Draw points of each variant over MT-DNN_KD before fine-tuning, on average, best first."""
-    systems = {name: f"{STUDENT}:{name}" for name in study.variants}
+    systems = {name: f"{STUDENT}:{name}" for name in section.variants}
     systems["MT-DNN (no soft targets)"] = VANILLA
-    rows = {name: study.over(system, PLAIN) for name, system in systems.items()}
+    rows = {name: section.over(system, PLAIN) for name, system in systems.items()}
     rows = {name: row for name, row in rows.items() if row is not None}
     if not rows:
         return empty_figure("No variant shares a task with MT-DNN_KD.")
     frame = pd.DataFrame(rows).T.sort_values("gain", ascending=False, kind="stable")
-    variants = frame.index.isin(list(study.variants))
+    variants = frame.index.isin(list(section.variants))
     figure = new_figure(8.5, 1.2 + 0.32 * len(frame))
     axes = figure.subplots()
     points = Series("variants", frame[variants], COLOURS[STUDENT], "D")
     forest(axes, list(frame.index), [points, Series("MT-DNN", frame[~variants], COLOURS[BASE])])
-    over = f"points over MT-DNN_KD, average of {len(study.averaged)} tasks before fine-tuning"
+    over = f"points over MT-DNN_KD, average of {len(section.averaged)} tasks before fine-tuning"
     axes.set_xlabel(f"{over}\nbars: 95 % interval over seeds and dev examples")
     texts = [f"{name} {gain_text(row)}" for name, row in frame.iterrows()]
     figure.set_label(f"Points over MT-DNN_KD before fine-tuning. {'; '.join(texts)}.")
     return figure
 
 
-def by_ensemble_size(study: AblationResults) -> pd.DataFrame:
+def by_ensemble_size(section: AblationResults) -> pd.DataFrame:
     """Return average dev scores by ensemble size: size, system, seed, average (percent).
 
     `system` is the ensemble or the student. Students differ from MT-DNN_KD in the size alone, and
     count on the seeds that students of all sizes have.
     """
-    students, ensembles = {PLAIN: study.ensemble_size}, {ENSEMBLE: study.ensemble_size}
-    for name, variant in study.variants.items():
+    students, ensembles = {PLAIN: section.ensemble_size}, {ENSEMBLE: section.ensemble_size}
+    for name, variant in section.variants.items():
         if variant.changes.keys() == {"ensemble_size"}:
             students[f"{STUDENT}:{name}"] = variant.ensemble_size
-    for system in study.rows["system"].unique():
+    for system in section.rows["system"].unique():
         if system.startswith(f"{ENSEMBLE}:keep-"):
             ensembles[system] = int(system.rpartition("-")[2])
-    taught = on_common_seeds(study.averages, list(students))
+    taught = on_common_seeds(section.averages, list(students))
     parts = []
-    for label, rows, sizes in ((ENSEMBLE, study.averages, ensembles), (PLAIN, taught, students)):
+    for label, rows, sizes in ((ENSEMBLE, section.averages, ensembles), (PLAIN, taught, students)):
         rows = rows[rows["system"].isin(sizes)]
         parts.append(rows.assign(size=rows["system"].map(sizes), system=label))
     return pd.concat(parts, ignore_index=True)[["size", "system", "seed", "average"]]
 
 
 @styled
-def ensemble_size(study: AblationResults) -> Figure:
+def ensemble_size(section: AblationResults) -> Figure:
     """Draw average dev scores of ensembles and of their students by number of members."""
-    points = by_ensemble_size(study)
+    points = by_ensemble_size(section)
     names = {ENSEMBLE: "ensemble, fine-tuned", PLAIN: "MT-DNN_KD, before fine-tuning"}
     figure = new_figure(7, 4)
     axes = figure.subplots()
     lines = {"x": "size", "y": "average", "errorbar": "sd", "err_style": "bars"}
     sns.lineplot(points.replace({"system": names}), ax=axes, **lines, **by_system(names))
     seeds = points.loc[points["system"] == PLAIN, "seed"]
-    vanilla = study.averages[study.averages["system"] == VANILLA]
+    vanilla = section.averages[section.averages["system"] == VANILLA]
     level = vanilla.loc[vanilla["seed"].isin(seeds), "average"].mean()
     axes.axhline(level, color=COLOURS[BASE], linestyle=":", label="MT-DNN, before fine-tuning")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    over = f"average of {len(study.averaged)} tasks, percent"
+    over = f"average of {len(section.averaged)} tasks, percent"
     axes.set(xlabel="members of each ensemble", ylabel=over)
     legend_below(figure, axes, ncols=3, title="bars: standard deviation over seeds")
     means = points.groupby(["system", "size"])["average"].mean()

@@ -103,13 +103,13 @@ class AdaptationResults(Section):
 
 
 @styled
-def curve(study: AdaptationResults) -> Figure:
+def curve(section: AdaptationResults) -> Figure:
     """Draw accuracy on SNLI's dev set by number of training examples."""
-    names = {system: name(system) for system in study.systems}
+    names = {system: name(system) for system in section.systems}
     figure = new_figure(8.5, 4.6)
     axes = figure.subplots()
     shift = {label: 1.05 ** (place - 1) for place, label in enumerate(names.values())}
-    rows = study.rows[study.rows["system"].isin(names)].replace({"system": names})
+    rows = section.rows[section.rows["system"].isin(names)].replace({"system": names})
     rows = rows.assign(x=rows["examples"] * rows["system"].map(shift))  # keeps bars apart
     lines = {"x": "x", "y": "value", "errorbar": _bar, "err_style": "bars"}
     sns.lineplot(rows, ax=axes, **lines, **by_system(names))
@@ -119,9 +119,9 @@ def curve(study: AdaptationResults) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(xlabel="training examples of SNLI", ylabel="accuracy on SNLI's dev set, percent")
-    title = f"bars: 95 % interval over {len(study.wide)} seeds" if len(study.wide) > 1 else None
+    title = f"bars: 95 % interval over {len(section.wide)} seeds" if len(section.wide) > 1 else None
     legend_below(figure, axes, ncols=4, title=title)
-    means = study.wide.mean()
+    means = section.wide.mean()
     texts = [
         f"{names[system]} {number(means[system, size])} with {count(size)}"
         for system, size in means.index

@@ -55,7 +55,7 @@ def pareto(points: pd.DataFrame) -> Figure:
             f"{row.label} ({row.ms:.2g} ms, {number(row.average)})" for row in best.itertuples()
         ]
         texts.append(f"batch {batch}: {', '.join(names)}")
-    best_are = "dashed: no other system is both faster and better"
+    best_are = "dashed: none is both faster and better"
     grid.set_axis_labels(f"ms per example\n{best_are}", "average dev score, percent")
     grid.figure.set_label(
         "Average dev score against latency on the processor. No other system is both faster and "

@@ -66,17 +66,17 @@ def test_differences_in_the_table_are_paired_by_seed():
 
 def test_a_variant_is_compared_with_its_control():
     controlled = Variant(hard_weight=0.9, control="keep-1")
-    found = section(variants=VARIANTS | {"loud": controlled})
-    assert ("mt-dnn-kd:loud", "mt-dnn-kd:keep-1") in found.pairs()
-    (table,) = found.tables()
+    ablation = section(variants=VARIANTS | {"loud": controlled})
+    assert ("mt-dnn-kd:loud", "mt-dnn-kd:keep-1") in ablation.pairs()
+    (table,) = ablation.tables()
     column = table.frame.set_index("Student")["over its control"]
     assert column.tolist() == ["–", "–", "–", "keep-1: +2.50"]
 
 
 def test_every_difference_shown_is_compared():
-    found = section()
-    shown = zip(found.compared.frame["a"], found.compared.frame["b"], strict=True)
-    assert set(found.pairs()) >= {*shown, ("mt-dnn:mtl", "mt-dnn-kd:mtl")}
+    ablation = section()
+    shown = zip(ablation.compared.frame["a"], ablation.compared.frame["b"], strict=True)
+    assert set(ablation.pairs()) >= {*shown, ("mt-dnn:mtl", "mt-dnn-kd:mtl")}
 
 
 def test_the_finding_names_what_chance_does_not_explain():
@@ -90,23 +90,23 @@ def test_the_finding_names_what_chance_does_not_explain():
 
 
 def test_figures_agree_with_the_table():
-    found = section()
-    assert differences(found).get_label() == (
+    ablation = section()
+    assert differences(ablation).get_label() == (
         "Points over MT-DNN_KD before fine-tuning. loud +1.50 (−0.50 to +3.50); "
         "keep-1 −1.00 (−1.20 to −0.80); MT-DNN (no soft targets) −2.00."
     )
-    means = by_ensemble_size(found).groupby(["system", "size"])["average"].mean()
+    means = by_ensemble_size(ablation).groupby(["system", "size"])["average"].mean()
     ensembles = {("mt-dnn-ensemble", 1): 66.0, ("mt-dnn-ensemble", 3): 70.0}
     students = {("mt-dnn-kd:mtl", 1): 62.0, ("mt-dnn-kd:mtl", 3): 63.0}
     assert means.to_dict() == ensembles | students
-    label = ensemble_size(found).get_label()
+    label = ensemble_size(ablation).get_label()
     assert "ensemble, fine-tuned, 1 members 66.0" in label
     assert "MT-DNN, before fine-tuning 61.0" in label
 
 
 def test_students_of_ensembles_count_on_the_seeds_of_all_sizes():
-    found = section()
-    fewer = section(rows=found.rows[found.rows["seed"] != 1])
+    ablation = section()
+    fewer = section(rows=ablation.rows[ablation.rows["seed"] != 1])
     points = by_ensemble_size(fewer)
     students = points[points["system"] == "mt-dnn-kd:mtl"]
     assert sorted(students[["size", "average"]].values.tolist()) == [[1, 61.0], [3, 62.0]]
@@ -114,10 +114,10 @@ def test_students_of_ensembles_count_on_the_seeds_of_all_sizes():
 
 
 def test_ensembles_of_one_size_have_no_curve():
-    found = section()
-    only = found.rows[found.rows["system"] == "mt-dnn-kd:loud"]
+    ablation = section()
+    only = ablation.rows[ablation.rows["system"] == "mt-dnn-kd:loud"]
     one = section(variants={"loud": VARIANTS["loud"]}, rows=only)
-    assert list(found.figures()) == ["ablation", "ensemble_size"]
+    assert list(ablation.figures()) == ["ablation", "ensemble_size"]
     assert list(one.figures()) == ["ablation"]
 
 

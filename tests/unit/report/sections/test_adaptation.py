@@ -35,22 +35,22 @@ def test_the_finding_is_computed(gain, seeds, spread, words):
 
 
 def test_gains_are_paired_by_seed():
-    found = section(2.0, spread=1.0)
-    gains = found.gains("mt-dnn")
+    adapted = section(2.0, spread=1.0)
+    gains = adapted.gains("mt-dnn")
     assert list(gains.index) == [10, 100, 1000, "mean"]
     assert gains["gain"].tolist() == pytest.approx([2, 2, 0, 2])
     reach = 4.302653 / 3**0.5  # t with two degrees of freedom, standard deviation 1
     assert gains.loc[10, ["low", "high"]].tolist() == pytest.approx([2 - reach, 2 + reach])
-    alone = found.rows[(found.rows["seed"] == 0) & (found.rows["system"] == "mt-dnn")]
-    more = AdaptationResults(pd.concat([found.rows, alone.assign(seed=9, value=99)]))
+    alone = adapted.rows[(adapted.rows["seed"] == 0) & (adapted.rows["system"] == "mt-dnn")]
+    more = AdaptationResults(pd.concat([adapted.rows, alone.assign(seed=9, value=99)]))
     assert more.gains("mt-dnn").loc[10, "gain"] == pytest.approx(2)
 
 
 def test_systems_without_bert_do_not_compare():
-    found = section(2.0, systems=("mt-dnn",))
-    assert not len(found.gains("mt-dnn"))
-    assert found.finding() == []
-    assert found.tables()[0].frame["System"].tolist()[0] == "MT-DNN"
+    adapted = section(2.0, systems=("mt-dnn",))
+    assert not len(adapted.gains("mt-dnn"))
+    assert adapted.finding() == []
+    assert adapted.tables()[0].frame["System"].tolist()[0] == "MT-DNN"
 
 
 def test_the_table_has_scores_then_differences():

@@ -49,18 +49,18 @@ def section(gain: float = 2.0, seeds: int = 3, reach: float = 0.5) -> MkdResults
 
     Intervals reach `reach` points to either side.
     """
-    students = {"lstm": -6, "mt-lstm:mtl": -5, "task-kd-lstm": -4, "mkd-lstm:mtl": -4 + gain}
-    students["mkd-lstm:hard-0.5"] = -3
-    found = MkdResults(
-        rows=scores(students, seeds),
+    shifts = {"lstm": -6, "mt-lstm:mtl": -5, "task-kd-lstm": -4, "mkd-lstm:mtl": -4 + gain}
+    shifts["mkd-lstm:hard-0.5"] = -3
+    students = MkdResults(
+        rows=scores(shifts, seeds),
         results=scores(MAIN, seeds),
         tasks=TASKS,
-        costs=costs([*MAIN, *students]),
+        costs=costs([*MAIN, *shifts]),
         machine={"cpu": "x", "threads": 1},
         students=["lstm"],
         teacher="mt-dnn:mtl",
     )
-    return replace(found, compared=compared(found.scored, found.pairs(), reach))
+    return replace(students, compared=compared(students.scored, students.pairs(), reach))
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_finding_is_computed(gain, seeds, reach, words):
 
 
 def test_without_predictions_there_is_no_interval():
-    found = replace(section(), compared=Compared())
-    assert "better in this run (no interval: chance is not ruled out)" in found.finding()[0]
-    title = found.figures()["mkd_gains"].legends[0].get_title().get_text()
+    students = replace(section(), compared=Compared())
+    assert "better in this run (no interval: chance is not ruled out)" in students.finding()[0]
+    title = students.figures()["mkd_gains"].legends[0].get_title().get_text()
     assert title == "no predictions, so no interval"
 
 
@@ -108,18 +108,18 @@ def test_scores_stand_beside_sizes_and_speeds():
 
 
 def test_systems_that_were_not_measured_have_scores_alone():
-    found = section()
-    found = replace(found, costs=found.costs[found.costs["system"] != "bert"])
-    row = found.tables()[0].frame.set_index("System").loc["BERT"]
+    students = section()
+    students = replace(students, costs=students.costs[students.costs["system"] != "bert"])
+    row = students.tables()[0].frame.set_index("System").loc["BERT"]
     assert row["ms at 1"] == "–"
     assert row["Average"] == "60.1 ± 0.1"
-    assert "BERT" not in set(found.latencies()["label"])
+    assert "BERT" not in set(students.latencies()["label"])
 
 
 def test_a_gpu_has_columns_of_its_own():
-    found = section()
-    both = pd.concat([found.costs, found.costs.assign(device="cuda", latency=0.5)])
-    frame = replace(found, costs=both).tables()[0].frame
+    students = section()
+    both = pd.concat([students.costs, students.costs.assign(device="cuda", latency=0.5)])
+    frame = replace(students, costs=both).tables()[0].frame
     assert list(frame["ms at 1, cuda"])[:1] == ["0.50"]
     assert list(frame["ms at 1"])[:1] == ["4.00"]
 
@@ -152,8 +152,8 @@ def test_figures_have_alt_texts():
 
 
 def test_no_scores_no_figures():
-    found = section()
-    empty = replace(found, rows=found.rows[:0], results=found.results[:0])
+    students = section()
+    empty = replace(students, rows=students.rows[:0], results=students.results[:0])
     labels = [figure.get_label() for figure in empty.figures().values()]
     assert labels == [
         "No system has both a score on every task and a measured cost.",
