@@ -123,6 +123,21 @@ def new_model(study: Study, weights: Artifact, tasks: list[Task], dropout: float
     return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))
 
 
+def describe_model(
+    study: Study, encoder: str, tasks: list[Task], system: str, student: dict | None = None
+) -> dict:
+    """Return what is needed to use a model's weights: tasks, encoder, and settings of an MKD student."""
+    custom = {name: task.model_dump(mode="json") for name, task in study.own_tasks.items()}
+    return {
+        "system": system,
+        "tasks": [{"name": task.name, "custom": custom.get(task.name)} for task in tasks],
+        "encoder": encoder,
+        "pooling": study.model.pooling,
+        "max_length": study.data.max_length,
+        "student": student,
+    }
+
+
 def head_dropouts(study: Study, tasks: list[Task]) -> dict[str, float]:
     """Return the dropout before each task's head (MT-DNN_KD, section 4.1)."""
     model = study.model

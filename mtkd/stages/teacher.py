@@ -18,6 +18,7 @@ from mtkd.data.unlabelled import unlabelled_texts
 from mtkd.stages import data, mtdnn, pretrain
 from mtkd.stages.common import Output, Run, build_or_load, build_part, count_updates
 from mtkd.stages.ensemble import (
+    SOFT_TARGETS,
     EnsembleMember,
     MemberTraining,
     finetune_member,
@@ -38,7 +39,6 @@ from mtkd.training.soft_targets import (
 )
 
 NAME = "03_teacher"
-SOFT_TARGETS = "soft_targets.parquet"
 MAX_CONFIDENCE_ROWS = 100_000
 
 
