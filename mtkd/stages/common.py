@@ -255,24 +255,20 @@ def predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFrame
 
 
 def merge_parts(
-    parts: Iterable[Artifact],
-    output: Output,
-    columns: Iterable[dict] | None = None,
-    scores: str = "scores.csv",
+    parts: Iterable[Artifact], output: Output, columns: list[dict] | None = None
 ) -> None:
-    """Write the parts' scores, curves, predictions and notes as one table each.
+    """Write the parts' tables (scores, curves, predictions) and notes as one each.
 
     `columns` holds further columns for each part's rows.
     """
     parts = list(parts)
-    columns = list(columns or [{} for _ in parts])
-    for name in (scores, "curve.csv", "predictions.parquet"):
-        frames = [
-            part.frame(name).assign(**more) for part, more in zip(parts, columns, strict=True)
-        ]
-        merged = pd.concat(frames, ignore_index=True)
-        write = merged.to_csv if name.endswith(".csv") else merged.to_parquet
-        write(output.folder / name, index=False)
+    pairs = list(zip(parts, columns or [{}] * len(parts), strict=True))
+    for name in parts[0].record["files"]:
+        if name.endswith((".csv", ".parquet")):
+            frames = [part.frame(name).assign(**more) for part, more in pairs]
+            merged = pd.concat(frames, ignore_index=True)
+            write = merged.to_csv if name.endswith(".csv") else merged.to_parquet
+            write(output.folder / name, index=False)
     notes = [note for part in parts for note in part.json("notes.json")]
     write_json(output.folder / "notes.json", notes)
 

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from mtkd.artifacts import Artifact
+from mtkd.artifacts import Artifact, read
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.models.multitask import MultiTaskModel, load_encoder
@@ -53,10 +53,14 @@ class Inputs:
         """Return the examples as word pieces of an encoder."""
         return self[Run(pretrain.NAME, encoder=encoder)]
 
+    def part(self, run: Run, name: str) -> Artifact:
+        """Return a part that a parent has built."""
+        self[run]  # raises an error if it is no parent
+        return read(run.part_folder(self.study, name))
+
     def encoder(self, name: str) -> Artifact:
         """Return an encoder's weights and tokenizer."""
-        self.tokens(name)
-        return pretrain.encoder_of(self.study, name)
+        return self.part(Run(pretrain.NAME, encoder=name), "encoder")
 
     def tokenizer(self, encoder: str) -> PreTrainedTokenizerBase:
         """Return an encoder's tokenizer."""

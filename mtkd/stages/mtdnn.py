@@ -51,10 +51,15 @@ def baseline_run(study: Study, seed: int, encoder: str | None = None) -> Run:
 
 
 def uses_mkd_teacher(study: Study, student: str) -> bool:
-    """Tell whether a student of MKD learns from, or starts from, a vanilla MT-DNN."""
+    """Tell whether a student of MKD learns from a vanilla MT-DNN, or starts from its weights."""
+    return study.mkd.teacher == "mt-dnn" or starts_from_teacher(study, student)
+
+
+def starts_from_teacher(study: Study, student: str) -> bool:
+    """Tell whether a student of MKD has layers or embeddings of a vanilla MT-DNN."""
     settings = study.mkd.students[student]
     start = settings.embeddings if settings.kind == "lstm" else settings.init_from
-    return study.mkd.teacher == "mt-dnn" or start == "teacher"
+    return start == "teacher"
 
 
 def parents(study: Study, run: Run) -> list[Run]:
