@@ -257,10 +257,7 @@ def predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFrame
 def merge_parts(
     parts: Iterable[Artifact], output: Output, columns: list[dict] | None = None
 ) -> None:
-    """Write the parts' tables (scores, curves, predictions) and notes as one each.
-
-    `columns` holds further columns for each part's rows.
-    """
+    """Write the parts' tables and notes as one each, with more `columns` for each part's rows."""
     parts = list(parts)
     pairs = list(zip(parts, columns or [{}] * len(parts), strict=True))
     for name in parts[0].record["files"]:
