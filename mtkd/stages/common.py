@@ -289,7 +289,7 @@ def num_train(study: Study, name: str) -> int:
         if study.data.source == "synthetic":
             from mtkd.data.synthetic import LAYOUT
 
-            full = round(LAYOUT[name][2]["train"] * study.data.scale)
+            full = round(LAYOUT[name]["train"] * study.data.scale)
         full -= round((study.data.holdout_fraction or 0) * full)
     return min(full, study.data.max_train or full)
 
