@@ -233,8 +233,8 @@ def _predict_unlabelled(
         "members": [[member.name, member.model.fingerprint] for member in members],
     }
 
-    def splits(other: Task) -> dict[str, datasets.Dataset]:
-        return data.read_splits(inputs.data, other)
+    def splits(name: str) -> dict[str, datasets.Dataset]:
+        return data.read_splits(inputs.data, study.task(name))
 
     def build(output: Output) -> None:
         scratch = output.folder / ".read"

@@ -14,7 +14,7 @@ from mtkd.stages.inputs import Inputs
 from mtkd.training.predict import predict
 from mtkd.training.soft_targets import read_soft_targets
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("work")]
+pytestmark = pytest.mark.usefixtures("work")
 
 
 def predictions(artifact):

@@ -9,7 +9,7 @@ from mtkd.stages import adaptation, mtdnn, student
 from mtkd.stages.common import Run, load
 from mtkd.stages.inputs import Inputs
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("work")]
+pytestmark = pytest.mark.usefixtures("work")
 
 
 def test_all_systems_start_with_the_same_head_on_the_same_batches(monkeypatch):

@@ -17,7 +17,7 @@ from mtkd.training.loop import seed_everything
 from mtkd.training.predict import predict
 from mtkd.training.soft_targets import read_soft_targets
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("work")]
+pytestmark = pytest.mark.usefixtures("work")
 LSTM = Run(mkd.NAME, student="lstm", seed=0)
 FEW = ["mkd.finetune=null", "mkd.mixed_hard_weight=null"]
 

@@ -7,7 +7,7 @@ from integration.stages.small import small
 from mtkd.errors import UserError
 from mtkd.stages import ranking
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("work")]
+pytestmark = pytest.mark.usefixtures("work")
 
 
 def test_the_head_learns_to_rank_and_every_split_is_merged(ranking_task):

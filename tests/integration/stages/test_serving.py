@@ -6,7 +6,7 @@ from integration.stages.small import MKD, small
 from mtkd.stages import all_runs, mkd, serving
 from mtkd.stages.common import Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("work")]
+pytestmark = pytest.mark.usefixtures("work")
 
 
 def test_costs_of_every_system():
