@@ -184,14 +184,15 @@ def fit(
     output: Output,
     *,
     system: str,
-    keep_model: bool = True,
+    description: dict | None = None,
 ) -> None:
     """Train and score a model, in `settings.num_processes` processes.
 
     Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores an epoch),
-    notes.json, predictions.parquet and, unless `keep_model` is false, model.safetensors.
+    notes.json and predictions.parquet; with a `description` (`inputs.describe_model`), that to
+    model.json and model.safetensors.
     """
-    arguments = (model, training, evaluation, output, system, keep_model)
+    arguments = (model, training, evaluation, output, system, description)
     run_on_all(_fit, *arguments, num_processes=training.settings.num_processes)
 
 
@@ -201,7 +202,7 @@ def _fit(
     evaluation: Evaluation,
     output: Output,
     system: str,
-    keep_model: bool,
+    description: dict | None,
 ) -> None:
     precision = training.settings.precision
     outputs: dict[tuple[str, str], np.ndarray] = {}
@@ -237,7 +238,8 @@ def _fit(
     write_json(output.folder / "notes.json", notes)
     sets = [*evaluation.scored, *evaluation.predicted]
     predictions(sets, outputs).to_parquet(output.folder / "predictions.parquet", index=False)
-    if keep_model:
+    if description:
+        write_json(output.folder / "model.json", description)
         model.save(output.folder / "model.safetensors")
 
 
@@ -261,15 +263,18 @@ def predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFrame
     return pd.concat(parts, ignore_index=True)
 
 
-def merge_parts(parts: Iterable[Artifact], output: Output) -> None:
-    """Write the parts' scores, curves, predictions and notes as one table each."""
+def merge_parts(
+    parts: Iterable[Artifact], output: Output, columns: list[dict] | None = None
+) -> None:
+    """Write the parts' tables and notes as one each, with more `columns` for each part's rows."""
     parts = list(parts)
-    for name in ("scores.csv", "curve.csv"):
-        frames = [part.frame(name) for part in parts]
-        pd.concat(frames, ignore_index=True).to_csv(output.folder / name, index=False)
-    frames = [part.frame("predictions.parquet") for part in parts]
-    merged = pd.concat(frames, ignore_index=True)
-    merged.to_parquet(output.folder / "predictions.parquet", index=False)
+    pairs = list(zip(parts, columns or [{}] * len(parts), strict=True))
+    for name in parts[0].record["files"]:
+        if name.endswith((".csv", ".parquet")):
+            frames = [part.frame(name).assign(**more) for part, more in pairs]
+            merged = pd.concat(frames, ignore_index=True)
+            write = merged.to_csv if name.endswith(".csv") else merged.to_parquet
+            write(output.folder / name, index=False)
     notes = [note for part in parts for note in part.json("notes.json")]
     write_json(output.folder / "notes.json", notes)
 
@@ -297,7 +302,7 @@ def num_train(study: Study, name: str) -> int:
         if study.data.source == "synthetic":
             from mtkd.data.synthetic import LAYOUT
 
-            full = round(LAYOUT[name][2]["train"] * study.data.scale)
+            full = round(LAYOUT[name]["train"] * study.data.scale)
         full -= round((study.data.holdout_fraction or 0) * full)
     return min(full, study.data.max_train or full)
 

@@ -110,6 +110,6 @@ def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
         training = TrainingRun({task.name: train_set}, study.finetuning, this.seed, title=title)
         tests = inputs.test_sets(encoder, task) if test else []
         evaluation = Evaluation(inputs.dev_sets(encoder, task), tests)
-        fit(model, training, evaluation, output, system=this.system, keep_model=False)
+        fit(model, training, evaluation, output, system=this.system)
 
     return build_part(study, this, task.name, depends, inputs.artifacts, build)

@@ -20,7 +20,7 @@ from mtkd.stages.common import (
     model_settings,
     train_settings,
 )
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, describe_model
 from mtkd.training.loop import TrainingRun, seed_everything
 from mtkd.training.soft_targets import Fold
 
@@ -33,7 +33,7 @@ def runs(study: Study) -> list[Run]:
     """
     wanted = [candidate_run(study, candidate) for candidate in study.candidate_models]
     wanted += [baseline_run(study, seed) for seed in study.seeds]
-    if study.mkd and study.mkd.teacher == "mt-dnn":
+    if study.mkd and any(uses_mkd_teacher(study, name) for name in study.mkd.students):
         wanted.append(baseline_run(study, study.candidates.seed, study.mkd.teacher_encoder))
     variants = study.ablation.variants.values() if study.ablation else ()
     if any(variant.source == "self_distillation" for variant in variants):
@@ -51,6 +51,18 @@ def baseline_run(study: Study, seed: int, encoder: str | None = None) -> Run:
     """Return the run with the student's encoder (or another) and dropout."""
     dropout = float(study.model.encoder_dropout)
     return Run(NAME, encoder=encoder or study.student_encoder, dropout=dropout, seed=seed)
+
+
+def uses_mkd_teacher(study: Study, student: str) -> bool:
+    """Tell whether a student of MKD learns from a vanilla MT-DNN, or starts from its weights."""
+    return study.mkd.teacher == "mt-dnn" or starts_from_teacher(study, student)
+
+
+def starts_from_teacher(study: Study, student: str) -> bool:
+    """Tell whether a student of MKD has layers or embeddings of a vanilla MT-DNN."""
+    settings = study.mkd.students[student]
+    start = settings.embeddings if settings.kind == "lstm" else settings.init_from
+    return start == "teacher"
 
 
 def parents(study: Study, run: Run) -> list[Run]:
@@ -109,4 +121,6 @@ def train_mtdnn(inputs: Inputs, this: Run, output: Output, without: Fold | None 
     seed_everything(this.seed)
     model = inputs.new_model(this.encoder, tasks, this.dropout)
     training = TrainingRun(train_sets, study.train, this.seed, title=this.name)
-    fit(model, training, Evaluation(dev_sets), output, system="mt-dnn:mtl")
+    system = "mt-dnn:mtl"
+    description = describe_model(study, this.encoder, tasks, system)
+    fit(model, training, Evaluation(dev_sets), output, system=system, description=description)

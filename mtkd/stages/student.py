@@ -12,7 +12,7 @@ from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.stages import mtdnn, pretrain, teacher
 from mtkd.stages.common import Evaluation, Output, Run, build_or_load, count_updates, fit
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, describe_model
 from mtkd.training.loop import TrainingRun, seed_everything
 from mtkd.training.soft_targets import SoftTargets
 
@@ -104,7 +104,9 @@ def train_student(inputs: Inputs, this: Run, student: StudentTraining, output: O
     seed_everything(student.seed)
     model = inputs.new_model(encoder, tasks, study.model.encoder_dropout)
     training = TrainingRun(train_sets, student.train, student.seed, student.distil, this.name)
-    fit(model, training, Evaluation(dev_sets), output, system=student.system)
+    description = describe_model(study, encoder, tasks, student.system)
+    evaluation = Evaluation(dev_sets)
+    fit(model, training, evaluation, output, system=student.system, description=description)
 
 
 def _with_unlabelled(

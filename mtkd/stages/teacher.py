@@ -20,6 +20,7 @@ from mtkd.data.unlabelled import unlabelled_texts
 from mtkd.stages import data, mtdnn, pretrain
 from mtkd.stages.common import Output, Run, build_or_load, build_part, count_updates
 from mtkd.stages.ensemble import (
+    SOFT_TARGETS,
     EnsembleMember,
     MemberTraining,
     finetune_member,
@@ -40,7 +41,6 @@ from mtkd.training.soft_targets import (
 )
 
 NAME = "03_teacher"
-SOFT_TARGETS = "soft_targets.parquet"
 MAX_CONFIDENCE_ROWS = 100_000
 
 
@@ -242,8 +242,8 @@ def _predict_unlabelled(
         "members": [[member.name, member.model.fingerprint] for member in members],
     }
 
-    def splits(other: Task) -> dict[str, datasets.Dataset]:
-        return data.read_splits(inputs.data, other)
+    def splits(name: str) -> dict[str, datasets.Dataset]:
+        return data.read_splits(inputs.data, study.task(name))
 
     def build(output: Output) -> None:
         scratch = output.folder / ".read"
