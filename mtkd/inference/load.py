@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -25,10 +25,10 @@ from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.models.multitask import MultiTaskModel, load_encoder
+from mtkd.models.student import student_encoder
 from mtkd.stages import all_runs, mtdnn, pretrain
 from mtkd.stages.common import Run
 from mtkd.stages.inputs import read_examples
-from mtkd.stages.mkd import student_encoder
 from mtkd.tasks import Task
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -148,8 +148,8 @@ def trained_models(study: Study) -> dict[str, Path]:
         f"mt-dnn-s{seed}": mtdnn.baseline_run(study, seed).folder(study) for seed in study.seeds
     }
     for run in all_runs(study):
-        parts = run.part_folder(study, "any").parent
-        for folder in (run.folder(study), *sorted(parts.glob("*/"))):
+        described = run.part_folder(study, "any").parent.rglob(DESCRIPTION)
+        for folder in [run.folder(study), *sorted(path.parent for path in described)]:
             if name := _model_name(run, folder):
                 models.setdefault(name, folder)
     return {name: folder for name, folder in models.items() if (folder / DESCRIPTION).is_file()}
@@ -163,7 +163,7 @@ def _model_name(run: Run, folder: Path) -> str | None:
     if run.stage == mtdnn.NAME:
         return run.label
     if system == "member":
-        return f"{folder.name}/{run.task}" if "task" in run.parameters else None
+        return f"{folder.name}/{run.task}"
     return f"{system.removesuffix(':mtl')}-s{run.seed}"
 
 
@@ -204,10 +204,15 @@ def _find_encoder(artifact: Artifact, name: str) -> Artifact:
             "where it was made, or write a model that can be moved with 'mtkd export'."
         )
     tokens, encoder = read(folder / name), read(folder / f"{name}.parts" / "encoder")
-    trained_with = artifact.record["inputs"].get("parents", {}).get(f"{pretrain.NAME}.{name}")
-    if trained_with != tokens.fingerprint:
+    try:
+        recorded = artifact.record["inputs"]["parents"][f"{pretrain.NAME}.{name}"]
+        same = recorded == tokens.fingerprint
+        same &= tokens.record["inputs"]["parts"]["encoder"] == encoder.fingerprint
+    except (KeyError, TypeError):
+        same = False
+    if not same:
         raise UserError(
-            f"{artifact.path} was trained with another encoder than {tokens.path}: the study has "
+            f"{artifact.path} was trained with another encoder than {encoder.path}: the study has "
             "changed since; run it again."
         )
     return encoder
@@ -220,7 +225,11 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
         return load_encoder(folder, dropout=0.0, pooling=pooling)
 
     def empty_table() -> torch.Tensor:
-        with safe_open(artifact.file(WEIGHTS), "pt") as weights:
-            return torch.zeros(weights.get_slice("encoder.embeddings.weight").get_shape())
+        path = artifact.file(WEIGHTS)
+        try:
+            with safe_open(path, "pt") as weights:
+                return torch.zeros(weights.get_slice("encoder.embeddings.weight").get_shape())
+        except SafetensorError as error:
+            raise UserError(f"{path} holds no LSTM ({error}): run its stage again.") from None
 
     return student_encoder(student, folder, pooling, empty_table)
