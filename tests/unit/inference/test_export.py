@@ -24,7 +24,9 @@ def run_snippet(card: str, folder) -> np.ndarray:
     """Run the card's code where the export's folder has its name; return its logits."""
     scope: dict = {}
     exec(snippet(card).replace(f'"{folder.name}', f'"{folder}'), scope)
-    return np.asarray(scope["logits"].detach() if torch.is_tensor(scope["logits"]) else scope["logits"])
+    return np.asarray(
+        scope["logits"].detach() if torch.is_tensor(scope["logits"]) else scope["logits"]
+    )
 
 
 def test_a_folder_of_transformers_has_the_same_logits(made, tmp_path):

@@ -1,9 +1,6 @@
 """Models by name or folder; damaged, foreign and hostile ones are refused in one sentence."""
 
-import json
-import pickle
 import shutil
-from pathlib import Path
 
 import pytest
 from helpers import TINY, tiny_bert
@@ -11,7 +8,6 @@ from helpers import TINY, tiny_bert
 from mtkd.config.study import load
 from mtkd.errors import UserError
 from mtkd.inference.load import find_model, load_model, trained_models
-from mtkd.inference.predict import predict_rows
 from mtkd.stages import Run, mtdnn, student, teacher
 
 WEIGHTS = "model.safetensors"
@@ -206,49 +202,6 @@ def test_a_damaged_encoder_is_refused(copied, case):
     copied.connect()
     with pytest.raises(UserError, match=r"(encoder|tokenizer).*uncased"):
         load_model(str(copied.transformer), "sst2")
-
-
-CODE = "from pathlib import Path\nPath({sentinel!r}).write_text('ran')\n"
-
-
-class Touch:
-    """Writes the sentinel as it is unpickled."""
-
-    def __init__(self, sentinel: Path):
-        self.sentinel = sentinel
-
-    def __reduce__(self):
-        return Path.write_text, (self.sentinel, "ran")
-
-
-def add_code(folder: Path, sentinel: Path, model_type: str) -> None:
-    for name in ("modeling_own", "configuration_own", "tokenization_own"):
-        (folder / f"{name}.py").write_text(CODE.format(sentinel=str(sentinel)))
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"auto_map": {"AutoConfig": "configuration_own.C", "AutoModel": "modeling_own.M"}}
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
-    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
-    tokenizer["auto_map"] = {"AutoTokenizer": ["tokenization_own.T", "tokenization_own.T"]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-
-
-@pytest.mark.parametrize("kind", ["code", "code of an unknown model", "a pickle"])
-def test_an_encoder_from_elsewhere_runs_no_code(copied, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("builtins.input", lambda *_: "y")  # transformers may ask whether to run it
-    sentinel, folder = tmp_path / "ran", copied.encoder / "encoder"
-    if kind == "a pickle":
-        (folder / WEIGHTS).unlink()
-        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(sentinel)))
-    else:
-        add_code(folder, sentinel, "bert" if kind == "code" else "own")
-    copied.replace(copied.encoder, "note.txt", b"")
-    copied.connect()
-    if kind == "code":
-        assert predict_rows(load_model(str(copied.transformer), "sst2"), [("a text",)])
-    else:
-        with pytest.raises(UserError):
-            load_model(str(copied.transformer), "sst2")
-    assert not sentinel.exists()
 
 
 @pytest.fixture
