@@ -83,7 +83,9 @@ class TrainedModel:
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""
         tokens = read(self.study_folder / pretrain.NAME / self.description.encoder)
-        return [(split, read_examples(tokens, self.task, split)) for split in self.task.dev]
+        splits = tokens.json("fingerprints.json")[self.task.name]
+        dev = [split for split in self.task.dev if split in splits]
+        return [(split, read_examples(tokens, self.task, split)) for split in dev]
 
 
 def load_model(name: str, task: str | None = None) -> TrainedModel:
@@ -98,19 +100,15 @@ def load_model(name: str, task: str | None = None) -> TrainedModel:
     """
     artifact = read(find_model(name))
     if missing := {WEIGHTS, DESCRIPTION} - set(artifact.record["files"]):
-        raise UserError(
-            f"{artifact.path} holds no model (no {min(missing)}): give the folder of a multi-task "
-            "model or of an ensemble's member."
-        )
+        raise UserError(f"{artifact.path} holds no model (no {min(missing)}): give another folder.")
     description = read_description(artifact)
     known = [described.task for described in description.tasks]
     chosen = _choose_task(artifact, known, task)
     encoder = _find_encoder(artifact, description.encoder)
-    model = MultiTaskModel(
-        _new_encoder(artifact, description, encoder), known, {one.name: 0.0 for one in known}
-    )
-    model.load(artifact.file(WEIGHTS))
     tokenizer = pretrain.tokenizer_of(encoder)
+    shared = _new_encoder(artifact, description, encoder)
+    model = MultiTaskModel(shared, known, dict.fromkeys((one.name for one in known), 0.0))
+    model.load(artifact.file(WEIGHTS))
     return TrainedModel(artifact, description, encoder, model.eval(), tokenizer, chosen)
 
 
@@ -123,15 +121,12 @@ def find_model(name: str) -> Path:
         return Path(name)
     study_name, colon, system = name.partition(":")
     if not colon:
-        raise UserError(
-            f"There is no folder '{name}': give a model's folder, or STUDY:SYSTEM, such as "
-            "quick:mt-dnn-kd."
-        )
+        raise UserError(f"There is no folder '{name}': give one, or STUDY:SYSTEM (quick:mt-dnn).")
     models = trained_models(config.load(study_name))
     pattern = re.escape(system.removesuffix(":mtl")) + r"(-s\d+)?"
-    for known, folder in models.items():
-        if re.fullmatch(pattern, known):
-            return folder
+    matches = [folder for known, folder in models.items() if re.fullmatch(pattern, known)]
+    if matches:
+        return matches[0]
     raise UserError(
         f"Study {study_name} has no model '{system}': it has {', '.join(models) or 'none so far'} "
         f"('mtkd run {study_name}' trains its models; of fine-tuned ones, scores alone are kept)."
@@ -173,11 +168,9 @@ def read_description(artifact: Artifact) -> Description:
     try:
         return Description.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(
-            f"{path} does not describe a model ({where}: {problem['msg']}): run its stage again."
-        ) from None
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path} describes no model ({problem}): run its stage again.") from None
 
 
 def _choose_task(artifact: Artifact, known: list[Task], name: str | None) -> Task:
@@ -187,10 +180,8 @@ def _choose_task(artifact: Artifact, known: list[Task], name: str | None) -> Tas
     if name in tasks.GLUE and name not in by_name:
         name = tasks.get(name).predicted_by or name
     if name not in by_name:
-        problem = "No task is named" if name is None else f"The model has no task '{name}'"
-        raise UserError(
-            f"{problem}: the tasks of {artifact.path} are {', '.join(by_name)}; choose with --task."
-        )
+        problem = f"{artifact.path} has " + (f"no task '{name}'" if name else "several tasks")
+        raise UserError(f"{problem}: choose one of {', '.join(by_name)} with --task.")
     return by_name[name]
 
 
@@ -201,7 +192,7 @@ def _find_encoder(artifact: Artifact, name: str) -> Artifact:
     if folder is None:
         raise UserError(
             f"{artifact.path} lies outside of its study, which holds the encoder: give the folder "
-            "where it was made, or write a model that can be moved with 'mtkd export'."
+            "where it was made; only a model by 'mtkd export' can be moved."
         )
     tokens, encoder = read(folder / name), read(folder / f"{name}.parts" / "encoder")
     try:

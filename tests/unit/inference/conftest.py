@@ -29,6 +29,7 @@ DESCRIPTION = {
     "student": None,
 }
 TASKS = [tasks.get(task["name"]) for task in DESCRIPTION["tasks"]]
+FINGERPRINTS = {task.name: dict.fromkeys(task.dev, "") for task in TASKS}
 LSTM = LstmStudent(kind="lstm", embedding_dim=8, hidden=8, output_dim=16)
 SIZE = 12  # of every dev set
 
@@ -85,8 +86,7 @@ def _make_data(folder: Path) -> None:
         splits = [(task, split) for task in TASKS for split in task.dev]
         for task, split in splits:
             write_arrow(rows(task, SIZE), out / task.name / f"{split}.arrow")
-        names = {task.name: dict.fromkeys(task.dev, "") for task in TASKS}
-        write_json(out / "fingerprints.json", names)
+        write_json(out / "fingerprints.json", FINGERPRINTS)
         sizes = [{"task": task.name, "split": split, "examples": SIZE} for task, split in splits]
         pd.DataFrame(sizes).to_csv(out / "sizes.csv", index=False)
 
@@ -109,6 +109,7 @@ def _make_encoder(study: MadeStudy) -> Artifact:
             for split in task.dev:
                 path = out / task.name / f"{split}.arrow"
                 tokenize(rows(task, SIZE), task, tokenizer, 64, path)
+        write_json(out / "fingerprints.json", FINGERPRINTS)
         write_json(out / "pad.json", tokenizer.pad_token_id)
 
     return make(study.tokens, {"parts": {"encoder": weights.fingerprint}}, build)

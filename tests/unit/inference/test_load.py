@@ -35,7 +35,7 @@ def test_a_custom_task_is_that_of_the_description(copied):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (None, "No task is named: .*sst2, mrpc, stsb, mnli"),
+        (None, "has several tasks: .*sst2, mrpc, stsb, mnli"),
         ("colla", "no task 'colla': .*sst2, mrpc"),
         ("wnli", "no task 'wnli'"),
     ],
@@ -87,15 +87,15 @@ DAMAGED = {
     "no description": (lambda s: s.replace(s.transformer, "model.json", None), "holds no model"),
     "a description that is no JSON": (
         lambda s: s.replace(s.transformer, "model.json", b"{"),
-        "does not describe a model",
+        "describes no model",
     ),
     "a description of scores": (
         lambda s: s.replace(s.transformer, "model.json", b"[1]"),
-        "does not describe a model",
+        "describes no model",
     ),
     "a description nested without end": (
         lambda s: s.replace(s.transformer, "model.json", b"[" * 100_000),
-        "does not describe a model",
+        "describes no model",
     ),
     "a task that there is not": (
         lambda s: s.change_description(s.transformer, tasks=[{"name": "x", "custom": None}]),
@@ -127,15 +127,15 @@ DAMAGED = {
     ),
     "an unknown pooling": (
         lambda s: s.change_description(s.transformer, pooling="sum"),
-        r"does not describe a model \(pooling",
+        r"describes no model \(pooling",
     ),
     "no length": (
         lambda s: s.change_description(s.transformer, max_length="long"),
-        r"does not describe a model \(max_length",
+        r"describes no model \(max_length",
     ),
     "a path for the encoder": (
         lambda s: s.change_description(s.transformer, encoder="../x"),
-        r"does not describe a model \(encoder",
+        r"describes no model \(encoder",
     ),
     "an encoder that there is not": (
         lambda s: s.change_description(s.transformer, encoder="cased"),
@@ -143,7 +143,7 @@ DAMAGED = {
     ),
     "an unknown student": (
         lambda s: s.change_description(s.transformer, student={"kind": "tree"}),
-        r"does not describe a model \(student",
+        r"describes no model \(student",
     ),
     "an LSTM's shape for a BERT": (
         lambda s: s.change_description(s.transformer, student={"kind": "lstm"}),
@@ -255,7 +255,7 @@ def test_a_system_without_its_seed_is_the_first(named, system, folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "no folder 'nowhere': .*quick:mt-dnn-kd"),
+        ("nowhere", "no folder 'nowhere': .*quick:mt-dnn"),
         ("quik:mt-dnn", "no study 'quik'"),
         (f"{TINY}:bert", "no model 'bert': it has mt-dnn-s1, .*mt-dnn-kd-s0, .*scores alone"),
         (f"{TINY}:", "no model ''"),

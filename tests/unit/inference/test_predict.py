@@ -76,6 +76,7 @@ def test_pairs_of_strange_texts_have_scores(folder):
     assert len(scores) == len(pairs) and np.isfinite(scores).all()
 
 
+@pytest.mark.slow
 def test_a_text_of_100_000_words_costs_time_like_its_length(made):
     trained = load_model(str(made.transformer), "mrpc")
     seconds = []
