@@ -1,4 +1,4 @@
-"""Write a trained model for use elsewhere, in transformers' format or as ONNX, with a model card."""
+"""Export a trained model in transformers' format or as ONNX, with a model card."""
 
 import statistics
 import time
@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from mtkd.artifacts import writing
+from mtkd.artifacts import write_json, writing
 from mtkd.data.dataset import Batch, Examples
 from mtkd.errors import UserError
 from mtkd.inference.classifier import export_transformers
 from mtkd.inference.load import TrainedModel
 from mtkd.inference.model_card import model_card
 from mtkd.inference.onnx import export_onnx
+from mtkd.models.multitask import MultiTaskModel
 from mtkd.training.predict import probabilities, score_rows
 
 FORMATS = ("transformers", "onnx")
@@ -41,8 +43,25 @@ def export(trained: TrainedModel, out: Path, export_format: str = "transformers"
         raise UserError(f"--format {export_format}: the formats are {' and '.join(FORMATS)}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: give a new folder.")
+    model, task, tokenizer = trained.model, trained.task, trained.tokenizer
+    tokenizer.model_max_length = trained.max_length
     with writing(out.absolute()) as folder:
-        ...
+        if export_format == "transformers":
+            exported = {export_format: export_transformers(model, task, tokenizer, folder)}
+        else:
+            exported = export_onnx(model, task, folder)
+            tokenizer.save_pretrained(folder)
+            labels = {"task": task.name, "labels": task.labels, "max_length": trained.max_length}
+            write_json(folder / "labels.json", labels)
+        table = compare(trained, {"study": _study_logits(model)} | exported)
+        gap = table.gap[table.variant == export_format].item()
+        if not gap <= TOLERANCE:
+            raise UserError(
+                f"The exported model's logits differ from the study's by {gap:.1e} ({out}): "
+                "nothing was written; install the tested versions (constraints.txt)."
+            )
+        card = model_card(trained, export_format, out.name, table)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return table
 
 
@@ -55,7 +74,9 @@ def compare(trained: TrainedModel, variants: dict[str, Logits]) -> pd.DataFrame:
     """
     dev_sets = trained.dev_sets()
     sample = _batches(dev_sets[0][1], 8, NUM_CHECKED)
-    logits = {name: np.concatenate([run(batch) for batch in sample]) for name, run in variants.items()}
+    logits = {
+        name: np.concatenate([run(batch) for batch in sample]) for name, run in variants.items()
+    }
     expected = logits["study"]
     rows = []
     for name, run in variants.items():
@@ -71,6 +92,14 @@ def compare(trained: TrainedModel, variants: dict[str, Logits]) -> pd.DataFrame:
     for size, most in ((1, 32), (32, 256)):
         table[f"rate_{size}"] = _rates(variants, _batches(dev_sets[0][1], size, most))
     return table
+
+
+def _study_logits(model: MultiTaskModel) -> Logits:
+    @torch.inference_mode()
+    def logits(batch: Batch) -> np.ndarray:
+        return model(batch).numpy()
+
+    return logits
 
 
 def _rates(variants: dict[str, Logits], batches: list[Batch], rounds: int = 3) -> list[float]:

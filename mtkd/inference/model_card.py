@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from mtkd import tasks
 from mtkd.artifacts import Artifact, read
 from mtkd.errors import UserError
+from mtkd.inference.classifier import MEAN_POOLING_SNIPPET
 from mtkd.inference.load import TrainedModel
 from mtkd.stages import data
 from mtkd.training import metrics
@@ -17,9 +18,7 @@ from mtkd.training import metrics
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 
-def model_card(
-    trained: TrainedModel, export_format: str, name: str, table: pd.DataFrame, snippet: str
-) -> str:
+def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.DataFrame) -> str:
     """Return the README.md of an export.
 
     Args:
@@ -27,9 +26,9 @@ def model_card(
         export_format: "transformers" or "onnx".
         name: of the exported model.
         table: what `mtkd.inference.export.compare` returns.
-        snippet: Python code that uses the export.
     """
     scores = scores_with_intervals(trained)
+    texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
     examples = _study_data(trained)
     source = examples and examples.record["inputs"]["depends"]["data"]["source"]
     card_data = ModelCardData(
@@ -51,7 +50,9 @@ def model_card(
         source=source,
         scores=scores,
         table=table,
-        snippet=snippet,
+        export_format=export_format,
+        mean_pooling=MEAN_POOLING_SNIPPET.format(folder=name, texts=texts).rstrip(),
+        texts=texts,
     )
     return str(card)
 
