@@ -75,9 +75,6 @@ def comparisons_table(compared: Compared, label: Callable[[str], str] = called) 
     notes += [f"With {seeds} seeds, the intervals understate how training varies."] * (
         1 < seeds < 5
     )
-    if compared.lacking:
-        systems = ", ".join(map(label, compared.lacking))
-        notes.append(f"No interval for {systems}: no predictions. Run those stages again.")
     return Table("comparisons", "Every comparison", pd.DataFrame(rows), notes, words=True)
 
 

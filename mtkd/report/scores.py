@@ -54,6 +54,11 @@ def systems(results: pd.DataFrame) -> list[str]:
     return _sorted(results["system"], [*SYSTEMS, *(f"{system}:mtl" for system in SYSTEMS)])
 
 
+def is_main(system: str) -> bool:
+    """Return whether a system is shown at the end of a run: the paper's, and MKD's students."""
+    return system in SYSTEMS or system.startswith("mkd-")
+
+
 def beside_the_paper(results: pd.DataFrame) -> bool:
     """Return whether results have a GLUE task, so that published figures compare with them."""
     return not len(results) or bool(set(results["task"]) & set(tasks.GLUE))
@@ -65,24 +70,14 @@ def dev(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per system, task and seed.
-
-    Columns: `system`, `task`, `seed`, `score` (percent), and `complete`: whether it has every split
-    and metric that any system has on that task.
-    """
-    rows = dev(results).dropna(subset=["value"])
-    rows = rows.assign(cell=rows["split"] + "/" + rows["metric"])
-    wanted = rows.groupby("task")["cell"].nunique()
-    runs = rows.groupby(["system", "task", "seed"], dropna=False, sort=False)
-    frame = runs.agg(score=("value", "mean"), cells=("cell", "nunique")).reset_index()
-    complete = frame["cells"].to_numpy() == frame["task"].map(wanted).to_numpy()
-    return frame.assign(complete=complete.astype(bool)).drop(columns="cells")
+    """Return one row per system, task and seed: `score` in percent."""
+    runs = dev(results).groupby(["system", "task", "seed"], dropna=False, sort=False)
+    return runs["value"].mean().rename("score").reset_index()
 
 
 def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Return complete scores, seeds x tasks (percent); an ensemble's one row has the seed -1."""
-    rows = scores(results)
-    rows = rows[(rows["system"] == system) & rows["complete"]]
+    """Return a system's scores, seeds x tasks (percent); an ensemble's one row has the seed -1."""
+    rows = scores(results[results["system"] == system])
     rows = rows.assign(seed=rows["seed"].fillna(-1))
     return rows.pivot_table(index="seed", columns="task", values="score")
 

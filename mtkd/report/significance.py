@@ -28,6 +28,7 @@ BEFORE = (f"{STUDENT}:mtl", f"{BASE}:mtl")
 PAIRS = ((BASE, "bert"), (STUDENT, BASE), BEFORE, (STUDENT, ENSEMBLE), (ENSEMBLE, BASE))
 METHOD = "95 % intervals: bootstrap over seeds and dev examples; p: approximate randomisation."
 
+Pair = tuple[str, str]
 System = tuple[str, int]  # a system and its seed; -1 for an ensemble, which has none
 Predictions = tuple[str, float, pd.DataFrame]  # system, seed or NaN, rows of predictions.parquet
 
@@ -53,12 +54,10 @@ class Compared:
         frame: one row per pair (`a`, `b`) and task and one on 'average', see `COLUMNS`: a - b in
             points, its interval, p (single tasks only), paired seeds, dev examples.
         kept: the share of the ensemble's gain that the student keeps.
-        lacking: systems that have scores but no predictions.
     """
 
     frame: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
     kept: Kept = Kept()
-    lacking: tuple[str, ...] = ()
 
     def of(self, a: str, b: str) -> pd.DataFrame:
         """Return the rows of a pair by task; empty where it was not compared."""
@@ -89,13 +88,8 @@ class _TaskData:
     scores: dict[System, np.ndarray]
 
 
-def compare(
-    tasks: list[Task],
-    parts: Iterable[Predictions],
-    pairs: Iterable[tuple[str, str]],
-    lacking: Iterable[str] = (),
-) -> Compared:
-    """Compare the pairs that have predictions of a task in common.
+def compare(tasks: list[Task], parts: Iterable[Predictions], pairs: Iterable[Pair]) -> Compared:
+    """Compare the pairs (a, b) that have predictions of a task in common.
 
     Averages are over the tasks that both systems of a pair have but WNLI and AX.
 
@@ -114,7 +108,7 @@ def compare(
         if _seed_pairs(counted, a, b):
             rows.append(_row(counted, a, b) | {"task": "average", "p": math.nan})
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return Compared(frame, _share_kept(data), tuple(dict.fromkeys(lacking)))
+    return Compared(frame, _share_kept(data))
 
 
 def _dev_splits(tasks: list[Task], parts: Iterable[Predictions]) -> dict[str, list[_Split]]:

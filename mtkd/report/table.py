@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import textwrap
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 NONE = "–"
 MINUS = "−"
+WIDTH = 100  # of text on a terminal
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 
@@ -47,14 +49,16 @@ class Table:
         return self.frame.map(plain).to_csv(index=False, lineterminator="\n")
 
     def text(self) -> str:
-        """Return the table for a terminal: aligned columns, the first to the left, and notes."""
+        """Return the table for a terminal: at most `WIDTH` columns, numbers to the right."""
         lines = [[plain(cell) for cell in line] for line in self._lines()]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+        first = min(first, WIDTH - sum(widths) - 2 * len(widths))
         body = [
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-            for line in lines
+            "  ".join([head[:first].ljust(first), *map(str.rjust, cells, widths)])
+            for head, *cells in lines
         ]
-        return "\n".join([self.caption, "", *body, *self.notes])
+        caption, *notes = (textwrap.fill(part, WIDTH) for part in (self.caption, *self.notes))
+        return "\n".join([caption, "", *body, "", *notes])
 
     def html(self) -> str:
         """Return the table as an HTML region that scrolls sideways, with its notes."""

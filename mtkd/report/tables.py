@@ -1,4 +1,4 @@
-"""Tables 1 to 3 beside the published ones, and what made a report."""
+"""Tables 1 to 3 beside the published ones, the summary, and what made a report."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ import pandas as pd
 from mtkd import tasks
 from mtkd.report import published
 from mtkd.report import scores as scored
-from mtkd.report.scores import ENSEMBLE, in_order, name, title
+from mtkd.report.scores import BASE, ENSEMBLE, in_order, name, title
+from mtkd.report.significance import Compared, span
 from mtkd.report.table import NONE, Table, count, number, spread
 
+GAIN = "vs. MT-DNN (95 % interval)"
 PUBLISHED = "Published train/dev/test"
 METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews"}
 METRICS |= {"pearson": "Pearson", "spearman": "Spearman"}
@@ -24,6 +26,35 @@ def millions(results: pd.DataFrame, system: str) -> str:
 def seeds_of(results: pd.DataFrame, system: str) -> str:
     """Return how many seeds a system has."""
     return str(results.loc[results["system"] == system, "seed"].nunique() or NONE)
+
+
+def summary(results: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
+    """Return the main systems: size, average, and gain over MT-DNN with its 95 % interval.
+
+    `results` and `comparisons` are the frames of results.csv and comparisons.csv.
+    """
+    turned = comparisons.rename(columns={"a": "b", "b": "a", "low": "high", "high": "low"})
+    turned[["difference", "low", "high"]] *= -1
+    compared, rows = Compared(pd.concat([comparisons, turned], ignore_index=True)), []
+    by_system = scored.averages(results)
+    for system in filter(scored.is_main, scored.systems(scored.dev(results))):
+        values = by_system.loc[by_system["system"] == system, "average"]
+        cells = {"System": name(system), "Parameters": millions(results, system)}
+        cells |= {"Seeds": seeds_of(results, system), "Dev average": spread(values), GAIN: NONE}
+        frame = scored.gains(results, compared, student=system)
+        if "average" in frame.index and system != BASE:
+            row = frame.loc["average"]
+            between = f" ({span(row)})" if span(row) else ""
+            cells[GAIN] = number(row["gain"], 2, sign=True) + between
+        rows.append(cells)
+    columns = ["System", "Parameters", "Seeds", "Dev average", GAIN]
+    over = f"Percent, averaged over {', '.join(map(title, scored.averaged(results))) or 'no task'}."
+    return Table("summary", "Dev scores", pd.DataFrame(rows, columns=columns), [over])
+
+
+def closing_table(results: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """Return `summary` as text of at most 100 columns, for the end of a run."""
+    return summary(results, comparisons).text()
 
 
 def table1(sizes: pd.DataFrame) -> Table:
@@ -163,7 +194,7 @@ def table3(results: pd.DataFrame) -> Table:
         for system in systems:
             body[system][column.label] = _cell(values[system], best)
     frame = pd.DataFrame([*body.values(), *(_published_rows(columns) if paper else ())])
-    notes, divide = _notes3(results, rows), (len(systems),)
+    notes, divide = _notes3(results), (len(systems),)
     return Table("table3", "Table 3: dev scores, percent", frame, notes, divide)
 
 
@@ -180,37 +211,18 @@ def _published_rows(columns: dict[str, _Column]) -> list[dict]:
     return rows
 
 
-def _notes3(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Return how to read Table 3, and what is missing in it."""
-    over, present = scored.averaged(results), set(rows["task"])
+def _notes3(results: pd.DataFrame) -> list[str]:
+    """Return how to read Table 3."""
+    over, paper = scored.averaged(results), scored.beside_the_paper(results)
     notes = [
-        "Mean ± standard deviation over seeds. Bold: the best single model of this study.",
+        f"Mean ± standard deviation over seeds. Bold: the best single model of this study. {NONE}: "
+        "no score.",
         f"Average over {', '.join(map(title, over)) or 'no task'}; a task's score is the mean of "
-        "its numbers.",
+        "its numbers." + " WNLI is not averaged: the published table lacks it." * paper,
+        f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE; averages are "
+        "computed here. MRPC is printed there as F1/accuracy and reversed here.",
     ]
-    if scored.beside_the_paper(results):
-        notes[-1] += " WNLI is not averaged: the published table lacks it."
-        notes.append(
-            f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE; averages are "
-            "computed here. MRPC is printed there as F1/accuracy and reversed here."
-        )
-        if absent := [title(task) for task in published.TASKS if task not in present]:
-            notes.append(f"{NONE}: not in this study: {', '.join(absent)}.")
-    halves = set(rows.loc[rows["task"] == "mnli", "split"].str.rpartition("_")[2])
-    if gone := [half for half in ("matched", "mismatched") if halves and half not in halves]:
-        notes.append(f"{NONE}: these data have no dev scores of MNLI {' and '.join(gone)}.")
-    for system in scored.systems(rows):
-        lacking = present - set(rows.loc[rows["system"] == system, "task"])
-        if lacking:
-            tail = ", and so no average" if lacking & set(over) else ""
-            titles = ", ".join(map(title, in_order(lacking)))
-            notes.append(f"{name(system)} has no score on {titles}{tail}.")
-    runs = scored.scores(results)
-    for row in runs[~runs["complete"]].itertuples():
-        seed = "" if pd.isna(row.seed) else f", seed {int(row.seed)},"
-        what = f"lacks a metric or split of {title(row.task)}: not in averages and gains."
-        notes.append(f"{name(row.system)}{seed} {what}")
-    return notes
+    return notes if paper else notes[:2]
 
 
 def provenance(run: dict) -> Table:
