@@ -38,16 +38,16 @@ def test_a_directory_in_the_hub_s_layout_is_read(task, tmp_path):
         folder = full_mirror(tmp_path / "glue", task)
     else:
         folder = mirror(tmp_path / "glue", task, {"test": rows(task, 10, label=[-1] * 10)})
-    found = glue.load_tasks(Data(hub=str(folder)), [task])[task.name]
-    assert set(found) == {*([task.train] if task.train else []), *task.dev, *task.test}
-    for split in found.values():
+    loaded = glue.load_tasks(Data(hub=str(folder)), [task])[task.name]
+    assert set(loaded) == {*([task.train] if task.train else []), *task.dev, *task.test}
+    for split in loaded.values():
         assert split.column_names == [*task.columns, "label", "idx"]
         assert split.features["label"].dtype == ("float32" if task.regression else "int64")
-    assert set(found[task.test[0]]["label"]) == {-1}
+    assert set(loaded[task.test[0]]["label"]) == {-1}
     if task.train:
         made = rows(task, 40, seed=0)
         assert all(
-            found["train"][column][:] == made[column][:]
+            loaded["train"][column][:] == made[column][:]
             for column in (*task.columns, "label", "idx")
         )
 
@@ -222,18 +222,18 @@ def test_limits_take_that_many_examples_chosen_by_the_seed(tmp_path):
     def taken(**limits):
         return glue.load_tasks(Data(hub=str(folder), **limits), [RTE])["rte"]
 
-    found = taken(max_train=20, max_dev=16)
-    assert {name: len(split) for name, split in found.items()} == {
+    loaded = taken(max_train=20, max_dev=16)
+    assert {name: len(split) for name, split in loaded.items()} == {
         "train": 20,
         "validation": 16,
         "test": 30,
     }
     whole = rows(RTE, 60)
-    for row in found["train"]:
+    for row in loaded["train"]:
         assert {key: row[key] for key in ("sentence1", "sentence2", "label")} == {
             key: whole[row["idx"]][key] for key in ("sentence1", "sentence2", "label")
         }
-    chosen = found["train"]["idx"][:]
+    chosen = loaded["train"]["idx"][:]
     assert len(set(chosen)) == 20
     assert chosen != list(range(20)), "the first rows of a file are no fair choice"
     assert taken(max_train=20)["train"]["idx"][:] == chosen
@@ -247,11 +247,11 @@ def test_limits_take_that_many_examples_chosen_by_the_seed(tmp_path):
 
 def test_settings_are_chosen_by_train_examples_held_back_from_training(tmp_path):
     folder = full_mirror(tmp_path, RTE, train=60, dev=40, test=30)
-    found = glue.load_tasks(Data(hub=str(folder), holdout_fraction=0.25), [RTE])["rte"]
-    assert {name: len(split) for name, split in found.items()} == {"train": 45, "validation": 15}
-    assert sorted(found["train"]["idx"][:] + found["validation"]["idx"][:]) == list(range(60))
+    loaded = glue.load_tasks(Data(hub=str(folder), holdout_fraction=0.25), [RTE])["rte"]
+    assert {name: len(split) for name, split in loaded.items()} == {"train": 45, "validation": 15}
+    assert sorted(loaded["train"]["idx"][:] + loaded["validation"]["idx"][:]) == list(range(60))
     whole = rows(RTE, 60)
-    assert all(row["sentence1"] == whole[row["idx"]]["sentence1"] for row in found["validation"])
+    assert all(row["sentence1"] == whole[row["idx"]]["sentence1"] for row in loaded["validation"])
     with pytest.raises(
         UserError, match=r"data\.holdout_fraction: 0\.001 of RTE's 60 train examples leaves none"
     ):
@@ -262,9 +262,9 @@ def test_a_missing_split_is_shown_as_missing(tmp_path):
     folder = mirror(
         tmp_path, MNLI, {"train": rows(MNLI, 12), "validation_matched": rows(MNLI, 6, seed=1)}
     )
-    found = glue.load_tasks(Data(hub=str(folder)), [MNLI])
-    assert set(found["mnli"]) == {"train", "validation_matched"}
-    table = glue.table1([MNLI], found).set_index("split")
+    loaded = glue.load_tasks(Data(hub=str(folder)), [MNLI])
+    assert set(loaded["mnli"]) == {"train", "validation_matched"}
+    table = glue.table1([MNLI], loaded).set_index("split")
     assert table.missing.to_dict() == {
         "train": False,
         "validation_matched": False,
