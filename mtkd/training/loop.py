@@ -77,7 +77,7 @@ def train(
     """
     fast_cpu.keep_memory()
     settings = run.settings
-    plan = partial(plan_epoch, run.train_sets, settings, seed=run.seed)
+    plan = partial(plan_epoch, run.train_sets, settings, seed=run.seed)  # lines 1 and 2
     updates = [len(plan(epoch=epoch)) for epoch in range(settings.epochs)]
     trainer = Trainer(model, run, sum(updates))
     state = {"epoch": 0, "step": 0, "losses": {}, "log": [], "seconds": 0.0}
