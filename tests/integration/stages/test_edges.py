@@ -119,7 +119,7 @@ def test_a_stage_that_lacks_an_edge_fails(study, reads, monkeypatch):
 
 def test_an_artifact_that_is_no_parent_is_refused(study):
     inputs = Inputs(study, Run("05_finetune", system="bert", seed=0))
-    with pytest.raises(KeyError, match="reads 04_student.s0, which is none of its parents"):
+    with pytest.raises(KeyError, match=r"reads 04_student\.s0, which is none of its parents"):
         inputs[Run("04_student", seed=0)]
     with pytest.raises(KeyError, match="none of its parents"):
         inputs.part(Run("01_pretrain", encoder="cased"), "encoder")
