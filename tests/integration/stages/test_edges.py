@@ -96,7 +96,7 @@ def test_every_kind_of_parent_is_read(study, reads):
 
 def test_a_stage_that_lacks_an_edge_fails(study, reads, monkeypatch):
     """Without one kind of its parents, a stage stops at the artifact that it asks for."""
-    checked = 0
+    silent = []
     for name, module in stages().items():
         if name in (REPORT, serving.NAME):
             continue
@@ -111,10 +111,12 @@ def test_a_stage_that_lacks_an_edge_fails(study, reads, monkeypatch):
                 patch.setattr(module, "parents", fewer)
                 shutil.rmtree(run.folder(study), ignore_errors=True)
                 shutil.rmtree(run.part_folder(study, "part").parent, ignore_errors=True)
-                with pytest.raises(KeyError):
+                try:
                     module.run(study, **run.parameters)
-            checked += 1
-    assert checked >= 15
+                except KeyError:
+                    continue
+            silent.append((name, kind))
+    assert not silent
 
 
 def test_an_artifact_that_is_no_parent_is_refused(study):
