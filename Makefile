@@ -1,22 +1,22 @@
-# Thin: each target sets up what it needs. MTKD_PYTHON is the Python to make .venv with, LAB further options of JupyterLab.
+# Thin: each target sets up what it needs. MTKD_PYTHON is the Python that makes .venv.
 STUDY ?= quick
 CORES ?= 2
 KILLS ?= 50
 CHAOS ?= /tmp/mtkd-chaos
 NOTEBOOKS ?= notebooks
 MTKD_PYTHON ?= python3.11
-LOWEST ?= $(addprefix tests/test_,study.py data.py batches.py model.py processor.py objectives.py training.py comparisons.py fuzz.py)
+LOWEST ?= tests/unit/config tests/unit/data tests/unit/models tests/unit/training
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_SYSTEM_CERTS := 1
 NEW_ENOUGH := import sys; sys.exit("mtkd needs Python 3.11.5 or later, and $(MTKD_PYTHON) is " + sys.version.split()[0] \
   + ": name another, as in make MTKD_PYTHON=/opt/python/bin/python3.11" if sys.version_info < (3, 11, 5) else 0)
-
-.PHONY: setup study test lowest bench growth chaos lab clean
-
 # Two at once: the second waits for the first's .venv. (.venv/.lock is uv's own.)
 LOCKED := import fcntl, os, subprocess, sys; os.makedirs(".venv", exist_ok=True); lock = open(".venv/.setup.lock", "w"); \
   fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))
+
+.PHONY: setup study test quicktest lowest bench chaos lab docs clean
 
 setup:
 	@$(MAKE) --silent --question .venv/.ready 2> /dev/null || $(MTKD_PYTHON) -c '$(LOCKED)' $(MAKE) --no-print-directory .venv/.ready
@@ -32,29 +32,32 @@ study: setup
 	$(BIN)/mtkd run $(STUDY) -c $(CORES)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
-# The lowest versions that pyproject.toml allows, in an environment of their own; LOWEST=tests for every test but the benchmark's.
+quicktest: setup
+	$(PYTEST) -m "not slow"
+
+# The lowest versions that pyproject.toml allows, in an environment of their own; LOWEST=tests for every test.
 lowest: LOW := .venv-lowest/bin
 lowest:
 	@$(MTKD_PYTHON) -c '$(NEW_ENOUGH)'
 	$(MTKD_PYTHON) -m venv .venv-lowest
 	$(LOW)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
 	$(LOW)/uv pip install --quiet --compile-bytecode --python $(LOW)/python --resolution lowest-direct -e '.[test]'
-	OMP_NUM_THREADS=1 $(LOW)/python -m pytest -n $(CORES) --dist loadfile -W ignore --ignore tests/test_benchmarks.py $(LOWEST)
+	OMP_NUM_THREADS=1 $(LOW)/python -m pytest -n $(CORES) --dist loadfile -W ignore -m "not slow" $(LOWEST)
 
 # Nothing else should run meanwhile. BENCH='--gpu' on a GPU; BENCH='--help' lists the sizes.
 bench: setup
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 chaos: setup
-	OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --kills $(KILLS) --folder $(CHAOS)
-
-growth: setup
-	$(BIN)/python benchmarks/growth.py run
+	OMP_NUM_THREADS=1 $(BIN)/python tests/slow/chaos.py --kills $(KILLS) --folder $(CHAOS)
 
 lab: setup
 	$(BIN)/jupyter lab $(LAB) $(NOTEBOOKS)
+
+docs: setup
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf .venv artifacts .snakemake

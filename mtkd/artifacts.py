@@ -1,8 +1,8 @@
 """Outputs of stages on disk: a folder written whole or not at all, with the record of what made it.
 
-An artifact is a folder with a `record.json`. The record holds the settings that mattered, the fingerprints of the
-parents, the code's version, and size and SHA-256 of every file. The folder is filled under a temporary name and renamed
-at the end, so a half-written output is never taken for a whole one.
+The record holds the inputs (settings that matter, fingerprints of the parents), the versions, and
+size and SHA-256 of every file. A folder is filled under a temporary name and renamed at the end, so
+that a half-written output is never taken for a whole one.
 """
 
 import hashlib
@@ -24,38 +24,29 @@ import pandas as pd
 from filelock import FileLock
 
 from mtkd import __version__
-from mtkd.errors import UserError, full_disk_told
+from mtkd.errors import UserError, explain_full_disk
 
 RECORD = "record.json"
 PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "accelerate",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-    "scipy",
+    *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
+    *("numpy", "pandas", "pyarrow", "scikit-learn", "scipy"),
 )
 
 
 def fingerprint(value: Any) -> str:
-    """First 16 hex digits of the SHA-256 of a value's canonical JSON."""
+    """Return the first 16 hex digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; read once as long as its size and time of change stay the same."""
+    """Return the SHA-256 of a file; it is read once while its size and modification time stay."""
     status = path.stat()
     return _hash(path.absolute(), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=10_000)
-def _hash(path: Path, size: int, changed: int) -> str:
+def _hash(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -69,122 +60,111 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """Of the inputs and of every file: it changes when either does."""
+        """Changes with the inputs and with the content of every file."""
         return fingerprint([self.record["inputs"], self.record["files"]])
 
     @property
     def seconds(self) -> float:
+        """Time it took to make."""
         return self.record["seconds"]
 
     def file(self, name: str) -> Path:
-        """Path of one file (or folder) of the artifact, its content checked first.
+        """Return the path of a file, or folder of files, after a check of its content.
 
         Raises `UserError` where a file is missing, truncated or changed.
         """
-        names = [
-            known for known in self.record["files"] if known == name or known.startswith(f"{name}/")
-        ]
+        files = self.record["files"]
+        names = [file for file in files if f"{file}/".startswith(f"{name}/")]
         if not names:
-            raise UserError(
-                f"{self.path} holds no '{name}': remove that folder and run the stage again."
-            )
-        for known in names:
-            path = self.path / known
-            size, digest = self.record["files"][known]
-            if not path.is_file() or path.stat().st_size != size or file_hash(path) != digest:
+            raise UserError(f"{self.path} holds no '{name}': {_again(self.path)}")
+        for path, (_, digest) in ((self.path / file, files[file]) for file in names):
+            if not path.is_file() or file_hash(path) != digest:
                 raise UserError(
                     f"{path} is missing, truncated or changed since it was written: "
-                    f"remove the folder {self.path} and run the stage again."
+                    f"{_again(self.path)}"
                 )
         return self.path / name
 
     def frame(self, name: str) -> pd.DataFrame:
-        """A CSV or Parquet file of the artifact as a table."""
+        """Read a CSV or Parquet file."""
         path = self.file(name)
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
     def json(self, name: str) -> Any:
+        """Read a JSON file."""
         return json.loads(self.file(name).read_text(encoding="utf-8"))
 
-    def whole(self) -> bool:
-        """Whether every file is there with the recorded size (contents are checked as they are used)."""
-        sizes = ((self.path / name, size) for name, (size, _) in self.record["files"].items())
-        return all(path.is_file() and path.stat().st_size == size for path, size in sizes)
+
+def _again(path: Path) -> str:
+    return f"remove the folder {path} and run its stage again."
 
 
 def read(path: Path) -> Artifact:
-    """The artifact in a folder; `UserError` where there is none, or a broken one."""
+    """Return the artifact in a folder.
+
+    Raises `UserError` where there is none, or where a file is missing or of another size; contents
+    are checked when they are used (`Artifact.file`).
+    """
+    if not (path / RECORD).is_file():
+        raise UserError(
+            f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that "
+            "makes it."
+        )
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        artifact = Artifact(path, record)
-        whole = artifact.whole()
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that makes it."
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sizes = [(path / name, size) for name, (size, _) in record["files"].items()]
+        whole = all(file.stat().st_size == size for file, size in sizes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise UserError(
-            f"{path} is damaged (a file is missing or truncated): remove that folder and run the stage again."
-        )
-    return artifact
+        raise UserError(f"{path} is damaged (a file is missing or truncated): {_again(path)}")
+    return Artifact(path, record)
 
 
-def make(path: Path, inputs: dict, build: Callable[[Path], None]) -> Artifact:
-    """The artifact of these inputs: the one on disk where it is whole and was made from them, otherwise built anew.
+def make(path: Path, inputs: dict, build: Callable[[Path, Path], None]) -> Artifact:
+    """Return the artifact of these inputs: the one on disk, or else built anew.
 
-    `build` fills the folder it is given. `inputs` holds the settings and the parents' fingerprints. A second process
-    that asks for the same folder waits for the first. The state in `scratch` goes once the artifact is in place.
+    A second process that asks for the same folder waits for the first.
+
+    Args:
+        path: of the artifact's folder.
+        inputs: settings that matter and fingerprints of the parents, as JSON values.
+        build: called with the folder to fill, and the path of a file that may hold the state of
+            a training over an interruption; it is removed once the artifact is in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = path.parent / f".checkpoint-{fingerprint(inputs)}.pt"
     with FileLock(path.parent / f".{path.name}.lock"):
-        if _current(path, inputs) is None:
+        if not _is_current(path, inputs):
             started = time.perf_counter()
             with writing(path) as folder:
-                build(folder)
-                record = {
-                    "inputs": inputs,
-                    "files": {
-                        str(file.relative_to(folder)): [file.stat().st_size, file_hash(file)]
-                        for file in _files(folder)
-                    },
-                    "seconds": round(time.perf_counter() - started, 3),
-                    "made_by": provenance(),
-                }
-                write_json(folder / RECORD, record)
-        shutil.rmtree(scratch(path, inputs), ignore_errors=True)
+                build(folder, checkpoint)
+                files = sorted(file for file in folder.rglob("*") if file.is_file())
+                names = [file.relative_to(folder).as_posix() for file in files]
+                hashes = [[file.stat().st_size, file_hash(file)] for file in files]
+                record = {"inputs": inputs, "files": dict(zip(names, hashes, strict=True))}
+                record["seconds"] = round(time.perf_counter() - started, 3)
+                write_json(folder / RECORD, record | {"made_by": provenance()})
+        for leftover in path.parent.glob(f"{checkpoint.name}*"):
+            leftover.unlink()
         return read(path)
 
 
-def scratch(path: Path, inputs: dict) -> Path:
-    """Where the making of an artifact keeps its state over an interruption; named by its inputs, so that no other's is taken."""
-    return path.parent / f".checkpoint-{fingerprint(inputs)}"
-
-
-def _current(path: Path, inputs: dict) -> Artifact | None:
+def _is_current(path: Path, inputs: dict) -> bool:
     try:
-        artifact = read(path)
+        return fingerprint(read(path).record.get("inputs")) == fingerprint(inputs)
     except UserError:
-        return None
-    same = fingerprint(artifact.record.get("inputs")) == fingerprint(inputs)
-    return artifact if same else None
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
+        return False
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path` once the block ends without an error."""
-    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for leftover in path.parent.glob(
-        f".{path.name}.*.tmp"
-    ):  # of a process that was killed; the lock is ours
+    """Give a temporary folder that replaces `path` once the block ends without an error."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a killed process
         shutil.rmtree(leftover, ignore_errors=True)
+    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with full_disk_told(path, "MTKD_WORK"):
+        with explain_full_disk(path, "MTKD_WORK"):
             folder.mkdir(parents=True)
             yield folder
             for part in (*folder.rglob("*"), folder):
@@ -197,7 +177,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Has a file's content, or a folder's list of names, on the disk itself before it returns: a restart of the machine keeps it."""
+    """Flush a file or folder to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -206,12 +186,13 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; what JSON does not know is written as text."""
     path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 @cache
 def provenance() -> dict:
-    """What made an artifact: version, commit, package versions and machine."""
+    """Return what makes an artifact: versions, commit and machine."""
     return {
         "mtkd": __version__,
         "commit": _commit(),
@@ -222,31 +203,23 @@ def provenance() -> dict:
 
 
 def _machine() -> str:
-    """Architecture, cores, and the widest of the units that a product's rounding depends on."""
+    """Return the architecture, the vector units on which rounding depends, and the cores."""
     import torch
 
-    has = torch.cpu.get_capabilities()
-    units = next(
-        (
-            f" with {unit}"
-            for unit in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
-            if has.get(unit)
-        ),
-        "",
-    )
-    return f"{platform.machine()}{units}, {os.cpu_count()} cores"
+    known = torch.cpu.get_capabilities()
+    units = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if known.get(name)]
+    widest = f" with {units[0]}" if units else ""
+    return f"{platform.machine()}{widest}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:
-    source = Path(__file__).resolve().parent
-    git = ["git", "-C", str(source)]
+    def git(*args: str) -> str:
+        folder = Path(__file__).resolve().parent
+        command = ["git", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
-        ).stdout
+        changes = "+changes" if git("status", "--porcelain", "--", ".") else ""
+        return git("rev-parse", "--short=12", "HEAD") + changes
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{commit}+changes" if changed.strip() else commit

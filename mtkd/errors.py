@@ -1,4 +1,4 @@
-"""The one exception that users are meant to see, and how a full disk becomes one."""
+"""The exception that users are meant to see, and the system's errors that become one."""
 
 import errno
 from collections.abc import Iterator
@@ -7,85 +7,75 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can mend; its text is one sentence that says what, where and how.
+    """An error that the user can mend; its text is one sentence: what, where, and how to mend it.
 
-    The command line prints it without a traceback and exits with status 2. What it quotes from a file or an argument may hold
-    anything: line ends and what a terminal would obey are written as escapes, and the middle of a long text is left out.
+    The command line prints it without a traceback and exits with status 2. It may quote anything:
+    line ends and control characters are escaped, the middle of a long text is left out.
     """
 
     def __init__(self, text: str):
         super().__init__(one_line(text))
 
 
-def one_line(text: str, most: int = 2000) -> str:
-    """The text on one line, printable; of more than `most` characters the first and the last."""
-    if len(text) > most:
-        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
-    return "".join(
-        sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text.splitlines())
-    )
+def one_line(text: str, limit: int = 2000) -> str:
+    """Return the text printable and on one line, without the middle of a long one."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
+    text = " ".join(text.splitlines())
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def first_line(error: BaseException, most: int = 140) -> str:
-    """What a library's exception says on its first line, with its kind where that says nothing."""
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return said[:most] if " " in said else f"{type(error).__name__}: {said[:most]}"
+def first_line(error: BaseException, limit: int = 140) -> str:
+    """Return the first line of a library's message, behind the error's kind if it is one word."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return text[:limit] if " " in text else f"{type(error).__name__}: {text[:limit]}"
 
 
-# What a path may be wrong in: not there, of the wrong kind, too long, not permitted.
-_PATHS = (
-    errno.ENOENT,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-)
+_BAD_PATH = {
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def bad_path_told() -> Iterator[None]:
-    """A file or folder that the system refuses in the block becomes a `UserError` with its name and the system's reason."""
+def explain_bad_path() -> Iterator[None]:
+    """Raise `UserError` for a path that is missing, not permitted or of the wrong kind."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _PATHS or error.filename is None:
+        if error.errno not in _BAD_PATH or error.filename is None:
             raise
         raise UserError(
-            f"{error.filename}: {error.strerror}: correct that path, what stands there, or its permissions."
+            f"{error.filename}: {error.strerror}: correct the path, or the permissions there."
         ) from error
 
 
-def no_space(error: BaseException) -> bool:
-    """Whether the disk was full, or another error came of handling that one.
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether the error, or one that it arose from, is that of a full disk.
 
-    The libraries written in Rust tell the system's error number in words alone, each version in its own.
+    Libraries written in Rust give the system's error number in their message alone.
     """
-    full = (errno.ENOSPC, errno.EDQUOT)
-    told = [
-        words.format(number) for number in full for words in ("(os error {})", "Os {{ code: {},")
-    ]
-    if getattr(error, "errno", None) in full or any(words in str(error) for words in told):
+    numbers = [text % n for n in _FULL_DISK for text in ("(os error %d)", "Os { code: %d,")]
+    if getattr(error, "errno", None) in _FULL_DISK or any(n in str(error) for n in numbers):
         return True
-    return error.__context__ is not None and no_space(error.__context__)
+    return error.__context__ is not None and is_full_disk(error.__context__)
 
 
 @contextmanager
-def full_disk_told(path: Path | None, variable: str) -> Iterator[None]:
-    """A full disk in the block becomes a `UserError` about `path`; `variable` of the environment names its folder.
+def explain_full_disk(path: Path | None, variable: str) -> Iterator[None]:
+    """Raise `UserError` where the disk is full in the block.
 
-    Without `path`, about the file that could not be written.
+    The message names `path` (None: the file that could not be written) and the environment variable
+    that sets its folder.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, UserError) or not no_space(error):
+        if isinstance(error, UserError) or not is_full_disk(error):
             raise
-        what = path or getattr(error, "filename", None) or "a file"
+        file = path or getattr(error, "filename", None) or "a file"
         raise UserError(
-            f"No space is left on the disk while writing {what}: free some, or set {variable} to a folder on another disk, "
-            "and run again; finished stages are kept."
+            f"No space is left on the disk while writing {file}: free some, or set {variable} to a "
+            "folder on another disk, and run again; finished stages are kept."
         ) from error

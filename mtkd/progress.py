@@ -1,7 +1,6 @@
-"""Progress with loss, examples a second and time left: a bar where somebody looks, lines in a log where nobody does."""
+"""Progress of a training: a bar in a terminal or notebook, lines in a log file in a batch."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,14 @@ from tqdm.auto import tqdm
 
 
 class Progress:
+    """A bar with the loss and the examples per second behind it."""
+
     def __init__(self, tqdm_bar: tqdm):
         self._bar, self._examples, self._loss = tqdm_bar, 0, None
         self._started = time.perf_counter()
 
     def step(self, examples: int, loss: float) -> None:
-        """One step is done; `loss` is shown as a running mean over about 50 steps."""
+        """Advance by one step; the loss is shown as a running mean over about 50 steps."""
         self._examples += examples
         self._loss = loss if self._loss is None else 0.98 * self._loss + 0.02 * loss
         rate = self._examples / max(1e-9, time.perf_counter() - self._started)
@@ -25,29 +26,15 @@ class Progress:
 
 @contextmanager
 def bar(title: str, total: int, done: int = 0, hidden: bool = False) -> Iterator[Progress]:
-    """A progress bar of `total` steps, `done` of them before a resume.
+    """Show a bar of `total` steps, `done` of them before a resume.
 
-    In a batch, where MTKD_LOG names a file, a line goes there every few seconds instead, so that pages stay clean.
-    Nothing is shown where it is `hidden`.
+    In a batch, where MTKD_LOG names a file, a line is written there every few seconds instead.
     """
-    log = os.environ.get("MTKD_LOG")
-    if log:
-        with (
-            open(log, "a", encoding="utf-8") as file,
-            tqdm(
-                total=total,
-                initial=done,
-                desc=title,
-                file=file,
-                ascii=True,
-                mininterval=10,
-                ncols=110,
-                disable=hidden,
-            ) as shown,
-        ):
+    options = {"desc": title, "total": total, "initial": done, "disable": hidden}
+    if log := os.environ.get("MTKD_LOG"):
+        options |= {"ascii": True, "mininterval": 10, "ncols": 110}
+        with open(log, "a", encoding="utf-8") as file, tqdm(file=file, **options) as shown:
             yield Progress(shown)
     else:
-        with tqdm(
-            total=total, initial=done, desc=title, file=sys.stderr, leave=False, disable=hidden
-        ) as shown:
+        with tqdm(leave=False, **options) as shown:
             yield Progress(shown)

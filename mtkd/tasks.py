@@ -1,4 +1,4 @@
-"""The GLUE tasks of Table 1 (MT-DNN_KD): columns, labels in the hub's order, kind and metrics."""
+"""The GLUE tasks (MT-DNN_KD, Table 1): columns, labels in the hub's order, kind and metrics."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,16 @@ Metric = Literal["matthews", "accuracy", "f1", "pearson", "spearman"]
 
 @dataclass(frozen=True)
 class Task:
-    """One task: how its examples look and how they are scored.
+    """One task: what its examples look like and how they are scored.
 
-    `columns` holds one or two text columns. `labels` are the class names in the order of their numbers, empty for a
-    regression. `published` are Table 1's sizes (#Train, #Dev, #Test), shown beside what the data hold.
+    Attributes:
+        columns: One or two text columns.
+        labels: Class names in the order of their numbers; empty for a regression.
+        published: Sizes in Table 1 (#Train, #Dev, #Test).
+        num_train: Training examples of the full data set, to estimate updates before reading it.
+        predicted_by: The task whose head predicts this one, for a task without a training set.
+        range: Lowest and highest score of a regression.
+        positive_label: Of a ranking's two classes, the one of a relevant candidate (second column).
     """
 
     name: str
@@ -23,19 +29,18 @@ class Task:
     columns: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[Metric, ...]
-    train: str | None = "train"
+    published: tuple[str, str, str] = ("", "", "")
+    num_train: int = 0
     dev: tuple[str, ...] = ("validation",)
     test: tuple[str, ...] = ("test",)
-    published: tuple[str, str, str] = ("", "", "")
-    num_train: int = (
-        0  # train examples of the full data set, for estimates before any data are at hand
-    )
-    predicted_by: str | None = None  # a task without a train set is predicted by this task's head
-    range: tuple[float, float] = (0, 5)  # of a regression's scores
-    positive_label: int = 1  # of a ranking's two classes, that of the candidate (second column) that answers the query (first column)
+    train: str | None = "train"
+    predicted_by: str | None = None
+    range: tuple[float, float] = (0, 5)
+    positive_label: int = 1
 
     @property
     def regression(self) -> bool:
+        """Whether the labels are scores."""
         return not self.labels
 
     @property
@@ -44,137 +49,43 @@ class Task:
         return len(self.labels) or 1
 
 
-_ENTAILED = ("entailment", "not_entailment")
-_NLI = ("entailment", "neutral", "contradiction")
-_PAIR = ("sentence1", "sentence2")
-_MATCHED = dict(
-    dev=("validation_matched", "validation_mismatched"), test=("test_matched", "test_mismatched")
-)
-
-GLUE: dict[str, Task] = {
-    task.name: task
-    for task in (
-        Task(
-            "cola",
-            "CoLA",
-            "single",
-            ("sentence",),
-            ("unacceptable", "acceptable"),
-            ("matthews",),
-            published=("8.5k", "1k", "1k"),
-            num_train=8551,
-        ),
-        Task(
-            "sst2",
-            "SST-2",
-            "single",
-            ("sentence",),
-            ("negative", "positive"),
-            ("accuracy",),
-            published=("67k", "872", "1.8k"),
-            num_train=67349,
-        ),
-        Task(
-            "mnli",
-            "MNLI",
-            "pair",
-            ("premise", "hypothesis"),
-            _NLI,
-            ("accuracy",),
-            **_MATCHED,
-            published=("393k", "20k", "20k"),
-            num_train=392702,
-        ),
-        Task(
-            "rte",
-            "RTE",
-            "pair",
-            _PAIR,
-            _ENTAILED,
-            ("accuracy",),
-            published=("2.5k", "276", "3k"),
-            num_train=2490,
-        ),
-        Task(
-            "wnli",
-            "WNLI",
-            "pair",
-            _PAIR,
-            ("not_entailment", "entailment"),
-            ("accuracy",),
-            published=("634", "71", "146"),
-            num_train=635,
-        ),
-        Task(
-            "qqp",
-            "QQP",
-            "pair",
-            ("question1", "question2"),
-            ("not_duplicate", "duplicate"),
-            ("accuracy", "f1"),
-            published=("364k", "40k", "391k"),
-            num_train=363846,
-        ),
-        Task(
-            "mrpc",
-            "MRPC",
-            "pair",
-            _PAIR,
-            ("not_equivalent", "equivalent"),
-            ("accuracy", "f1"),
-            published=("3.7k", "408", "1.7k"),
-            num_train=3668,
-        ),
-        Task(
-            "stsb",
-            "STS-B",
-            "similarity",
-            _PAIR,
-            (),
-            ("pearson", "spearman"),
-            published=("7k", "1.5k", "1.4k"),
-            num_train=5749,
-        ),
-        Task(
-            "qnli",
-            "QNLI",
-            "ranking",
-            ("question", "sentence"),
-            _ENTAILED,
-            ("accuracy",),
-            published=("108k", "5.7k", "5.7k"),
-            num_train=104743,
-            positive_label=0,
-        ),
-        Task(
-            "ax",
-            "AX",
-            "pair",
-            ("premise", "hypothesis"),
-            _NLI,
-            ("matthews",),
-            train=None,
-            dev=(),
-            predicted_by="mnli",
-        ),
-    )
-}
-
-# Not of GLUE: what multi-task models are adapted to.
-SNLI = Task(
-    "snli",
-    "SNLI",
-    "pair",
-    ("premise", "hypothesis"),
-    _NLI,
-    ("accuracy",),
-    published=("549k", "9.8k", "9.8k"),
-    num_train=549367,
-)
+_SENTENCE, _PAIR = ("sentence",), ("sentence1", "sentence2")
+_NLI_PAIR, _QUESTIONS = ("premise", "hypothesis"), ("question1", "question2")
+_NLI, _BINARY_NLI = ("entailment", "neutral", "contradiction"), ("entailment", "not_entailment")
+_ACCEPTABLE, _SENTIMENT = ("unacceptable", "acceptable"), ("negative", "positive")
+_DUPLICATE, _EQUIVALENT = ("not_duplicate", "duplicate"), ("not_equivalent", "equivalent")
+_MATTHEWS, _ACC, _ACC_F1 = ("matthews",), ("accuracy",), ("accuracy", "f1")
+_CORR = ("pearson", "spearman")
+_MATCHED = ("validation_matched", "validation_mismatched"), ("test_matched", "test_mismatched")
+_TASKS = [
+    Task("cola", "CoLA", "single", _SENTENCE, _ACCEPTABLE, _MATTHEWS, ("8.5k", "1k", "1k"), 8551),
+    Task("sst2", "SST-2", "single", _SENTENCE, _SENTIMENT, _ACC, ("67k", "872", "1.8k"), 67349),
+    Task("mnli", "MNLI", "pair", _NLI_PAIR, _NLI, _ACC, ("393k", "20k", "20k"), 392702, *_MATCHED),
+    Task("rte", "RTE", "pair", _PAIR, _BINARY_NLI, _ACC, ("2.5k", "276", "3k"), 2490),
+    Task("wnli", "WNLI", "pair", _PAIR, _BINARY_NLI[::-1], _ACC, ("634", "71", "146"), 635),
+    Task("qqp", "QQP", "pair", _QUESTIONS, _DUPLICATE, _ACC_F1, ("364k", "40k", "391k"), 363846),
+    Task("mrpc", "MRPC", "pair", _PAIR, _EQUIVALENT, _ACC_F1, ("3.7k", "408", "1.7k"), 3668),
+    Task("stsb", "STS-B", "similarity", _PAIR, (), _CORR, ("7k", "1.5k", "1.4k"), 5749),
+    Task(
+        "qnli",
+        "QNLI",
+        kind="ranking",
+        columns=("question", "sentence"),
+        labels=_BINARY_NLI,
+        metrics=_ACC,
+        published=("108k", "5.7k", "5.7k"),
+        num_train=104743,
+        positive_label=0,
+    ),
+    Task("ax", "AX", "pair", _NLI_PAIR, _NLI, _MATTHEWS, train=None, dev=(), predicted_by="mnli"),
+]
+GLUE = {task.name: task for task in _TASKS}
+# Not of GLUE: for adaptation and for unlabelled texts.
+SNLI = Task("snli", "SNLI", "pair", _NLI_PAIR, _NLI, _ACC, ("549k", "9.8k", "9.8k"), 549367)
 
 
 def get(name: str) -> Task:
-    """The task of that hub name; `UserError` names the tasks there are."""
+    """Return the task of that hub name; `UserError` where there is none."""
     if name not in GLUE:
         raise UserError(f"Unknown task '{name}': the tasks are {', '.join(GLUE)}.")
     return GLUE[name]

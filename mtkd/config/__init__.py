@@ -1,0 +1,1 @@
+"""What a study may say: typed settings, read from YAML and validated strictly."""

@@ -1,10 +1,12 @@
-"""A task of one's own in a study: where its examples lie, what their columns mean, and how it is scored."""
+"""A task of the user's own: where its examples are, what their columns mean, how it is scored."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from mtkd.tasks import GLUE, Metric, Task
+from mtkd.config.base import Settings, field
+from mtkd.config.checks import require, require_distinct, require_known
+from mtkd.tasks import GLUE, Kind, Metric, Task
 
 METRICS: dict[str, tuple[Metric, ...]] = {
     "single": ("accuracy",),
@@ -12,189 +14,131 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "ranking": ("accuracy",),
     "similarity": ("pearson", "spearman"),
 }
-TAKEN = ("label", "idx")  # columns of every task
+RESERVED_COLUMNS = ("label", "idx")
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+CustomTaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
-class OwnTask(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    """Examples in files, or in a data set of the hub; `train`, `dev` and `test` are then names of its splits."""
+def _class_name(label: Any) -> Any:
+    truth = isinstance(label, bool)
+    require(not truth, "YAML reads yes, no, true and false as truth values: quote such labels")
+    return str(label) if isinstance(label, int) else label
 
-    type: Literal["single", "pair", "similarity", "ranking"] = Field(
-        description="one text and a class, two texts and a class, two texts and a score, a query and a candidate that answers it or not"
-    )
-    train: str = Field(
-        description="a .csv, .tsv, .jsonl or .parquet file, seen from the study's folder"
-    )
-    dev: str | float | None = Field(
-        None,
-        description="a file, or the share of train that is held out (drawn by data.seed), such as 0.1",
-    )
-    test: str | None = Field(None, description="a file; its labels may be missing")
-    hub: str | None = Field(
-        None, description="hub id (or directory) of a data set, in place of files"
-    )
-    config: str | None = Field(None, description="of the hub's data set, where it has several")
-    columns: list[str] = Field(
-        min_length=1, max_length=2, description="the text column, or the two"
-    )
-    label: str = Field("label", description="the column of the label, or of the score")
-    labels: list[str] = Field(
-        [],
-        description="the classes; a label column of whole numbers from 0 counts in this order; of a ranking: a "
-        "wrong candidate's and the right one's (none given: 0 and 1)",
-    )
-    range: tuple[float, float] = Field(
-        (0, 5), description="least and greatest score of a similarity; numbers around 1 train best"
-    )
-    metrics: list[Metric] = Field(
-        [], description="none given: accuracy; pearson and spearman of a similarity"
-    )
-    quotes: bool | None = Field(
-        None,
-        description='whether " encloses a field; None: in .csv it does, in .tsv it is a character',
-    )
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _words(cls, labels: Any) -> Any:
-        if isinstance(labels, list) and any(isinstance(label, bool) for label in labels):
-            raise ValueError(
-                "YAML takes yes, no, true and false for truth values: put such labels in quotes"
-            )
-        return (
-            [str(label) if isinstance(label, int) else label for label in labels]
-            if isinstance(labels, list)
-            else labels
-        )
+ClassName = Annotated[str, BeforeValidator(_class_name)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _labels_of_a_ranking(cls, given: Any) -> Any:
-        return (
-            {"labels": ["0", "1"], **given}
-            if isinstance(given, dict) and given.get("type") == "ranking"
-            else given
-        )
 
-    @model_validator(mode="after")
-    def _consistent(self):
-        if len(self.columns) != (1 if self.type == "single" else 2):
-            raise ValueError(
-                f"columns: type {self.type} has {'one text column' if self.type == 'single' else 'two text columns'}, "
-                f"these are {len(self.columns)}"
-            )
-        if len({*self.columns, self.label}) <= len(self.columns):
-            raise ValueError("columns and label: a column stands twice")
-        if taken := [column for column in self.columns if column in TAKEN]:
-            raise ValueError(
-                f"columns: '{taken[0]}' is a column of every task here: rename that text column"
-            )
-        if self.dev is None:
-            raise ValueError(
-                "dev: there is no dev split to score on: name one, or hold out a share of train, such as dev: 0.1"
-            )
-        if isinstance(self.dev, float) and not 0 < self.dev < 1:
-            raise ValueError(f"dev: a share of train lies between 0 and 1 (it is {self.dev:g})")
-        if self.config and not self.hub:
-            raise ValueError("config: it goes with hub")
-        self._scored()
-        return self
+class CustomTask(Settings):
+    """Examples in files, or in a data set of the hub."""
 
-    def _scored(self) -> None:
-        if self.type == "similarity":
-            if self.labels:
-                raise ValueError(
-                    "labels: a similarity has scores, not classes: leave them out, or take type: pair"
-                )
-            if self.range[0] >= self.range[1]:
-                raise ValueError(
-                    f"range: the least score must be below the greatest (they are {self.range[0]:g} and {self.range[1]:g})"
-                )
-        elif len(set(self.labels)) < max(2, len(self.labels)):
-            raise ValueError(
-                f"labels: name every class once, at least two (they are {self.labels})"
-            )
-        elif self.type == "ranking" and len(self.labels) > 2:
-            raise ValueError(
-                f"labels: a ranking has two, a wrong candidate's and the right one's (they are {self.labels})"
-            )
-        known = (
-            ("pearson", "spearman") if self.type == "similarity" else ("accuracy", "f1", "matthews")
-        )
-        if wrong := [metric for metric in self.metrics if metric not in known]:
-            raise ValueError(
-                f"metrics: {wrong[0]} does not measure type {self.type}: take {', '.join(known)}"
-            )
-        if "f1" in self.metrics and len(self.labels) > 2:
-            raise ValueError(
-                "metrics: f1 is that of the second of two classes: with more, take accuracy or matthews"
-            )
+    type: Kind = field(
+        ..., "Text and class, two texts and class, two texts and score, or query and candidate."
+    )
+    train: str = field(
+        ..., ".csv, .tsv, .jsonl or .parquet file beside the study; or the hub's split."
+    )
+    dev: str | float | None = field(None, "File, split, or fraction of train to hold out.")
+    test: str | None = field(None, "File or split, its labels may be missing; null: none.")
+    hub: str | None = field(None, "Hub id or directory of a data set; null: files.")
+    config: str | None = field(None, "Configuration of the hub's data set.")
+    columns: list[str] = field(..., "The text column, or the two.", min_length=1, max_length=2)
+    label: str = field("label", "The column of the class or score.")
+    labels: list[ClassName] = field(
+        [], "Classes in the order of their numbers; of a ranking, wrong and right candidate."
+    )
+    range: Range = field((0, 5), "Lowest and highest score of a similarity.")
+    metrics: list[Metric] = field([], "Default: accuracy; pearson and spearman of a similarity.")
+    quotes: bool | None = field(None, 'Whether " encloses a field; null: in .csv only.')
+
+    @property
+    def classes(self) -> list[str]:
+        """Return the class names in the order of their numbers."""
+        return self.labels or (["0", "1"] if self.type == "ranking" else [])
 
     @property
     def splits(self) -> dict[str, str]:
-        """Split's name -> its file, or its name on the hub; without a dev split that is held out of train."""
+        """Return the file or the hub's split of each split; a dev fraction is left out."""
         named = {"train": self.train, "validation": self.dev, "test": self.test}
         return {split: source for split, source in named.items() if isinstance(source, str)}
 
     def task(self, name: str) -> Task:
+        """Return the task under that name."""
         return Task(
             name,
-            name,
-            self.type,
-            tuple(self.columns),
-            tuple(self.labels),
-            tuple(self.metrics) or METRICS[self.type],
+            title=name,
+            kind=self.type,
+            columns=tuple(self.columns),
+            labels=tuple(self.classes),
+            metrics=tuple(self.metrics) or METRICS[self.type],
             test=("test",) if self.test else (),
             range=self.range,
         )
 
+    @model_validator(mode="after")
+    def _consistent(self):
+        columns, count = self.columns, 1 if self.type == "single" else 2
+        wanted = f"type {self.type} has {'one text column' if count == 1 else 'two text columns'}"
+        require(len(columns) == count, f"columns: {wanted}, not {len(columns)}")
+        require_distinct("columns and label", [*columns, self.label])
+        for column in columns:
+            require(column not in RESERVED_COLUMNS, f"columns: '{column}' is reserved: rename it")
+        require(self.dev is not None, "dev: name a dev split, or a fraction of train, such as 0.1")
+        inside = isinstance(self.dev, str) or 0 < self.dev < 1
+        require(inside, f"dev: a fraction of train lies between 0 and 1 (it is {self.dev})")
+        require(self.hub or not self.config, "config: give it together with hub")
+        self._check_scoring()
+        return self
 
-def with_defaults(study: Any) -> Any:
-    """Settings of a study in which the paper's choices of tasks give way to all own tasks, where it has no others."""
-    own = study.get("own_tasks") if isinstance(study, dict) else None
+    def _check_scoring(self) -> None:
+        known = ("accuracy", "f1", "matthews")
+        if self.type == "similarity":
+            known = METRICS["similarity"]
+            require(not self.labels, "labels: a similarity has scores, not classes: leave them out")
+            low, high = self.range
+            require(low < high, f"range: {low:g} is not below {high:g}")
+        else:
+            require(len(self.classes) >= 2, f"labels: name at least two (they are {self.labels})")
+            require_distinct("labels", self.classes)
+            fits = self.type != "ranking" or len(self.classes) == 2
+            require(fits, "labels: a ranking has two, a wrong candidate's and a right one's")
+        require_known("metrics", self.metrics, known, f"does not measure type {self.type}")
+        fits = "f1" not in self.metrics or len(self.classes) == 2
+        require(fits, "metrics: f1 is for two classes: with more, take accuracy or matthews")
+
+
+def apply_defaults(settings: Any) -> Any:
+    """Replace a study's default tasks by its own tasks, where it has no others."""
+    own = settings.get("own_tasks") if isinstance(settings, dict) else None
     if not isinstance(own, dict) or not own:
-        return study
-    given = {"tasks": list(own), **study}
-    if not isinstance(given["tasks"], list) or set(map(str, given["tasks"])) & set(GLUE):
-        return given
-    alone = given.get("exclude_from_multitask")
-    trained = [name for name in given["tasks"] if not isinstance(alone, list) or name not in alone]
-    for section, field in (("candidates", "select_on"), ("distil", "teachers")):
-        if isinstance(chosen := given.get(section, {}), dict):
-            given[section] = {field: trained, **chosen}
-    return given
+        return settings
+    settings = {"tasks": list(own), **settings}
+    tasks, excluded = settings["tasks"], settings.get("exclude_from_multitask")
+    if not isinstance(tasks, list) or set(map(str, tasks)) & set(GLUE):
+        return settings
+    trained = [name for name in tasks if not isinstance(excluded, list) or name not in excluded]
+    for section, name in (("candidates", "select_on"), ("distil", "teachers")):
+        if isinstance(chosen := settings.get(section, {}), dict):
+            settings[section] = {name: trained, **chosen}
+    return settings
 
 
-def check_names(study: Any) -> None:
-    """`ValueError` for an own task with a name of GLUE's, and wherever a study names a task that there is not."""
-    if twice := [name for name in study.own_tasks if name in GLUE]:
-        raise ValueError(f"own_tasks: '{twice[0]}' is a task of GLUE: give yours another name")
+def check_task_names(study: Any) -> None:
+    """Raise `ValueError` where a study names an unknown task, or its own task as one of GLUE's."""
+    for name in study.own_tasks:
+        require(name not in GLUE, f"own_tasks: '{name}' is a task of GLUE: choose another name")
     fields = {
         "tasks": study.tasks,
         "ranking": study.ranking,
         "exclude_from_multitask": study.exclude_from_multitask,
         "candidates.select_on": study.candidates.select_on,
         "distil.teachers": study.distil.teachers,
-        "mkd.tasks": study.mkd.tasks or [] if study.mkd else [],
+        "mkd.tasks": study.mkd.tasks or () if study.mkd else (),
+        "model.head_dropout_of": study.model.head_dropout_of,
+        "distil.hard_weight_of": study.distil.hard_weight_of,
     }
-    named = [
-        (f"{field}.{place}", name)
-        for field, names in fields.items()
-        for place, name in enumerate(names)
-    ]
-    known = [*GLUE, *study.own_tasks]
-    named += [("model.head_dropout_of", name) for name in study.model.head_dropout_of]
-    named += [("distil.hard_weight_of", name) for name in study.distil.hard_weight_of]
-    for where, name in named:
-        if name not in known:
-            raise ValueError(
-                f'{where}: unknown task (it is "{name}"); the tasks are {", ".join(map(repr, known))}'
-            )
-    for place, name in enumerate(study.ranking):
-        task = study.task(name)
-        if task.kind != "ranking" or name not in study.trainable:
-            raise ValueError(
-                f"ranking.{place}: {task.title} has no candidates to rank or no train set in this study: name QNLI, or an own "
-                "task of type ranking"
-            )
+    for where, names in fields.items():
+        require_known(where, names, [*GLUE, *study.own_tasks], "is an unknown task")
+    for name in study.ranking:
+        ranks = study.task(name).kind == "ranking" and name in study.trainable
+        require(ranks, f"ranking: {name} is no task of type ranking that this study trains")

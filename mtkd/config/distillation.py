@@ -1,251 +1,175 @@
-"""Settings of distillation: how soft targets enter the loss, and the variants of both that an ablation compares."""
+"""Settings of distillation, and of the variants that an ablation compares."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mtkd.config.base import Seed, Settings, Share, TaskName
+from mtkd.config.base import Count, Fraction, Positive, Seeds, Settings, Size, TaskNames, field
+from mtkd.config.checks import require, require_distinct, require_known
 
 Loss = Literal["cross-entropy", "kl", "logits"]
+Source = Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"]
+Folds = Annotated[int, Field(ge=2, lt=2**63)]
+Generations = Annotated[int, Field(ge=1, le=2)]
+VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$", max_length=40)]
 
 
 class Unlabelled(Settings):
-    """Texts beside a task's train set: its ensemble scores them, and the student learns from that alone.
+    """Texts without labels that a task's ensemble scores, and the student learns from.
 
-    A task of one text reads the first of a pair.
+    A task of one text uses the first text of a pair.
     """
 
-    snli: int = Field(0, ge=0, description="pairs of SNLI's train set (MTKD_SNLI), at most so many")
-    left_out_train: int = Field(
-        0,
-        ge=0,
-        description="examples of the task's own train set beyond data.max_train, at most so many",
-    )
-    other_tasks: int = Field(
-        0,
-        ge=0,
-        description="examples of the other tasks of multi-task training with two texts, at most so many",
-    )
-    extra_updates: bool = Field(
-        False, description="make more updates for these texts; False: as many as without them"
-    )
+    snli: Size = field(0, "Most pairs of SNLI's training set.")
+    left_out_train: Size = field(0, "Most of the task's training examples beyond data.max_train.")
+    other_tasks: Size = field(0, "Most pairs of the other tasks in multi-task training.")
+    extra_updates: bool = field(False, "Whether these texts add updates, or share the others'.")
 
     @model_validator(mode="after")
-    def _some(self):
-        if not (self.snli or self.left_out_train or self.other_tasks):
-            raise ValueError(
-                "there is no text: give snli, left_out_train or other_tasks a number of examples"
-            )
+    def _not_empty(self):
+        some = self.snli or self.left_out_train or self.other_tasks
+        require(some, "there is no text: give snli, left_out_train or other_tasks a number")
         return self
 
 
 class Distil(Settings):
-    """Soft targets and how they enter the loss (section 3)."""
+    """Soft targets, and how they enter the loss (MT-DNN_KD, section 3)."""
 
-    teachers: list[TaskName] = Field(["mnli", "qqp", "rte", "qnli"], min_length=1)
-    hard_weight: Share = Field(0.5, description="weight of Eq. 2; Eq. 4 has the rest")
-    hard_weight_of: dict[TaskName, Share] = Field(
-        {}, exclude_if=lambda given: not given, description="tasks with another weight of Eq. 2"
+    teachers: TaskNames = field(["mnli", "qqp", "rte", "qnli"], "Tasks with a teacher.")
+    hard_weight: Fraction = field(
+        0.5, "Weight of the loss on labels (Eq. 2); the rest is that of Eq. 4."
     )
-    temperature: float = Field(1.0, gt=0)
-    loss: Loss = Field(
-        "cross-entropy",
-        exclude_if=lambda loss: loss == "cross-entropy",
-        description="on soft targets: Eq. 4, the divergence from them, or the squared distance to the teacher's mean logits",
+    hard_weight_of: dict[str, Fraction] = field({}, "Weight of labels for these tasks.")
+    temperature: Positive = field(1.0, "Softens logits and soft targets (arXiv:1503.02531).")
+    loss: Loss = field(
+        "cross-entropy", "Loss on soft targets: Eq. 4, KL divergence, or squared error of logits."
     )
-    annealing: bool = Field(
-        False,
-        exclude_if=lambda on: not on,
-        description="the weight of Eq. 2 grows from 0 to 1 over the training (BAM, Clark et al. 2019)",
+    annealing: bool = field(
+        False, "Whether the weight of labels grows from 0 to 1 (arXiv:1907.04829)."
     )
-    unlabelled: Unlabelled | None = Field(
-        None,
-        exclude_if=lambda given: given is None,
-        description="texts beside the train sets of the tasks with a teacher (section 5 leaves it open); None: none",
-    )
+    unlabelled: Unlabelled | None = field(None, "Texts beside the training sets; null: none.")
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.loss == "logits" and self.temperature != 1:
-            raise ValueError(
-                f"temperature: logits are matched as they are (it is {self.temperature:g}): set it to 1 with loss: logits"
-            )
-        if self.annealing and self.hard_weight_of:
-            raise ValueError(
-                "hard_weight_of: annealing sets the weight of every task: give one of the two"
-            )
+        plain = self.loss != "logits" or self.temperature == 1
+        require(plain, f"temperature: it must be 1 with loss: logits (it is {self.temperature:g})")
+        alone = not (self.annealing and self.hard_weight_of)
+        require(alone, "hard_weight_of: annealing sets all weights: give one of the two")
         return self
 
 
 class Variant(Settings):
-    """One way to distil: what is given takes the place of the study's own setting."""
+    """One variant of distillation: what is given replaces the study's setting."""
 
-    hard_weight: Share | None = None
-    hard_weight_of: dict[TaskName, Share] | None = None
-    temperature: float | None = Field(None, gt=0)
-    loss: Loss | None = None
-    annealing: bool | None = None
-    ensemble_size: int | None = Field(
-        None, ge=1, description="members of each ensemble; None: candidates.ensemble_size"
-    )
-    teachers: list[TaskName] | None = Field(
+    hard_weight: Fraction | None = field(None, "See distil; null: as there.")
+    hard_weight_of: dict[str, Fraction] | None = field(None, "See distil; null: as there.")
+    temperature: Positive | None = field(None, "See distil; null: as there.")
+    loss: Loss | None = field(None, "See distil; null: as there.")
+    annealing: bool | None = field(None, "See distil; null: as there.")
+    ensemble_size: Count | None = field(None, "Members of an ensemble; null: as in candidates.")
+    teachers: TaskNames | None = field(None, "Tasks with a teacher; null: `distil.teachers`.")
+    epochs: Count | None = field(None, "Passes of the student's training; null: train.epochs.")
+    source: Source | None = field(
         None,
-        min_length=1,
-        exclude_if=lambda given: given is None,
-        description="tasks with a teacher; None: distil.teachers",
+        "Soft targets from ensembles on the training sets alone, from cross-fitted ensembles, from "
+        "ensembles on unlabelled texts too, or from a model like the student; null: as in distil.",
     )
-    epochs: int | None = Field(
-        None,
-        ge=1,
-        exclude_if=lambda given: given is None,
-        description="of the student; None: train.epochs",
+    folds: Folds | None = field(None, "Folds of cross_fit, scored by models of the others.")
+    unlabelled: Unlabelled | None = field(None, "The texts of source: unlabelled.")
+    generations: Generations | None = field(
+        None, "Of self_distillation: 1 is taught by the vanilla MT-DNN, 2 by that student."
     )
-    source: Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"] | None = Field(
-        None,
-        description="of soft targets: the ensembles on the train sets alone, cross-fitted ones there, the ensembles on more texts "
-        "too, or a model like the student; None: as the study's",
-    )
-    folds: int | None = Field(
-        None,
-        ge=2,
-        description="source: cross_fit; who scores one of so many parts of a train set is trained without it",
-    )
-    unlabelled: Unlabelled | None = Field(None, description="source: unlabelled")
-    generations: Literal[1, 2] | None = Field(
-        None,
-        description="source: self_distillation; taught on all tasks by the vanilla MT-DNN, or by the student that this one taught",
-    )
-    control: str | None = Field(
-        None,
-        exclude_if=lambda given: given is None,
-        description="another variant: this one is compared with it too",
-    )
+    control: str | None = field(None, "Another variant to compare this one with, too.")
 
     @model_validator(mode="after")
     def _consistent(self):
-        of = {"cross_fit": "folds", "unlabelled": "unlabelled", "self_distillation": "generations"}
-        for source, field in of.items():
-            if (self.source == source) != (getattr(self, field) is not None):
-                raise ValueError(
-                    f"source: {source} and the field {field} go together: give both or neither"
-                )
-        if self.source in ("self_distillation", "cross_fit") and self.teachers:
-            raise ValueError(
-                f"teachers: with source: {self.source} they are "
-                f"{'those of all tasks' if self.source == 'self' else 'those of distil.teachers'}: leave it out"
-            )
-        if self.source == "self_distillation" and self.ensemble_size:
-            raise ValueError(
-                "ensemble_size: a model like the student has no members: leave it out with source: self_distillation"
-            )
-        if not self.changes:
-            raise ValueError("it changes nothing: give it a setting, or leave it out")
+        fields = {"cross_fit": "folds", "unlabelled": "unlabelled"}
+        for source, name in (fields | {"self_distillation": "generations"}).items():
+            together = (self.source == source) == (getattr(self, name) is not None)
+            require(together, f"source: {source} and the field {name} go together")
+        alone = self.source not in ("self_distillation", "cross_fit") or not self.teachers
+        require(alone, f"teachers: source: {self.source} decides on them: leave teachers out")
+        alone = self.source != "self_distillation" or not self.ensemble_size
+        require(alone, "ensemble_size: with source: self_distillation there are no members")
+        require(self.changes, "it changes nothing: give it a setting, or leave it out")
         return self
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What is given in the place of the study's own settings."""
+        """Return the settings that replace the study's."""
         return self.model_dump(exclude_defaults=True, exclude={"control"})
 
-    def distil(self, given: Distil, multitask: list[TaskName]) -> Distil:
-        """The study's settings with this variant's; `ValueError` where they contradict each other."""
-        changed = {
-            name: value
-            for name in Distil.model_fields
-            if (value := getattr(self, name, None)) is not None
-        }
-        changed |= {"teachers": multitask} if self.source == "self_distillation" else {}
-        changed |= {} if self.source in (None, "unlabelled") else {"unlabelled": None}
+    def distil(self, distil: Distil, multitask: list[str]) -> Distil:
+        """Return the study's settings with this variant's; `ValueError` where they contradict."""
+        changed = {name: getattr(self, name, None) for name in Distil.model_fields}
+        changed = {name: value for name, value in changed.items() if value is not None}
+        if self.source == "self_distillation":
+            changed["teachers"] = multitask
+        if self.source not in (None, "unlabelled"):
+            changed["unlabelled"] = None
         try:
-            return Distil.model_validate(given.model_dump() | changed)
+            return Distil.model_validate(distil.model_dump() | changed)
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
-VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$", max_length=40)]
-TAKEN = (
-    "mtl",
-    "true",
-    "false",
-    "null",
-)  # the first marks every system before fine-tuning; a notebook would not read the others as names
+# `:mtl` marks systems before fine-tuning; papermill would pass the others as values, not as text.
+RESERVED = ("mtl", "true", "false", "null")
 
 
 class Ablation(Settings):
-    """Students distilled in other ways than MT-DNN_KD, compared with it before fine-tuning."""
+    """Students distilled in other ways, compared with MT-DNN_KD before fine-tuning."""
 
-    seeds: list[Seed] | None = Field(None, min_length=1, description="None: the study's")
-    variants: dict[VariantName, Variant] = Field(
-        min_length=1, description="null in the place of one leaves it out"
+    seeds: Seeds | None = field(None, "Seeds of the students, some of the study's; null: all.")
+    variants: dict[VariantName, Variant] = field(
+        ..., "Variants by name; null in place of one leaves it out.", min_length=1
     )
 
     @field_validator("variants", mode="before")
     @classmethod
-    def _given(cls, variants: Any) -> Any:
-        return (
-            {name: variant for name, variant in variants.items() if variant is not None}
-            if isinstance(variants, dict)
-            else variants
-        )
+    def _without_null(cls, variants: Any) -> Any:
+        if not isinstance(variants, dict):
+            return variants
+        return {name: variant for name, variant in variants.items() if variant is not None}
 
     @model_validator(mode="after")
-    def _names(self):
-        if taken := [name for name in TAKEN if name in self.variants]:
-            raise ValueError(
-                f"variants: '{taken[0]}' has a meaning of its own: give the variant another name"
-            )
+    def _consistent(self):
         for name, variant in self.variants.items():
-            if variant.control is not None and variant.control not in self.variants.keys() - {name}:
-                raise ValueError(
-                    f"variants.{name}.control: '{variant.control}' is not another variant: name one of "
-                    f"{', '.join(sorted(self.variants.keys() - {name})) or 'them (there is none)'}"
-                )
+            require(name not in RESERVED, f"variants: the name '{name}' is reserved: take another")
+            controls = [variant.control] if variant.control is not None else []
+            others = sorted(self.variants.keys() - {name})
+            require_known(f"variants.{name}.control", controls, others, "is not another variant")
         return self
 
 
-def check(study: Any) -> None:
-    """`ValueError` where distillation or a variant does not fit the rest of a study."""
-    candidates = len(study.encoders) * len(study.candidates.dropouts)
-    sizes, distils = (
-        {"candidates.ensemble_size": study.candidates.ensemble_size},
-        {"distil": study.distil},
-    )
-    if study.ablation and (
-        alone := [seed for seed in study.ablation.seeds or () if seed not in study.seeds]
-    ):
-        raise ValueError(
-            f"ablation.seeds: {alone[0]} is not one of seeds ({', '.join(map(str, study.seeds))}): no MT-DNN_KD would stand "
-            "beside its students"
-        )
-    for name, variant in study.ablation.variants.items() if study.ablation else ():
+def check_distillation(study: Any) -> None:
+    """Raise `ValueError` where distillation or a variant does not fit the rest of a study."""
+    _check_distil("distil", study.distil, study.candidates.ensemble_size, study)
+    if study.ablation is None:
+        return
+    seeds = study.ablation.seeds or ()
+    require_known("ablation.seeds", seeds, study.seeds, "is not one of the study's seeds")
+    for name, variant in study.ablation.variants.items():
         where = f"ablation.variants.{name}"
         try:
-            distils[where] = variant.distil(study.distil, study.multitask)
+            distil = variant.distil(study.distil, study.multitask)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        if variant.changes == {"source": "ensemble"} and not study.distil.unlabelled:
-            raise ValueError(
-                f"{where}: it changes nothing: the study has no distil.unlabelled to leave out"
-            )
-        sizes[f"{where}.ensemble_size"] = variant.ensemble_size or study.candidates.ensemble_size
-    for where, keep in sizes.items():
-        if keep > candidates:
-            raise ValueError(
-                f"{where}: {keep} is more than the candidates there are ({candidates})"
-            )
-    for where, distil in distils.items():
-        if distil.unlabelled and distil.unlabelled.left_out_train and not study.data.max_train:
-            raise ValueError(
-                f"{where}.unlabelled.left_out_train: nothing of the train sets is left out: set data.max_train, or leave left_out_train out"
-            )
-        if missing := [name for name in distil.teachers if name not in study.multitask]:
-            raise ValueError(
-                f"{where}.teachers: {', '.join(missing)} is not trained in this study "
-                f"(tasks: {', '.join(sorted(study.multitask))})"
-            )
-        if len(set(distil.teachers)) != len(distil.teachers):
-            raise ValueError(f"{where}.teachers: a value stands twice")
-        if missing := [name for name in distil.hard_weight_of if name not in distil.teachers]:
-            raise ValueError(
-                f"{where}.hard_weight_of: {', '.join(missing)} has no teacher (teachers: {', '.join(distil.teachers)})"
-            )
+        new = variant.changes != {"source": "ensemble"} or study.distil.unlabelled
+        require(new, f"{where}: it changes nothing: there is no distil.unlabelled to leave out")
+        _check_distil(where, distil, variant.ensemble_size or 1, study)
+
+
+def _check_distil(where: str, distil: Distil, size: int, study: Any) -> None:
+    most, tasks = len(study.candidate_models), sorted(study.multitask)
+    name = "candidates" if where == "distil" else where
+    fits = f"{size} is more than the candidates there are ({most})"
+    require(size <= most, f"{name}.ensemble_size: {fits}")
+    left_out = distil.unlabelled and distil.unlabelled.left_out_train
+    name = f"{where}.unlabelled.left_out_train"
+    require(study.data.max_train or not left_out, f"{name}: it needs a limit: set data.max_train")
+    name = f"{where}.teachers"
+    require_known(name, distil.teachers, tasks, "is not trained in this study")
+    require_distinct(name, distil.teachers)
+    name = f"{where}.hard_weight_of"
+    require_known(name, distil.hard_weight_of, distil.teachers, "has no teacher")

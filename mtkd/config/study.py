@@ -1,266 +1,209 @@
 """A study: every number that a run depends on, validated before anything is computed."""
 
 import json
-import os
+import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from mtkd import paths, tasks
-from mtkd.config import custom_task as own
-from mtkd.config import distillation as levers
-from mtkd.config.base import Seed, Settings, TaskName
-from mtkd.config.distillation import Ablation, Distil, Unlabelled, Variant
-from mtkd.config.experiments import Adaptation, Resources, Serving, Tuning
-from mtkd.config.mkd import LstmStudent, Mkd, TransformerStudent
-from mtkd.config.training import Candidates, Data, Encoder, FineTune, Model, Pretrain, Train
-from mtkd.config.yaml import no_numbers, parsed
+from mtkd import paths
+from mtkd.config import yaml
+from mtkd.config.base import Seeds, Settings, ShortName, TaskNames, field
+from mtkd.config.checks import require, require_distinct, require_known
+from mtkd.config.custom_task import CustomTask, CustomTaskName, apply_defaults, check_task_names
+from mtkd.config.distillation import Ablation, Distil, check_distillation
+from mtkd.config.experiments import Adaptation, Resources
+from mtkd.config.mkd import Mkd
+from mtkd.config.training import Candidate, Candidates, Data, Encoder, FineTune, Model, Train
 from mtkd.errors import UserError
-from mtkd.tasks import Task
+from mtkd.tasks import GLUE, Task, get
+
+SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
+System = Literal["bert", "mt-dnn", "mt-dnn-kd"]
+StudyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
 
 
 class Study(Settings):
     """A file of `studies/`."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)
-    about: str = ""
-    tasks: list[TaskName] = Field(list(tasks.GLUE), min_length=1, description="what is scored")
-    exclude_from_multitask: list[TaskName] = Field(
-        ["wnli"], description="scored, but kept out of multi-task training"
+    name: StudyName = field(..., "Name in paths and reports; default: the file's.")
+    about: str = field("", "One line for the report.")
+    tasks: TaskNames = field(list(GLUE), "Tasks that are scored; default: all own_tasks, or GLUE.")
+    exclude_from_multitask: list[str] = field(["wnli"], "Tasks only for per-task fine-tuning.")
+    own_tasks: dict[CustomTaskName, CustomTask] = field(
+        {}, "Custom tasks by name; without tasks of GLUE, all of them have a teacher."
     )
-    own_tasks: dict[own.Name, own.OwnTask] = Field(
-        {}, description="tasks beside GLUE's; alone, all of them are trained and have teachers"
+    data: Data = field(Data(), "The examples, and how many of them are used.")
+    encoders: dict[ShortName, Encoder] = field(..., "The pre-trained encoders.", min_length=1)
+    student_encoder: str = field("uncased", "Encoder of `bert`, `mt-dnn` and `mt-dnn-kd`.")
+    model: Model = field(Model(), "Shared encoder and task heads.")
+    train: Train = field(Train(), "Multi-task training.")
+    finetune: FineTune = field(FineTune(), "Per-task fine-tuning, where it differs from `train`.")
+    candidates: Candidates = field(Candidates(), "The models from which ensembles are chosen.")
+    distil: Distil = field(Distil(), "Soft targets, and how they enter the loss.")
+    seeds: Seeds = field([0], "Seeds of `bert`, `mt-dnn` and `mt-dnn-kd`.")
+    test_predictions: list[System] = field(
+        list(SYSTEMS), "Systems whose first seed predicts the test sets."
     )
-    data: Data = Data()
-    encoders: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Encoder] = Field(min_length=1)
-    student_encoder: str = Field("uncased", description="encoder of bert, mt-dnn and mt-dnn-kd")
-    model: Model = Model()
-    train: Train = Train()
-    finetune: FineTune = FineTune()
-    candidates: Candidates = Candidates()
-    distil: Distil = Distil()
-    seeds: list[Seed] = Field([0], min_length=1, description="of bert, mt-dnn and mt-dnn-kd")
-    test_predictions: list[Literal["bert", "mt-dnn", "mt-dnn-kd"]] = Field(
-        ["bert", "mt-dnn", "mt-dnn-kd"],
-        description="systems whose fine-tuned models (first seed) predict the test sets",
-    )
-    threads: int = Field(1, ge=1, description="processor threads a run")
-    resources: Resources = Resources()
-    ranking: list[TaskName] = Field(
-        [],
-        exclude_if=lambda names: not names,
-        description="tasks of questions and candidates that a ranking head learns too (`mtkd.stages.ranking`)",
-    )
-    mkd: Mkd | None = Field(
-        None, description="the second paper's students; None: not in this study"
-    )
-    ablation: Ablation | None = Field(
-        None, exclude_if=lambda given: given is None, description="other ways to distil; None: none"
-    )
-    adaptation: Adaptation | None = Field(
-        None,
-        exclude_if=lambda section: section is None,
-        description="fine-tuning on shares of SNLI; None: not in this study",
-    )
-    _folder: Path = PrivateAttr(
-        default_factory=Path
-    )  # of the study's file, from which its own tasks' files are seen
+    threads: Annotated[int, Field(ge=1, lt=2**31)] = field(1, "Processor threads per run.")
+    resources: Resources = field(Resources(), "What a job requests from a cluster.")
+    ranking: list[str] = field([], "Ranking tasks for which a ranking head is trained, too.")
+    mkd: Mkd | None = field(None, "Students of MKD; null: none.")
+    ablation: Ablation | None = field(None, "Variants of distillation; null: none.")
+    adaptation: Adaptation | None = field(None, "Fine-tuning on fractions of SNLI; null: none.")
+    _folder: Path = PrivateAttr(default_factory=Path)
 
     @model_validator(mode="before")
     @classmethod
-    def _own_tasks_first(cls, given: Any) -> Any:
-        return own.with_defaults(given)
+    def _with_defaults(cls, settings: Any) -> Any:
+        return apply_defaults(settings)
 
     @model_validator(mode="after")
     def _consistent(self):
-        own.check_names(self)
-        trained = set(self.multitask)
-        if not trained:
-            raise ValueError("tasks: no task is left for multi-task training")
-        if missing := [name for name in self.candidates.select_on if name not in trained]:
-            raise ValueError(
-                f"candidates.select_on: {', '.join(missing)} is not trained in this study "
-                f"(tasks: {', '.join(sorted(trained))})"
-            )
-        if self.student_encoder not in self.encoders:
-            raise ValueError(
-                f"student_encoder: '{self.student_encoder}' is not one of encoders ({', '.join(self.encoders)})"
-            )
-        levers.check(self)
-        once = {
-            "tasks": self.tasks,
-            "seeds": self.seeds,
-            "candidates.dropouts": self.candidates.dropouts,
-            "candidates.select_on": self.candidates.select_on,
-            "exclude_from_multitask": self.exclude_from_multitask,
-            "ranking": self.ranking,
-        }
-        for field, values in once.items():
-            if len(set(values)) != len(values):
-                raise ValueError(f"{field}: a value stands twice")
+        check_task_names(self)
+        require(self.multitask, "tasks: no task is left for multi-task training")
+        trained, why = sorted(self.multitask), "is not trained in this study"
+        require_known("candidates.select_on", self.candidates.select_on, trained, why)
+        encoders = [self.student_encoder]
         if self.mkd:
-            self._consistent_mkd(trained)
+            require_known("mkd.tasks", self.mkd.tasks or (), trained, why)
+            encoders.append(self.mkd.teacher_encoder or self.student_encoder)
+            for name in SYSTEMS:
+                require(name not in self.mkd.students, f"mkd.students: {name} is another system")
+        why = "is not one of encoders"
+        require_known("student_encoder", encoders[:1], self.encoders, why)
+        require_known("mkd.teacher_encoder", encoders[1:], self.encoders, why)
+        check_distillation(self)
         if self.adaptation:
             self.adaptation.check(self.seeds)
+        for name in ("tasks", "seeds", "exclude_from_multitask", "ranking"):
+            require_distinct(name, getattr(self, name))
+        for name in ("dropouts", "select_on"):
+            require_distinct(f"candidates.{name}", getattr(self.candidates, name))
+        self._resolve_defaults()
         return self
 
-    def _consistent_mkd(self, trained: set[str]) -> None:
-        if missing := [name for name in self.mkd.tasks or () if name not in trained]:
-            raise ValueError(
-                f"mkd.tasks: {', '.join(missing)} has no teacher in this study: a teacher's logits are those of the tasks of "
-                f"multi-task training ({', '.join(self.multitask)})"
-            )
-        if (name := self.mkd.teacher_encoder) and name not in self.encoders:
-            raise ValueError(
-                f"mkd.teacher_encoder: '{name}' is not one of encoders ({', '.join(self.encoders)})"
-            )
-        if taken := {"bert", "mt-dnn", "mt-dnn-kd"} & set(self.mkd.students):
-            raise ValueError(f"mkd.students: {', '.join(taken)} is another system's name")
+    def _resolve_defaults(self) -> None:
+        seeds = {"seeds": self.seeds}
+        mkd = {"tasks": self.multitask, "teacher_encoder": self.student_encoder} | seeds
+        for name, defaults in (("mkd", mkd), ("ablation", seeds), ("adaptation", seeds)):
+            if (section := getattr(self, name)) is not None:
+                missing = {key: defaults[key] for key in defaults if getattr(section, key) is None}
+                self.__dict__[name] = section.model_copy(update=missing)
 
     def task(self, name: str) -> Task:
-        """The task of that name: one of the study's own, or of GLUE."""
-        return self.own_tasks[name].task(name) if name in self.own_tasks else tasks.get(name)
+        """Return the task of that name: one of the study's own, or of GLUE."""
+        return self.own_tasks[name].task(name) if name in self.own_tasks else get(name)
 
-    def place(self, path: str) -> Path:
-        """A file of an own task, seen from the study's folder."""
+    def resolve(self, path: str) -> Path:
+        """Return the path of a file that the study names, relative to the study's folder."""
         return self._folder / path
 
-    @property
-    def multitask(self) -> list[str]:
-        """Tasks of Algorithm 1: those with a train set that are not kept out."""
-        return [name for name in self.trainable if name not in self.exclude_from_multitask]
+    def require(self, section: Literal["mkd", "ablation", "adaptation"]) -> Any:
+        """Return that section of the study; `UserError` where it has none."""
+        if getattr(self, section) is None:
+            raise UserError(f"Study {self.name} has no section '{section}': add one.")
+        return getattr(self, section)
 
     @property
     def trainable(self) -> list[str]:
-        """Tasks that have a train set."""
+        """Return the tasks that have a training set."""
         return [name for name in self.tasks if self.task(name).train]
 
     @property
+    def multitask(self) -> list[str]:
+        """Return the tasks of multi-task training (MT-DNN_KD, Algorithm 1)."""
+        return [name for name in self.trainable if name not in self.exclude_from_multitask]
+
+    @property
+    def candidate_models(self) -> list[Candidate]:
+        """Return the single MT-DNNs: one per encoder and dropout (MT-DNN_KD, section 4.1)."""
+        dropouts = self.candidates.dropouts
+        return [Candidate(encoder, dropout) for encoder in self.encoders for dropout in dropouts]
+
+    @property
     def finetuning(self) -> Train:
-        """Settings of per-task fine-tuning."""
-        changed = {
-            key: value
-            for key, value in self.finetune.model_dump().items()
-            if key != "new_head" and value is not None
-        }
+        """Return the settings of per-task fine-tuning."""
+        changed = self.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
         return self.train.model_copy(update=changed)
 
     @property
     def member_finetuning(self) -> Train:
-        """Settings of the fine-tuning of an ensemble's members."""
-        return self.finetuning.model_copy(
-            update={"epochs": self.candidates.epochs or self.finetuning.epochs}
+        """Return the settings of the fine-tuning of an ensemble's members."""
+        epochs = self.candidates.epochs or self.finetuning.epochs
+        return self.finetuning.model_copy(update={"epochs": epochs})
+
+
+def load(study: str | Path | Study, overrides: Iterable[str] | str = ()) -> Study:
+    """Read a study by its name in `studies/`, or by the path of its file.
+
+    Args:
+        study: A name or a path; a study that was read already is returned as it is.
+        overrides: Texts `field.of.field=value`, or one text of them separated by semicolons.
+
+    Raises:
+        UserError: The field, its value and what is allowed, on one line.
+    """
+    if isinstance(study, Study):
+        return study
+    path = Path(study)
+    if path.suffix not in (".yaml", ".yml"):
+        path = paths.studies_folder() / f"{study}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in paths.studies_folder().glob("*.yaml")))
+        raise UserError(
+            f"There is no study '{study}' ({path}): give a .yaml file or one of {known}."
         )
+    try:
+        settings = yaml.parse(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # also UnicodeDecodeError
+        raise UserError(f"{path} is not a readable YAML file: {error}; correct it.") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds no settings: write fields, such as 'name: {path.stem}'.")
+    if isinstance(overrides, str):
+        overrides = [text.strip() for text in overrides.split(";") if text.strip()]
+    for override in overrides:
+        _override(settings, override)
+    settings.setdefault("name", path.stem)
+    loaded = check(settings, path)
+    loaded._folder = path.parent
+    return loaded
 
 
-def studies_folder() -> Path:
-    return Path(os.environ.get("MTKD_STUDIES", paths.home() / "studies"))
-
-
-def _with(settings: dict, override: str) -> None:
-    """Sets `a.b.c=value` in nested settings; the value is YAML."""
-    key, equals, text = override.partition("=")
-    *path, last = key.strip().split(".")
+def _override(settings: dict, override: str) -> None:
+    """Set `a.b.c=value` in nested settings; the value is YAML."""
+    field, equals, text = override.partition("=")
+    *path, last = field.strip().split(".")
     if not equals or not all([*path, last]):
-        raise UserError(f"--set {override}: write it as field=value, such as --set train.epochs=2.")
+        raise UserError(f"--set {override}: write field=value, such as --set train.epochs=2.")
     for part in path:
         settings = settings.setdefault(part, {})
         if not isinstance(settings, dict):
             raise UserError(f"--set {override}: '{part}' holds a value, not settings.")
     try:
-        settings[last] = parsed(text)
+        settings[last] = yaml.parse(text)
     except ValueError as error:
-        raise UserError(
-            f"--set {override}: the value is not readable YAML ({error}); write it as in a study."
-        ) from None
-
-
-def load(study: "str | Path | Study", overrides: list[str] | str = ()) -> Study:
-    """Reads a study by its name in `studies/`, or by its file; `overrides` are `field.of.a.field=value`, or one text of them
-    parted by semicolons.
-
-    An unknown key or a bad value is a `UserError` that names the field, the value and what is allowed.
-    """
-    if isinstance(study, Study):
-        return study
-    if isinstance(overrides, str):
-        overrides = [text.strip() for text in overrides.split(";") if text.strip()]
-    path = Path(study)
-    if path.suffix not in (".yaml", ".yml"):
-        path = studies_folder() / f"{study}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in studies_folder().glob("*.yaml"))) or "none"
-        raise UserError(
-            f"There is no study '{study}' ({path}): the studies here are {known}; or give the path of a .yaml file."
-        )
-    try:
-        settings = parsed(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # no UTF-8 too
-        raise UserError(f"{path} is not a readable YAML file: {error}; correct it there.") from None
-    if not isinstance(settings, dict):
-        raise UserError(
-            f"{path} holds no settings: a study is a YAML mapping of fields, such as 'name: {path.stem}'."
-        )
-    for override in overrides:
-        _with(settings, override)
-    settings.setdefault("name", path.stem)
-    found = check(settings, path)
-    found._folder = path.parent
-    return found
+        raise UserError(f"--set {override}: the value is not readable YAML ({error}).") from None
 
 
 def check(settings: dict[str, Any], where: Any = "the study") -> Study:
-    """Validates settings; `where` is named in the message."""
+    """Validate settings; a `UserError` begins with `where`."""
     try:
-        found = Study.model_validate(settings)
+        return Study.model_validate(settings)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
-        raise UserError(f"{where}: " + "; ".join(lines) + ".") from None
-    for field, told in no_numbers(settings, found.model_dump()):
-        raise UserError(f"{where}: {field}: {told}.")
-    return found
+        problems = "; ".join(map(_explain, error.errors()))
+        raise UserError(f"{where}: {problems}.") from None
 
 
-def _explain(problem: dict) -> str:
-    field = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown field '{field}'; known there: {', '.join(_fields_at(problem['loc'][:-1]))}"
+def _explain(problem: Any) -> str:
+    field = ".".join(map(str, problem["loc"]))
     text = problem["msg"].removeprefix("Value error, ")
+    if field and text.startswith("unknown field '"):
+        return text.replace("'", f"'{field}.", 1)
     if problem["type"] == "value_error":
         return f"{field}: {text}" if field else text
-    value = problem["input"]
-    return f"{field}: {text[0].lower() + text[1:]} (it is {json.dumps(value, default=str)[:80]})"
-
-
-def _fields_at(path: tuple) -> list[str]:
-    """Names of the fields that a place in a study may have."""
-    fields = {
-        (): Study,
-        ("data",): Data,
-        ("model",): Model,
-        ("train",): Train,
-        ("finetune",): FineTune,
-        ("candidates",): Candidates,
-        ("distil",): Distil,
-        ("resources",): Resources,
-    }
-    fields |= {
-        ("mkd",): Mkd,
-        ("mkd", "finetune"): FineTune,
-        ("mkd", "serving"): Serving,
-        ("ablation",): Ablation,
-        ("adaptation",): Adaptation,
-        ("adaptation", "train"): Tuning,
-        ("distil", "unlabelled"): Unlabelled,
-    }
-    if path[:2] == ("ablation", "variants"):
-        return list((Unlabelled if path[-1] == "unlabelled" else Variant).model_fields)
-    if path in fields:
-        return list(fields[path].model_fields)
-    if path[:1] == ("own_tasks",):
-        return list(own.OwnTask.model_fields)
-    if path[:1] == ("mkd",):
-        kind = LstmStudent if "lstm" in path[-1:] else TransformerStudent
-        return list((Train if path[-1] == "train" else kind).model_fields)
-    return list((Pretrain if path and path[-1] == "pretrain" else Encoder).model_fields)
+    value, plain = problem["input"], (str, int, float, type(None))
+    shown = json.dumps(value) if isinstance(value, plain) else reprlib.repr(value)
+    return f"{field}: {text[0].lower() + text[1:]} (it is {shown[:80]})"

@@ -1,177 +1,156 @@
-"""Settings of data, encoders, model and training."""
+"""Settings of data, encoders, model and training.
 
-from typing import Literal
+The defaults are those of MT-DNN_KD, section 4.1 (Liu et al. 2019, arXiv:1904.09482).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mtkd.config.base import Dropout, Seed, Settings, Share, TaskName
+from mtkd.config.base import (
+    Count,
+    Dropout,
+    Fraction,
+    Limit,
+    NonNegative,
+    Positive,
+    Seed,
+    Settings,
+    Size,
+    TaskNames,
+    field,
+)
+from mtkd.config.checks import require
+
+Width = Annotated[int, Field(ge=8, lt=2**63)]
+Packing = Literal["packed", "lines"]
+Pooling = Literal["cls", "pooler", "mean"]
+NumberFormat = Literal["bf16", "fp32"]
+Sampling = Literal["proportional", "sqrt", "temperature"]
+Exclusive = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Settings):
-    """Where the examples come from and how many are used."""
+    """The examples, and how many of them are used."""
 
-    source: Literal["synthetic", "glue"] = Field(
-        "glue", description="the generated suite, or real GLUE"
+    source: Literal["synthetic", "glue"] = field("glue", "Generated GLUE-shaped tasks, or GLUE.")
+    hub: str = field("nyu-mll/glue", "Hub id, or directory in its layout; MTKD_GLUE overrides it.")
+    seed: Seed = field(0, "Seed of the synthetic tasks, and of the examples drawn under limits.")
+    scale: Positive = field(1.0, "Size of the synthetic tasks, as a multiple of the default.")
+    max_train: Limit | None = field(None, "Most training examples per task; null: all.")
+    max_dev: Limit | None = field(None, "Most examples per dev split; null: all.")
+    holdout_fraction: Exclusive | None = field(
+        None, "Fraction of each GLUE training set to use as dev set, to tune settings; null: none."
     )
-    hub: str = Field(
-        "nyu-mll/glue",
-        description="hub id, or a directory in the hub's layout; MTKD_GLUE overrides it",
-    )
-    seed: Seed = Field(
-        0, description="of the generated suite, and of the choice of examples under max_train"
-    )
-    scale: float = Field(1.0, gt=0, description="size of the generated suite")
-    max_train: int | None = Field(
-        None, ge=16, description="at most so many train examples a task (None: all)"
-    )
-    max_dev: int | None = Field(
-        None, ge=16, description="at most so many dev examples a split (None: all)"
-    )
-    holdout_fraction: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        exclude_if=lambda share: share is None,
-        description="share of each GLUE train set that takes the dev sets' place: to choose settings by",
-    )
-    max_length: int = Field(
-        512, ge=8, description="word pieces of an example; longer ones lose their end (4.1)"
-    )
+    max_length: Width = field(512, "Word pieces of an example, above which it is truncated.")
 
 
 class Pretrain(Settings):
-    """Masked-LM pre-training of a small BERT, where no checkpoint is to be had."""
+    """Masked-language-model pre-training of a small BERT."""
 
-    cased: bool = False
-    vocab_size: int = Field(12000, ge=50)
-    layers: int = Field(4, ge=1)
-    hidden: int = Field(256, ge=8)
-    heads: int = Field(4, ge=1)
-    intermediate: int | None = Field(None, ge=8, description="None: four times hidden")
-    max_positions: int = Field(512, ge=8)
-    packing: Literal["packed", "lines"] = Field(
-        "packed", description="running text cut into windows, or a line of text a window"
+    cased: bool = field(False, "Whether the vocabulary distinguishes case.")
+    vocab_size: Width = field(12000, "Word pieces in the vocabulary.")
+    layers: Count = field(4, "Transformer layers.")
+    hidden: Width = field(256, "Width of the hidden states.")
+    heads: Count = field(4, "Attention heads per layer.")
+    intermediate: Width | None = field(None, "Width of the feed-forward layers; null: 4 * hidden.")
+    max_positions: Width = field(512, "Longest input in word pieces.")
+    packing: Packing = field("packed", "Windows of running text, or of one line each.")
+    seq_length: Width = field(64, "Word pieces per window.")
+    long_seq_length: Width | None = field(128, "Word pieces per long window; null: seq_length.")
+    long_fraction: Fraction = field(
+        0.1, "Fraction of the training, its last part, on long windows."
     )
-    seq_length: int = Field(64, ge=8, description="word pieces a window")
-    long_seq_length: int | None = Field(
-        128, description="window of the last part of the training (None: the same)"
+    train_tokens: Count = field(10_000_000, "Word pieces trained on, repeated ones counted.")
+    sentences: Width = field(60_000, "Generated sentences to train on, for data.source: synthetic.")
+    batch_size: Count = field(64, "Windows per update.")
+    learning_rate: Positive = field(6e-4, "Peak learning rate.")
+    warmup_ratio: Fraction = field(0.05, "Fraction of the updates with a rising learning rate.")
+    weight_decay: NonNegative = field(0.01, "Weight decay of AdamW.")
+    mask_probability: Exclusive = field(0.15, "Fraction of the word pieces to predict.")
+    attention_guidance_steps: Size = field(
+        1200, "Updates with guided attention (arXiv:2010.02399)."
     )
-    long_fraction: Share = 0.1
-    train_tokens: int = Field(
-        10_000_000, ge=1, description="word pieces trained on, all windows counted"
-    )
-    sentences: int = Field(
-        60_000, ge=100, description="sentences of generated text (synthetic suite only)"
-    )
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(6e-4, gt=0)
-    warmup_ratio: Share = 0.05
-    weight_decay: float = Field(0.01, ge=0)
-    mask_probability: float = Field(0.15, gt=0, lt=1)
-    attention_guidance_steps: int = Field(
-        1200, ge=0, description="steps with guided attention (Deshpande & Narasimhan 2020)"
-    )
-    attention_guidance_weight: float = Field(0.5, ge=0)
-    initializer_range: float = Field(0.02, gt=0)
-    precision: Literal["bf16", "fp32"] = "bf16"
-    start_from: str | None = Field(
-        None, description="another encoder of the study, or a directory, to start from"
-    )
-    checkpoint_seconds: float = Field(60, gt=0)
+    attention_guidance_weight: NonNegative = field(0.5, "Weight of the guidance loss.")
+    initializer_range: Positive = field(0.02, "Standard deviation of the initial weights.")
+    precision: NumberFormat = field("bf16", "Number format of the matrix products.")
+    start_from: str | None = field(None, "Encoder or directory to start from; null: none.")
+    checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")
 
 
 class Encoder(Settings):
-    """A pre-trained BERT: a checkpoint (hub id or directory), or the recipe to pre-train one."""
+    """A pre-trained BERT: a checkpoint, a recipe to pre-train one, or both."""
 
-    checkpoint: str | None = Field(
-        None, description="hub id or directory; MTKD_ENCODER_<NAME> overrides it"
-    )
-    pretrain: Pretrain | None = Field(
-        None, description="used where there is no checkpoint or it cannot be reached"
-    )
+    checkpoint: str | None = field(None, "Hub id or directory; MTKD_ENCODER_<NAME> overrides it.")
+    pretrain: Pretrain | None = field(None, "Recipe for where the checkpoint is unavailable.")
 
     @model_validator(mode="after")
-    def _one_source(self):
-        if self.checkpoint is None and self.pretrain is None:
-            raise ValueError("give a checkpoint, a pretrain recipe, or both")
+    def _has_a_source(self):
+        require(self.checkpoint or self.pretrain, "give a checkpoint, a pretrain recipe, or both")
         return self
 
 
 class Model(Settings):
-    """Shared encoder and task heads (section 2)."""
+    """Shared encoder and task heads (MT-DNN_KD, section 2)."""
 
-    pooling: Literal["cls", "pooler", "mean"] = Field(
-        "cls",
-        description="what a head sees: [CLS] as it is (Eq. 1), after BERT's pooler, or the mean over the word pieces",
+    pooling: Pooling = field("cls", "Input of a head: [CLS] (Eq. 1), BERT's pooler, or the mean.")
+    head_dropout: Dropout = field(0.1, "Dropout before each head.")
+    head_dropout_of: dict[str, Dropout] = field(
+        {"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, "Dropout before the heads of these tasks."
     )
-    head_dropout: Dropout = 0.1
-    head_dropout_of: dict[TaskName, Dropout] = Field(
-        {"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, description="section 4.1"
-    )
-    encoder_dropout: Dropout = Field(0.1, description="of every run but the candidates")
+    encoder_dropout: Dropout = field(0.1, "Dropout in all encoders but the candidates'.")
 
 
 class Train(Settings):
-    """One training run; the defaults are section 4.1's."""
+    """One training run."""
 
-    optimizer: Literal["adamax", "adamw"] = "adamax"
-    learning_rate: float = Field(5e-5, gt=0)
-    batch_size: int = Field(32, ge=1)
-    epochs: int = Field(5, ge=1)
-    warmup_ratio: Share = 0.1
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    sampling: Literal["proportional", "sqrt", "temperature"] = Field(
-        "proportional", description="share of a task's batches"
+    optimizer: Literal["adamax", "adamw"] = field("adamax", "The optimizer.")
+    learning_rate: Positive = field(5e-5, "Peak learning rate; it decays linearly to 0.")
+    batch_size: Count = field(32, "Examples per update.")
+    epochs: Count = field(5, "Passes over the training examples.")
+    warmup_ratio: Fraction = field(0.1, "Fraction of the updates with a rising learning rate.")
+    weight_decay: NonNegative = field(0.0, "Weight decay.")
+    max_grad_norm: Positive = field(1.0, "Norm above which gradients are clipped.")
+    sampling: Sampling = field(
+        "proportional",
+        "Batches of a task are in proportion to size, size ** (1/2), or size ** (1/temperature).",
     )
-    sampling_temperature: float = Field(
-        2.0, ge=1, description="of sampling: temperature; size ** (1 / temperature)"
-    )
-    length_bucket: int = Field(
-        8,
-        ge=1,
-        description="batches sorted by length together: more pad less, but re-shuffle small tasks less",
-    )
-    precision: Literal["bf16", "fp32"] = "bf16"
-    score_every_epoch: bool = Field(
-        True, description="dev scores after every epoch, not only after the last"
-    )
-    # Dropout and rounding depend on it: more than one make another output, and one makes what it always made.
-    num_processes: int = Field(
-        1,
-        ge=1,
-        exclude_if=lambda count: count == 1,
-        description="that share each mini-batch, one a GPU",
-    )
-    checkpoint_seconds: float = Field(60, gt=0)
+    sampling_temperature: float = field(2.0, "Temperature of sampling: temperature.", ge=1)
+    length_bucket: Count = field(8, "Batches sorted by length together: more means less padding.")
+    precision: NumberFormat = field("bf16", "Number format of the matrix products.")
+    score_every_epoch: bool = field(True, "Whether to score after every epoch, or the last.")
+    num_processes: Count = field(1, "Processes (GPUs) per batch; results depend on it.")
+    checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")
 
 
 class FineTune(Settings):
-    """Where per-task fine-tuning differs from multi-task training."""
+    """How per-task fine-tuning differs from multi-task training."""
 
-    learning_rate: float | None = Field(None, gt=0, description="None: as in training")
-    epochs: int | None = Field(None, ge=1, description="None: as in training")
-    new_head: bool = Field(
-        False,
-        description="MT-DNN and MT-DNN_KD start from a new head (for teachers: candidates.new_head)",
-    )
+    learning_rate: Positive | None = field(None, "Peak learning rate; null: train.learning_rate.")
+    epochs: Count | None = field(None, "Passes over the training examples; null: train.epochs.")
+    new_head: bool = field(False, "Whether MT-DNN and MT-DNN_KD start from a new head.")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A single MT-DNN that may become a member of the ensembles."""
+
+    encoder: str
+    dropout: float
+
+    @property
+    def name(self) -> str:
+        """Return the name in results and paths, such as `uncased-0.1`."""
+        return f"{self.encoder}-{self.dropout:g}"
 
 
 class Candidates(Settings):
-    """The single MT-DNNs from which the teachers' members are chosen (section 4.1)."""
+    """The single MT-DNNs, one per encoder and dropout, from which the ensembles are chosen."""
 
-    dropouts: list[Dropout] = Field([0.1, 0.2, 0.3], min_length=1)
-    ensemble_size: int = Field(3, ge=1)
-    select_on: list[TaskName] = Field(["mnli", "rte"], min_length=1)
-    epochs: int | None = Field(
-        None,
-        ge=1,
-        exclude_if=lambda given: given is None,
-        description="of a member's fine-tuning; None: finetune.epochs",
-    )
-    new_head: bool = Field(
-        True,
-        exclude_if=lambda fresh: fresh,
-        description="a member's fine-tuning starts from a new head (section 3), or from its multi-task head",
-    )
-    seed: Seed = 0
+    dropouts: list[Dropout] = field([0.1, 0.2, 0.3], "Dropouts in the encoder.", min_length=1)
+    ensemble_size: Count = field(3, "Members of each ensemble.")
+    select_on: TaskNames = field(["mnli", "rte"], "Tasks whose dev scores choose the members.")
+    epochs: Count | None = field(None, "Passes of a member's fine-tuning; null: finetune.epochs.")
+    new_head: bool = field(True, "Whether members are fine-tuned from a new head (section 3).")
+    seed: Seed = field(0, "Seed of the candidates and of their fine-tuning.")

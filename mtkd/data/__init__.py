@@ -1,1 +1,1 @@
-"""Examples: load, tokenise, and pack into one-task mini-batches."""
+"""From rows to mini-batches: read, check, tokenize, and sample."""

@@ -1,7 +1,6 @@
-"""Own tasks' examples: CSV, TSV, JSON lines, Parquet or a hub data set, streamed into Arrow files in the shape of GLUE's."""
+"""Custom tasks: examples in files or on the hub, in the shape of GLUE's."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import datasets
@@ -9,328 +8,199 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv, parquet
-from pyarrow import dataset as arrow
 from torch import nn
 
 from mtkd.artifacts import file_hash
-from mtkd.config.custom_task import OwnTask
+from mtkd.config.custom_task import CustomTask
 from mtkd.config.study import Study
-from mtkd.errors import UserError
+from mtkd.data.files import (
+    ROWS,
+    check_file,
+    check_text,
+    count_rows,
+    read_rows,
+    select_columns,
+    write_batches,
+)
+from mtkd.errors import UserError, first_line
 
-KINDS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
-ROWS = 10_000  # examples in memory at a time
+
+def group_ids(split: datasets.Dataset, column: str) -> np.ndarray:
+    """Return a number per row, (n,) from 0, that rows with the same text in a column share."""
+    table = split.data.table.select([column])
+    hashes = [
+        pd.util.hash_pandas_object(batch.column(0).to_pandas(), index=False).to_numpy()
+        for batch in table.to_batches()
+    ]
+    return np.unique(np.concatenate(hashes), return_inverse=True)[1]
 
 
-def origin(study: Study, name: str) -> dict:
-    """What identifies an own task's examples before they are read."""
+def custom_fingerprint(study: Study, name: str) -> dict:
+    """Return what identifies a custom task's examples, before they are read."""
     own = study.own_tasks[name]
-    sources = {
-        split: file_hash(_file(study, name, source))
-        for split, source in own.splits.items()
-        if not own.hub
-    }
-    if own.hub and (folder := study.place(own.hub)).is_dir():
-        sources = {
-            str(path.relative_to(folder)): file_hash(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-    return {"task": own.model_dump(), "sources": sources}
+    files = own.splits if not own.hub else {}
+    hashes = {split: file_hash(_file(study, name, file)) for split, file in files.items()}
+    if own.hub and (folder := study.resolve(own.hub)).is_dir():
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        hashes = {str(path.relative_to(folder)): file_hash(path) for path in paths}
+    return {"task": own.model_dump(), "sources": hashes}
 
 
-def count(study: Study, name: str) -> int:
-    """About how many train examples an own task has (lines of a text file), for estimates; 0 for the hub's."""
+def count_train_rows(study: Study, name: str) -> int:
+    """Return about how many training examples a custom task has, for estimates; 0 for the hub's."""
     own = study.own_tasks[name]
-    return (
-        0
-        if own.hub
-        else _lines(
-            path := _file(study, name, own.train),
-            path.stat().st_mtime_ns,
-            f"own_tasks.{name} ({own.train})",
-        )
-    )
+    if own.hub:
+        return 0
+    path = _file(study, name, own.train)
+    return count_rows(path, path.stat().st_mtime_ns, f"own_tasks.{name} ({own.train})")
 
 
-@lru_cache
-def _lines(path: Path, changed: int, where: str) -> int:
-    if path.suffix.lower() == ".parquet":
-        try:
-            return parquet.read_metadata(path).num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(where, "Parquet", error) from None
-    with path.open("rb") as file:
-        return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
+    """Read the splits of a custom task into Arrow files in `scratch`, in the shape of GLUE's.
 
+    Returns:
+        Memory-mapped splits of the text columns, `label` and `idx`. A label is the number of its
+        class, or -1 where a test split has none.
 
-def read(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
-    """The splits of an own task as memory-mapped data sets of its text columns, `label` and `idx`, written to `scratch`.
-
-    A label is the number of its class, -1 where a test split has none. Raises `UserError` for what cannot be read, a
-    missing column and a label that is none of the task's, with the row (from 0).
+    Raises:
+        UserError: A file cannot be read, a column is missing, or a label is none of the task's,
+            with its row (from 0).
     """
-    own, found = study.own_tasks[name], {}
+    own, splits = study.own_tasks[name], {}
     if hasattr(nn.ModuleDict(), name):
-        raise UserError(
-            f"own_tasks.{name}: '{name}' is a word of the model's own: give the task another name, such as {name}_task."
-        )
+        raise UserError(f"own_tasks.{name}: PyTorch reserves the name: take another, {name}_task.")
     scratch.mkdir(parents=True, exist_ok=True)
     for split, source in own.splits.items():
         where = f"{name}, split '{split}' ({own.hub or source})"
-        free = split == "test"  # of labels
-        raw = (
-            _hub(own, study, source, where, free)
-            if own.hub
-            else rows(_file(study, name, source), where, own, free)
-        )
-        found[split] = _written(_examples(raw, own, name, where, free), scratch / f"{split}.arrow")
+        columns, optional = [*own.columns, own.label], []
+        if split == "test":
+            columns, optional = own.columns, [own.label]
+        if own.hub:
+            raw = _read_hub(study, own, source, where, (columns, optional))
+        else:
+            path = _file(study, name, source)
+            raw = read_rows(path, where, columns, optional, quotes=own.quotes)
+        examples = _examples(raw, own, where, unlabelled=split == "test")
+        splits[split] = write_batches(examples, scratch / f"{split}.arrow")
     if isinstance(own.dev, float):
-        found |= _held_out(
-            found["train"],
-            own.dev,
-            study.data.seed,
-            name,
-            scratch,
-            own.columns[0] if own.type == "ranking" else None,
-        )
-    return {split: found[split] for split in ("train", "validation", "test") if split in found}
+        splits |= _hold_out(splits["train"], own, study.data.seed, f"own_tasks.{name}", scratch)
+    return {split: splits[split] for split in ("train", "validation", "test") if split in splits}
 
 
 def _file(study: Study, name: str, source: str) -> Path:
-    return checked(study.place(source), f"own_tasks.{name}")
+    return check_file(study.resolve(source), f"own_tasks.{name}")
 
 
-def checked(path: Path, where: str) -> Path:
-    """The path of a file that could be read; `UserError` where it is none."""
-    known = ", ".join(KINDS)
-    if path.is_dir():
-        raise UserError(f"{where}: {path} is a folder: name the file in it ({known}).")
-    if not path.is_file():
-        raise UserError(
-            f"{where}: there is no file {path}: correct the path (a study's are seen from its folder)."
-        )
-    if path.suffix.lower() not in KINDS:
-        raise UserError(
-            f"{where}: {path} is of no kind that is read ({known}; .jsonl has a JSON object a line): convert it."
-        )
-    if not path.stat().st_size:
-        raise UserError(f"{where}: {path} is empty: give it some examples.")
-    return path
-
-
-def rows(
-    path: Path,
-    where: str,
-    own: OwnTask | None = None,
-    unlabelled: bool = False,
-    columns: list[str] | None = None,
+def _read_hub(
+    study: Study, own: CustomTask, split: str, where: str, columns: tuple[list[str], list[str]]
 ) -> Iterator[pa.RecordBatch]:
-    """The columns of a file as they stand there: those of a task (without its label where that may be missing), these, or all."""
-    kind = KINDS[path.suffix.lower()]
-    quotes = kind == "CSV" if own is None or own.quotes is None else own.quotes
-    as_text = dict.fromkeys([*own.columns, own.label] if own else columns or [], pa.string())
-    # Columns of CSV are text as it stands: "", NA and null are no missing values, and 01 stays 01.
-    form = {"JSON lines": arrow.JsonFileFormat, "Parquet": arrow.ParquetFileFormat}.get(
-        kind,
-        lambda: arrow.CsvFileFormat(
-            csv.ParseOptions(
-                delimiter="," if kind == "CSV" else "\t",
-                quote_char='"' if quotes else False,
-                newlines_in_values=quotes,
-            ),
-            convert_options=csv.ConvertOptions(column_types=as_text),
-        ),
-    )
+    folder = study.resolve(own.hub)
+    hub = str(folder) if folder.is_dir() else own.hub
     try:
-        found = arrow.dataset(path, format=form())
-        yield from found.to_batches(
-            columns=_wanted(found.schema.names, own, where, unlabelled) if own else columns,
-            batch_size=ROWS,
-        )
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(where, kind, error) from None
-
-
-def _unreadable(where: str, kind: str, error: Exception) -> UserError:
-    told = " ".join(str(error).split()).rpartition("Invalid: ")[2].removesuffix(".")
-    hint = "" if kind == "Parquet" else " (it must be UTF-8 text)"
-    return UserError(
-        f"{where}: the file cannot be read as {kind} ({told[:160]}): correct or convert it{hint}."
-    )
-
-
-def _hub(
-    own: OwnTask, study: Study, split: str, where: str, unlabelled: bool
-) -> Iterator[pa.RecordBatch]:
-    place = study.place(own.hub)
-    try:
-        found = datasets.load_dataset(
-            str(place) if place.is_dir() else own.hub, own.config, split=split
-        )
-    except Exception as error:  # the hub's client raises many kinds: offline, no such data set, configuration or split
-        told = (str(error).splitlines() or [""])[0][:160]
-        raise UserError(
-            f"{where}: the hub's data set cannot be had ({type(error).__name__}: {told}): connect to the network, or correct "
-            "hub, config or the split's name."
-        ) from None
-    names = getattr(found.features.get(own.label), "names", None)
-    found = found.select_columns(_wanted(found.column_names, own, where, unlabelled)).with_format(
-        "arrow"
-    )
-    for table in found.iter(batch_size=ROWS):
+        rows = datasets.load_dataset(hub, own.config, split=split)
+    except Exception as error:  # the hub's client raises many kinds: offline, unknown, no split
+        missing = f"the hub's data set is unavailable ({first_line(error)})"
+        raise UserError(f"{where}: {missing}: connect, or correct hub, config or split.") from None
+    classes = getattr(rows.features.get(own.label), "names", None)
+    rows = rows.select_columns(select_columns(rows.column_names, where, *columns))
+    for table in rows.with_format("arrow").iter(batch_size=ROWS):
         for batch in table.to_batches():
-            if names:
+            if classes:
                 numbers = batch.column(own.label)
-                words = pa.array(names).take(pc.if_else(pc.less(numbers, 0), None, numbers))
-                batch = batch.set_column(batch.schema.get_field_index(own.label), own.label, words)
+                labels = pa.array(classes).take(pc.if_else(pc.less(numbers, 0), None, numbers))
+                position = batch.schema.get_field_index(own.label)
+                batch = batch.set_column(position, own.label, labels)
             yield batch
 
 
-def _wanted(names: list[str], own: OwnTask, where: str, unlabelled: bool) -> list[str]:
-    there = ", ".join(dict.fromkeys(names))
-    if missing := [column for column in own.columns if column not in names]:
-        raise UserError(
-            f"{where}: column '{missing[0]}' is missing (there are {there}): correct the names in columns."
-        )
-    if own.label not in names and not unlabelled:
-        raise UserError(
-            f"{where}: the label's column '{own.label}' is missing (there are {there}): correct the name in label."
-        )
-    if twice := [column for column in (*own.columns, own.label) if names.count(column) > 1]:
-        raise UserError(
-            f"{where}: column '{twice[0]}' stands twice (there are {there}): give each a name of its own."
-        )
-    return [*own.columns, *([own.label] if own.label in names else [])]
-
-
 def _examples(
-    batches: Iterator[pa.RecordBatch], own: OwnTask, name: str, where: str, unlabelled: bool
+    batches: Iterator[pa.RecordBatch], own: CustomTask, where: str, unlabelled: bool
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of text columns, label and idx."""
-    first, filled = 0, set()
+    """Yield batches of text columns, `label` and `idx`."""
+    first, empty = 0, list(own.columns)
     for batch in batches:
-        texts = []
-        for column in own.columns:
-            values = _decoded(batch.column(column))
-            if not (
-                pa.types.is_string(values.type)
-                or pa.types.is_large_string(values.type)
-                or pa.types.is_null(values.type)
-            ):
-                raise UserError(
-                    f"{where}: column '{column}' holds {values.type}, not text: name a text column in columns."
-                )
-            texts.append(values.cast(pa.string()))
-            filled |= {column} if pc.any(pc.not_equal(texts[-1], "")).as_py() else set()
+        texts = [check_text(batch.column(name), name, where, first) for name in own.columns]
+        columns = zip(own.columns, texts, strict=True)
+        filled = [name for name, text in columns if pc.any(pc.not_equal(text, "")).as_py()]
+        empty = [name for name in empty if name not in filled]
+        labels = pa.array(np.full(len(batch), -1))
         if own.label in batch.schema.names:
-            labels = _labels(_decoded(batch.column(own.label)), own, name, where, first, unlabelled)
-        else:
-            labels = pa.array(np.full(len(batch), -1))
-        idx = pa.array(np.arange(first, first + len(batch)))
+            labels, words = _labels(batch.column(own.label), own, where)
+            if unlabelled:
+                missing = pc.is_in(pc.fill_null(words, ""), pa.array(["", "-1"]))
+                labels = pc.if_else(missing, -1, labels)
+            _check_labels(labels, words, own, where, first)
         labels = labels.cast(pa.float32() if own.type == "similarity" else pa.int64())
-        yield pa.RecordBatch.from_arrays(
-            [*texts, labels, idx], names=[*own.columns, "label", "idx"]
-        )
+        idx = pa.array(np.arange(first, first + len(batch)))
+        names = [*own.columns, "label", "idx"]
+        yield pa.RecordBatch.from_arrays([*texts, labels, idx], names=names)
         first += len(batch)
     if not first:
         raise UserError(f"{where}: it has no examples; give it some.")
-    if empty := [column for column in own.columns if column not in filled]:
-        raise UserError(
-            f"{where}: column '{empty[0]}' is empty in every row: name another column, or fill it in."
-        )
-
-
-def _decoded(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-
-
-def _labels(
-    values: pa.Array, own: OwnTask, name: str, where: str, first: int, unlabelled: bool
-) -> pa.Array:
-    """Class numbers or scores of a batch; -1 where there is none and may be none."""
-    try:
-        if pa.types.is_floating(values.type) and own.type != "similarity":
-            values = values.cast(pa.int64())
-        words = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    except pa.ArrowException:
-        raise UserError(
-            f"{where}: column '{own.label}' holds {values.type}, neither words nor whole numbers: name the label's column in "
-            "label."
-        ) from None
-    if own.type == "similarity":
-        found, allowed = (
-            pc.if_else(pc.match_substring_regex(words, _NUMBER), words, None).cast(pa.float32()),
-            "no number",
-        )
-    else:
-        # Numbers stand for the classes in their order, unless the classes are numbers themselves.
-        numbers = (
-            []
-            if any(label.lstrip("-").isdigit() for label in own.labels)
-            else [str(place) for place in range(len(own.labels))]
-        )
-        found = pc.index_in(words, pa.array([*own.labels, *numbers]))
-        found = pc.if_else(
-            pc.greater_equal(found, len(own.labels)), pc.subtract(found, len(own.labels)), found
-        )
-        allowed = f"none of the task's ({', '.join(own.labels)})"
-    if unlabelled:
-        found = pc.if_else(pc.is_in(pc.fill_null(words, ""), pa.array(["", "-1"])), -1, found)
-    if found.null_count:
-        row = pc.index(pc.is_null(found), True).as_py()
-        said = pc.fill_null(words, "")[row].as_py()
-        raise UserError(
-            f"{where}, row {first + row}: label '{said[:80]}' is {allowed}: correct the row, or the settings own_tasks.{name}."
-        )
-    return found
+    if empty:
+        raise UserError(f"{where}: column '{empty[0]}' is empty in every row: name another column.")
 
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
-def _written(batches: Iterator[pa.RecordBatch], path: Path) -> datasets.Dataset:
-    first = next(batches)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, first.schema) as stream:
-        stream.write_batch(first)
-        for batch in batches:
-            stream.write_batch(batch)
-    return datasets.Dataset.from_file(str(path))
+def _labels(values: pa.Array, own: CustomTask, where: str) -> tuple[pa.Array, pa.Array]:
+    """Return class numbers or scores, null where there is none, and the labels as text."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        if pa.types.is_floating(values.type) and own.type != "similarity":
+            values = values.cast(pa.int64())
+        words = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    except pa.ArrowException:
+        held = f"column '{own.label}' holds {values.type}, neither text nor whole numbers"
+        raise UserError(f"{where}: {held}: name the label's column.") from None
+    if own.type == "similarity":
+        is_number = pc.match_substring_regex(words, _NUMBER)
+        return pc.if_else(is_number, words, None).cast(pa.float32()), words
+    # Numbers are indices into the classes, unless a class is a number itself.
+    count = len(own.classes)
+    numeric = any(name.lstrip("-").isdigit() for name in own.classes)
+    numbers = [] if numeric else list(map(str, range(count)))
+    position = pc.index_in(words, pa.array([*own.classes, *numbers]))
+    by_number = pc.greater_equal(position, count)
+    return pc.if_else(by_number, pc.subtract(position, count), position), words
 
 
-def same(split: datasets.Dataset, column: str) -> np.ndarray:
-    """A whole number for each row, from 0, that rows with the same text in a column share."""
-    marks = [
-        pd.util.hash_pandas_object(batch.column(0).to_pandas(), index=False).to_numpy()
-        for batch in split.data.table.select([column]).to_batches()
-    ]
-    return np.unique(np.concatenate(marks), return_inverse=True)[1]
+def _check_labels(
+    labels: pa.Array, words: pa.Array, own: CustomTask, where: str, first: int
+) -> None:
+    if labels.null_count:
+        row = pc.index(pc.is_null(labels), True).as_py()
+        word = pc.fill_null(words, "")[row].as_py()[:80]
+        classes = f"none of the task's ({', '.join(own.classes)})"
+        wrong = f"label '{word}' is {classes if own.classes else 'no number'}"
+        raise UserError(f"{where}, row {first + row}: {wrong}: correct it.")
 
 
-def _held_out(
-    train: datasets.Dataset, share: float, seed: int, name: str, scratch: Path, whole: str | None
+def _hold_out(
+    train: datasets.Dataset, own: CustomTask, seed: int, where: str, scratch: Path
 ) -> dict[str, datasets.Dataset]:
-    """Train without its dev share, and that share; both in the order of the file, rows alike in the column `whole` on one side."""
-    units = np.arange(len(train)) if whole is None else same(train, whole)
+    """Split a fraction off train, in the order of the file; a ranking's queries stay whole."""
+    ranking = own.type == "ranking"
+    units = group_ids(train, own.columns[0]) if ranking else np.arange(len(train))
     count = int(units.max()) + 1 if len(units) else 0
-    size = round(share * count)
+    size = round(own.dev * count)
     if not 0 < size < count:
-        raise UserError(
-            f"own_tasks.{name}: dev: {share:g} of {count} train {'queries' if whole else 'examples'} leaves none on one side: "
-            "give another share, or a dev file."
-        )
-    held = np.zeros(count, dtype=bool)
-    held[np.random.default_rng(seed).permutation(count)[:size]] = True
-    held = held[units]
+        of = f"{own.dev:g} of {count} train {'queries' if ranking else 'examples'}"
+        raise UserError(f"{where}: dev: {of} leaves none on one side: give another fraction.")
+    chosen = np.zeros(count, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(count)[:size]] = True
+    held = chosen[units]
 
-    def part(wanted: np.ndarray) -> Iterator[pa.RecordBatch]:
+    def rows(mask: np.ndarray) -> Iterator[pa.RecordBatch]:
         first = 0
         for batch in train.data.table.to_batches():
-            if len(kept := batch.filter(pa.array(wanted[first : first + len(batch)]))):
+            if len(kept := batch.filter(pa.array(mask[first : first + len(batch)]))):
                 yield kept
             first += len(batch)
 
     return {
-        "validation": _written(part(held), scratch / "held.arrow"),
-        "train": _written(part(~held), scratch / "rest.arrow"),
+        "validation": write_batches(rows(held), scratch / "held.arrow"),
+        "train": write_batches(rows(~held), scratch / "rest.arrow"),
     }

@@ -1,96 +1,108 @@
-"""Tokenised examples and padded mini-batches."""
+"""Tokenized examples and padded mini-batches."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from mtkd.tasks import Task
 
 
-def encode(texts: list[list[str]], tokenizer, max_length: int) -> dict[str, list]:
-    """`[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` as word pieces (section 2, l1); `texts` holds a list a column.
+def encode(
+    texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list]:
+    """Tokenize to `[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` (MT-DNN_KD, section 2).
 
-    `input_ids`, and `second`: where the second segment begins (the length where there is none). Examples over
-    `max_length` lose the end of their longer text, and of both once they are alike (transformers' `longest_first`).
+    Args:
+        texts: One list per text column.
+        tokenizer: A BERT tokenizer.
+        max_length: Longer examples lose the end of their longer text, and of both once these are
+            equally long (`longest_first` in transformers).
+
+    Returns:
+        `input_ids`, and `segment_start`: the position of X2, or the length of a single text.
     """
-    # The tokenizers library, told to truncate, also makes every window of what it cuts off, of a pair every two of them: for two
-    # texts of 100,000 words these are millions.
-    how = False if tokenizer.is_fast else "longest_first"
+    # A fast tokenizer that truncates also builds every window of what it cuts off, of a pair every
+    # two of them: millions for two texts of 100,000 words.
     pieces = tokenizer(
         *texts,
-        truncation=how,
+        truncation=False if tokenizer.is_fast else "longest_first",
         max_length=max_length,
         return_token_type_ids=True,
         return_attention_mask=False,
         verbose=False,
     )
-    found = {"input_ids": [], "segment_start": []}
-    for row, (ids, kinds) in enumerate(
-        zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
-    ):
+    encoded: dict[str, list] = {"input_ids": [], "segment_start": []}
+    examples = zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
+    for row, (ids, types) in enumerate(examples):
         if len(ids) > max_length:
-            places = _places(pieces.sequence_ids(row), max_length)
-            ids, kinds = [ids[place] for place in places], [kinds[place] for place in places]
-        found["input_ids"].append(ids)
-        found["segment_start"].append(len(kinds) - sum(kinds))
-    return found
+            kept = _kept_positions(pieces.sequence_ids(row), max_length)
+            ids, types = (
+                [ids[position] for position in kept],
+                [types[position] for position in kept],
+            )
+        encoded["input_ids"].append(ids)
+        encoded["segment_start"].append(len(types) - sum(types))
+    return encoded
 
 
-def _places(parts: list[int | None], max_length: int) -> list[int]:
-    """The places of an example's pieces that stay: `parts` tells each piece's text (0 or 1), None of those that the tokenizer adds."""
-    sizes = [parts.count(0), parts.count(1)]
-    room = max_length - parts.count(None)
-    short = min(sizes)
-    kept = [room // 2, room - room // 2] if 2 * short > room else [short, room - short]
-    most = dict(enumerate(reversed(kept) if sizes[0] > sizes[1] else kept))
-    seen, places = {0: 0, 1: 0}, []
-    for place, part in enumerate(parts):
-        if part is not None:
-            seen[part] += 1
-        if part is None or seen[part] <= most[part]:
-            places.append(place)
-    return places
+def _kept_positions(text_of: list[int | None], max_length: int) -> list[int]:
+    """Return the positions to keep; `text_of` is the text of each piece, None if it is special."""
+    sizes = [text_of.count(0), text_of.count(1)]
+    room, shorter = max_length - text_of.count(None), min(sizes)
+    limits = [shorter, room - shorter] if 2 * shorter <= room else [room // 2, room - room // 2]
+    left = dict(enumerate(reversed(limits) if sizes[0] > sizes[1] else limits))
+    kept = []
+    for position, text in enumerate(text_of):
+        if text is not None:
+            left[text] -= 1
+        if text is None or left[text] >= 0:
+            kept.append(position)
+    return kept
 
 
-def tokenise(
-    split: datasets.Dataset, task: Task, tokenizer, max_length: int, path: Path | None = None
+def tokenize(
+    split: datasets.Dataset,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    path: Path | None = None,
 ) -> datasets.Dataset:
-    """A split as `encode` gives it, with columns idx and label beside. Written to `path` as it is made, or else kept in memory."""
-
-    def encoded(batch: dict) -> dict:
-        return encode([batch[column] for column in task.columns], tokenizer, max_length)
-
-    features = datasets.Features(
-        {
-            "label": split.features["label"],
-            "idx": datasets.Value("int64"),
-            "input_ids": datasets.List(datasets.Value("int32")),
-            "segment_start": datasets.Value("int32"),
-        }
-    )
-    place = (
-        {"cache_file_name": str(path), "load_from_cache_file": False, "writer_batch_size": 10_000}
-        if path
-        else {"keep_in_memory": True}
-    )
-    # datasets would draw a fingerprint at random into the file: the same examples give the same bytes.
+    """Return a split as `encode` gives it, with `idx` and `label`; in `path`, or else in memory."""
+    features = {
+        "label": split.features["label"],
+        "idx": datasets.Value("int64"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "segment_start": datasets.Value("int32"),
+    }
     return split.map(
-        encoded,
+        lambda batch: encode([batch[name] for name in task.columns], tokenizer, max_length),
         batched=True,
         remove_columns=list(task.columns),
-        features=features,
-        new_fingerprint="tokenised",
-        **place,
+        features=datasets.Features(features),
+        new_fingerprint="tokenised",  # a random one would be written: same examples, same bytes
+        keep_in_memory=path is None,
+        cache_file_name=path and str(path),
+        load_from_cache_file=False,
+        writer_batch_size=10_000,
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """A mini-batch of one task: b examples padded to n word pieces; `soft` (b, outputs) are the teacher's targets, `known` (b,)
-    tells which labels there are (None: all).
+    """A mini-batch of one task: b examples, padded to n word pieces.
+
+    Attributes:
+        input_ids: (b, n), like `attention_mask` and `token_type_ids`.
+        labels: (b,) class indices, or scores.
+        soft_targets: (b, outputs) of the teacher, or None.
+        label_mask: (b,) whether an example has a label; None: all have.
+        group_ids: (b,) the query of each candidate of a ranking, or None.
     """
 
     task: str
@@ -100,98 +112,96 @@ class Batch:
     labels: torch.Tensor
     soft_targets: torch.Tensor | None = None
     label_mask: torch.Tensor | None = None
-    group_ids: torch.Tensor | None = None  # the question of each candidate, where they are ranked
+    group_ids: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        tensors = {
-            key: value.to(device)
-            for key, value in vars(self).items()
-            if isinstance(value, torch.Tensor)
-        }
-        return replace(self, **tensors)
+        """Return the batch with all tensors on a device."""
+        tensors = {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
 
 
+@dataclass(frozen=True, eq=False)
 class Examples:
-    """A tokenised split of a task, memory-mapped; `soft` (n, outputs) adds soft targets in the split's order.
+    """A tokenized split of a task, memory-mapped.
 
-    With `groups` (n,) a batch holds all of the examples of a group: the candidates of a question, to be ranked.
+    Attributes:
+        fingerprint: Identifies the texts and their order (`mtkd.data.glue.examples_fingerprint`).
+        soft_targets: (n, outputs) in the order of the split, or None.
+        group_ids: (n,) the query of each candidate of a ranking: a batch holds whole groups.
+        epoch_size: Examples per epoch, by which batches are apportioned to tasks; default: n.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        split: datasets.Dataset,
-        fingerprint: str,
-        pad_id: int = 0,
-        soft_targets: np.ndarray | None = None,
-        group_ids: np.ndarray | None = None,
-    ):
-        self.task, self.fingerprint, self.pad_id, self.soft_targets, self.group_ids = (
-            task,
-            fingerprint,
-            pad_id,
-            soft_targets,
-            group_ids,
-        )
-        self._split = split.with_format("arrow")
-        table = split.data.column("input_ids")
-        self.lengths = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in table.chunks])
-        self.epoch_size = len(
-            self.lengths
-        )  # examples by which a task's share of the batches is reckoned
+    task: Task
+    split: datasets.Dataset
+    fingerprint: str
+    pad_id: int = 0
+    soft_targets: np.ndarray | None = None
+    group_ids: np.ndarray | None = None
+    epoch_size: int | None = None
 
-    def joined(self, others: "Examples") -> "Examples":
-        """These examples and then the others, both with their soft targets."""
-        both = datasets.concatenate_datasets([self._split, others._split])
-        return Examples(
-            self.task,
-            both,
-            self.fingerprint,
-            self.pad_id,
-            np.concatenate([self.soft_targets, others.soft_targets]),
-        )
+    def __post_init__(self):
+        if self.epoch_size is None:
+            object.__setattr__(self, "epoch_size", len(self))
 
-    # Read where they are wanted: training has its batches' labels alone.
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Word pieces of each example, (n,)."""
+        chunks = self.split.data.column("input_ids").chunks
+        return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks])
+
     @property
     def labels(self) -> np.ndarray:
-        return self._split.data.column("label").to_numpy()
+        """Class indices or scores, (n,); read anew each time, as training does not need them."""
+        return self.split.data.column("label").to_numpy()
 
     @property
     def idx(self) -> np.ndarray:
-        return self._split.data.column("idx").to_numpy()
+        """The number of each example in its file, (n,)."""
+        return self.split.data.column("idx").to_numpy()
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def replace(self, **changes: Any) -> "Examples":
+        """Return a copy with another task, other soft targets, group ids or epoch size."""
+        return replace(self, **changes)
 
-    def part(self, rows: np.ndarray) -> "Examples":
-        """These rows' examples alone, in that order, in memory."""
-        split = self._split.with_format(None).select(rows).flatten_indices(keep_in_memory=True)
-        soft, groups = (
-            None if values is None else values[rows]
-            for values in (self.soft_targets, self.group_ids)
-        )
-        return Examples(self.task, split, self.fingerprint, self.pad_id, soft, groups)
+    def subset(self, rows: np.ndarray) -> "Examples":
+        """Return the examples of these rows in that order, in memory."""
+        split = self.split.select(rows).flatten_indices(keep_in_memory=True)
+        soft = None if self.soft_targets is None else self.soft_targets[rows]
+        groups = None if self.group_ids is None else self.group_ids[rows]
+        return replace(self, split=split, soft_targets=soft, group_ids=groups, epoch_size=None)
+
+    def concat(self, other: "Examples") -> "Examples":
+        """Return these examples followed by others, all with their soft targets."""
+        split = datasets.concatenate_datasets([self.split, other.split])
+        soft = np.concatenate([self.soft_targets, other.soft_targets])
+        return replace(self, split=split, soft_targets=soft, group_ids=None, epoch_size=None)
+
+    @cached_property
+    def _arrow(self) -> datasets.Dataset:
+        return self.split.with_format("arrow")
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The examples of these rows, padded to the longest of them."""
-        found = self._split[rows]
-        second, labels = (found.column(name).to_numpy() for name in ("segment_start", "label"))
-        place = np.arange(self.lengths[rows].max())
-        mask = place < self.lengths[rows][:, None]
+        """Return the examples of these rows, padded to the longest of them."""
+        table, lengths = self._arrow[rows], self.lengths[rows]
+        segment_start, labels = (table.column(c).to_numpy() for c in ("segment_start", "label"))
+        position = np.arange(lengths.max())
+        mask = position < lengths[:, None]
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
-        ids[mask] = found.column("input_ids").combine_chunks().flatten().to_numpy()
-        kinds = mask & (place >= second[:, None])
+        ids[mask] = table.column("input_ids").combine_chunks().flatten().to_numpy()
+        types = mask & (position >= segment_start[:, None])
+        label_mask = ~np.isnan(labels) if self.task.regression else labels >= 0
         dtype = torch.float32 if self.task.regression else torch.int64
-        known = ~np.isnan(labels) if self.task.regression else labels >= 0
+        soft, groups = self.soft_targets, self.group_ids
         return Batch(
             self.task.name,
             torch.from_numpy(ids),
             torch.from_numpy(mask.astype(np.int64)),
-            torch.from_numpy(kinds.astype(np.int64)),
+            torch.from_numpy(types.astype(np.int64)),
             torch.tensor(labels, dtype=dtype),
-            None
-            if self.soft_targets is None
-            else torch.tensor(self.soft_targets[rows], dtype=torch.float32),
-            None if known.all() else torch.from_numpy(known),
-            None if self.group_ids is None else torch.from_numpy(self.group_ids[rows]),
+            None if soft is None else torch.tensor(soft[rows], dtype=torch.float32),
+            None if label_mask.all() else torch.from_numpy(label_mask),
+            None if groups is None else torch.from_numpy(groups[rows]),
         )

@@ -1,87 +1,74 @@
-"""Texts for a task that nobody labelled for it: SNLI's pairs, its own train set beyond the study's limit, other tasks' texts."""
+"""Unlabelled texts for a task: SNLI, its own left-out training examples, other tasks' texts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pandas as pd
 
-from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Unlabelled
 from mtkd.config.study import Study
-from mtkd.data import custom as files
-from mtkd.data import glue as load
-from mtkd.data import snli as transfer
-from mtkd.tasks import Task
+from mtkd.data.custom import read_custom_task
+from mtkd.data.glue import Splits, left_out_train
+from mtkd.data.snli import load_snli
+from mtkd.tasks import SNLI, Task
 
 
-def texts(
-    study: Study, task: Task, given: Unlabelled, data: Artifact, scratch: Path
+def unlabelled_texts(
+    study: Study,
+    task: Task,
+    settings: Unlabelled,
+    splits: Callable[[str], Splits],
+    scratch: Path,
 ) -> datasets.Dataset:
-    """The texts in the task's columns, numbered from 0 (idx), with the label that says it is unknown: -1, NaN for a regression.
+    """Return texts that are not in the task's training set; there may be none.
 
-    `data` is the study's data stage; an own task's files are read to `scratch`. None of the texts is an example of the task's
-    train set, and there may be none. Raises `UserError` where there is no SNLI.
+    Args:
+        study: The study.
+        task: The task that the texts are for; if it has one text, it gets the first of a pair.
+        settings: How many texts of which kind.
+        splits: Returns the study's splits of a task by its name.
+        scratch: Folder for reading a custom task's files.
+
+    Returns:
+        The task's columns, `idx` from 0, and as `label` -1, or NaN for a regression.
+
+    Raises:
+        UserError: SNLI is unavailable.
     """
-    parts = []
-    if given.snli:
-        parts.append(
-            _drawn(
-                [transfer.snli("train")],
-                [("premise", "hypothesis")],
-                task,
-                given.snli,
-                study.data.seed,
-            )
-        )
-    if given.left_out_train:
-        own = files.read(study, task.name, scratch) if task.name in study.own_tasks else None
-        if (left := load.rest(study.data, task, given.left_out_train, own)) is not None:
-            parts.append(left.to_pandas()[list(task.columns)])
-    if given.other_tasks:
-        others = [
-            other
-            for other in map(study.task, study.multitask)
-            if other.name != task.name and len(other.columns) == 2
-        ]
-        if others:
-            sets = [dict(load.splits(data, other))[other.train] for other in others]
-            parts.append(
-                _drawn(
-                    sets,
-                    [other.columns for other in others],
-                    task,
-                    given.other_tasks,
-                    study.data.seed,
-                )
-            )
-    train = dict(load.splits(data, task))[task.train].to_pandas()[list(task.columns)]
-    found = pd.concat(parts or [train[:0]], ignore_index=True).drop_duplicates()
-    found = found[
-        ~found.set_index(list(task.columns)).index.isin(train.set_index(list(task.columns)).index)
-    ]
-    table = {column: found[column].tolist() for column in task.columns}
-    table |= {
-        "label": np.full(len(found), np.nan if task.regression else -1),
-        "idx": np.arange(len(found)),
-    }
-    kinds = {column: "string" for column in task.columns} | {
-        "label": "float32" if task.regression else "int64",
-        "idx": "int64",
-    }
-    return datasets.Dataset.from_dict(
-        table,
-        features=datasets.Features({name: datasets.Value(kind) for name, kind in kinds.items()}),
-    )
+    columns, seed, parts = list(task.columns), study.data.seed, []
+    if settings.snli:
+        parts.append(_draw([(load_snli("train"), SNLI)], columns, settings.snli, seed))
+    if settings.left_out_train:
+        own = read_custom_task(study, task.name, scratch) if task.name in study.own_tasks else None
+        left = left_out_train(study.data, task, settings.left_out_train, own)
+        parts += [] if left is None else [left.to_pandas()[columns]]
+    if settings.other_tasks:
+        others = [study.task(name) for name in study.multitask if name != task.name]
+        pairs = [other for other in others if len(other.columns) == 2]
+        sets = [(splits(other.name)[other.train], other) for other in pairs]
+        parts += [_draw(sets, columns, settings.other_tasks, seed)] if sets else []
+    train = splits(task.name)[task.train].to_pandas()[columns]
+    texts = pd.concat(parts or [train[:0]], ignore_index=True).drop_duplicates()
+    known = texts.set_index(columns).index.isin(train.set_index(columns).index)
+    texts = texts[~known]
+    table = {column: texts[column].tolist() for column in columns}
+    table["label"] = np.full(len(texts), np.nan if task.regression else -1)
+    table["idx"] = np.arange(len(texts))
+    types = dict.fromkeys(columns, "string")
+    types |= {"label": "float32" if task.regression else "int64", "idx": "int64"}
+    features = datasets.Features({name: datasets.Value(dtype) for name, dtype in types.items()})
+    return datasets.Dataset.from_dict(table, features=features)
 
 
-def _drawn(
-    sets: list[datasets.Dataset], columns: list[tuple], task: Task, most: int, seed: int
+def _draw(
+    sets: list[tuple[datasets.Dataset, Task]], columns: list[str], most: int, seed: int
 ) -> pd.DataFrame:
-    """At most so many rows of all of these sets, in the task's columns; of a pair, a task of one text has the first."""
-    parts = [
-        found.to_pandas()[list(named[: len(task.columns)])].set_axis(list(task.columns), axis=1)
-        for found, named in zip(sets, columns, strict=True)
-    ]
-    both = pd.concat(parts, ignore_index=True)
-    return both.iloc[np.random.default_rng(seed).permutation(len(both))[:most]]
+    """Return at most so many rows of all sets together, their texts under the given columns."""
+    frames = []
+    for split, task in sets:
+        frame = split.to_pandas()[list(task.columns[: len(columns)])]
+        frames.append(frame.set_axis(columns, axis=1))
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.iloc[np.random.default_rng(seed).permutation(len(rows))[:most]]

@@ -1,96 +1,117 @@
-"""A task's model as transformers' own `BertForSequenceClassification`, with equal logits and no code beside it.
+"""Export of a task's model to transformers' format.
 
-That class shows its linear head one thing: tanh(P·x + p) of [CLS], BERT's pooler. A head that sees the `pooled` vector
-is that already. The two others are expressed in its terms, to the rounding of fp32:
-
-- `cls`: near zero tanh(z) = z to within z³ / 3. The pooler holds the head's own rows times 2^-14, the classifier undoes
-  the scale (a power of two: exact).
-- `mean`: one more layer takes the mean. Its queries are zero, so that every word piece attends evenly to all; its
-  values are the logits of single word pieces, so that [CLS] receives the mean of these, which is the logits of the mean.
-  They must pass the residual connection and two layer norms unharmed: each logit l is written as the pair (A·l, -A·l),
-  beside the constant pair (A·c, -A·c), with A so large that the residual vanishes beside it and c so large that the norm's
-  deviation is that of the constants alone. The feed-forward part is zero. The pooler reads half the difference of
-  each pair. A layer more is the price, and such a model is for use, not for further training, in fp32 or bf16 (fp16 has no
-  room for A·c).
+A head on [CLS] becomes a `BertForSequenceClassification`. A head on the mean over word pieces fits
+no class of transformers: its folder holds the encoder for `AutoModel`, as sentence-transformers'
+models do, and the head in `classifier.safetensors`; `MEAN_POOLING_SNIPPET` shows its use.
 """
 
-import torch
-from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerBase,
+)
+
+from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-from mtkd.models.multitask import MultiTaskModel
+from mtkd.models.multitask import MultiTaskModel, mean_pool
 from mtkd.tasks import Task
 
-SMALL = 2.0**-14
-LOGIT, CONSTANT = 2.0**30, 2.0**18  # A and c
+HEAD = "classifier.safetensors"
+# Fields: folder, and texts (one or two string literals).
+MEAN_POOLING_SNIPPET = """\
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+encoder = AutoModel.from_pretrained("{folder}", add_pooling_layer=False).eval()
+head = load_file("{folder}/classifier.safetensors")
+inputs = tokenizer({texts}, truncation=True, return_tensors="pt")
+with torch.inference_mode():
+    hidden = encoder(**inputs).last_hidden_state
+mask = inputs["attention_mask"].unsqueeze(-1)
+mean = (hidden * mask).sum(1) / mask.sum(1)
+logits = mean @ head["weight"].T + head["bias"]
+"""
+
+
+def export_transformers(
+    model: MultiTaskModel, task: Task, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> Callable[[Batch], np.ndarray]:
+    """Write one task's model and its tokenizer to `folder`.
+
+    Returns:
+        The model as loaded from `folder`: a batch to fp32 logits (b, classes), or scores (b, 1).
+
+    Raises:
+        UserError: the encoder is no BERT.
+    """
+    encoder = getattr(model.encoder, "model", None)
+    if not isinstance(encoder, BertModel):
+        raise UserError(
+            f"The encoder ({type(encoder or model.encoder).__name__}) is no BERT, and transformers "
+            "has no class for it: use --format onnx."
+        )
+    labels = dict(enumerate(task.labels or ("score",)))
+    problem = "regression" if task.regression else "single_label_classification"
+    settings = encoder.config.to_dict() | {"id2label": labels, "problem_type": problem}
+    settings |= {"label2id": {label: i for i, label in labels.items()}, "dtype": "float32"}
+    config, head = BertConfig.from_dict(settings), model.heads[task.name]
+    tokenizer.save_pretrained(folder)
+    if model.encoder.pooling == "mean":
+        plain = BertModel(config, add_pooling_layer=False)
+        plain.load_state_dict(encoder.state_dict())
+        plain.save_pretrained(folder)
+        save_file(head.state_dict(), folder / HEAD, metadata={"format": "pt"})
+    else:
+        _sequence_classifier(model, config, head).save_pretrained(folder)
+    return _load(folder)
 
 
 @torch.no_grad()
-def as_classifier(model: MultiTaskModel, task: Task) -> BertForSequenceClassification:
-    """A `BertForSequenceClassification` whose logits (b, classes), or score (b, 1), are those of the task's head.
+def _sequence_classifier(model: MultiTaskModel, config: BertConfig, head: torch.nn.Linear):
+    """Return transformers' classifier, whose head sees tanh(P·x + p) of [CLS], BERT's pooler.
 
-    Raises `UserError` where the encoder is no BERT, compares texts itself, or is too narrow for the task's classes under `mean`.
+    A head on [CLS] itself becomes that: near 0 tanh(z) is z to within z³/3, so that P holds the
+    head's rows times 2^-14 and the classifier undoes the scale, which is exact.
     """
-    inner = getattr(model.encoder, "model", None)
-    if not isinstance(inner, BertModel):
-        kind = type(model.encoder if inner is None else inner).__name__
-        raise UserError(
-            f"This model's encoder ({kind}) is no BERT, and transformers has no class that holds it: export it with --format "
-            "onnx."
-        )
-    config, head, kind = inner.config, model.heads[task.name], model.encoder.pooling
-    if kind == "mean" and 2 * task.num_outputs + 2 > config.hidden_size:
-        raise UserError(
-            f"A mean over word pieces of width {config.hidden_size} has no room in transformers' format for the "
-            f"{task.num_outputs} classes of {task.title}: export it with --format onnx."
-        )
-    names = dict(enumerate(task.labels or ("score",)))
-    found = BertForSequenceClassification(
-        BertConfig.from_dict(
-            config.to_dict()
-            | {
-                "num_hidden_layers": config.num_hidden_layers + (kind == "mean"),
-                "id2label": names,
-                "label2id": {label: number for number, label in names.items()},
-                "architectures": None,
-                "dtype": "float32",
-                "problem_type": "regression" if task.regression else "single_label_classification",
-            }
-        )
-    )
-    found.bert.load_state_dict(inner.state_dict(), strict=False)
-    found.classifier.bias.copy_(head.bias)
-    if kind == "pooler":
-        found.classifier.weight.copy_(head.weight)
-        return found.eval()
-    pooler, scale = found.bert.pooler.dense, 1 / SMALL
-    for parameter in (*pooler.parameters(), found.classifier.weight):
-        parameter.zero_()
-    if kind == "cls":
-        pooler.weight[: task.num_outputs] = SMALL * head.weight
+    classifier = BertForSequenceClassification(config)
+    classifier.bert.load_state_dict(model.encoder.model.state_dict(), strict=False)
+    classifier.classifier.load_state_dict(head.state_dict())
+    if model.encoder.pooling == "cls":
+        pooler, scale = classifier.bert.pooler.dense, 2.0**-14
+        pooler.weight.zero_()
+        pooler.bias.zero_()
+        pooler.weight[: head.out_features] = scale * head.weight
+        classifier.classifier.weight.zero_().fill_diagonal_(1 / scale)
+    return classifier
+
+
+def _load(folder: Path) -> Callable[[Batch], np.ndarray]:
+    options = {"dtype": torch.float32, "trust_remote_code": False}
+    mean = (folder / HEAD).exists()
+    if mean:
+        loaded = AutoModel.from_pretrained(folder, add_pooling_layer=False, **options).eval()
+        head = load_file(folder / HEAD)
     else:
-        _take_mean(found.bert.encoder.layer[-1], head.weight)
-        for row in range(task.num_outputs):
-            pooler.weight[row, 2 * row], pooler.weight[row, 2 * row + 1] = 0.5, -0.5
-        scale = CONSTANT * (2 / config.hidden_size) ** 0.5
-    found.classifier.weight.fill_diagonal_(scale)
-    return found.eval()
+        loaded = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
 
+    @torch.inference_mode()
+    def logits(batch: Batch) -> np.ndarray:
+        mask = batch.attention_mask
+        out = loaded(batch.input_ids, attention_mask=mask, token_type_ids=batch.token_type_ids)
+        if not mean:
+            return out.logits.numpy()
+        pooled = mean_pool(out.last_hidden_state, mask)
+        return (pooled @ head["weight"].T + head["bias"]).numpy()
 
-def _take_mean(layer: nn.Module, head: torch.Tensor) -> None:
-    """Makes of a BERT layer one that writes the mean of every word piece's `head` (outputs, d) in pairs, as told above."""
-    for parameter in layer.parameters():
-        parameter.zero_()
-    value, output, norm = (
-        layer.attention.self.value,
-        layer.attention.output.dense,
-        layer.attention.output.LayerNorm,
-    )
-    outputs = len(head)
-    value.weight[:outputs] = head
-    for row in range(outputs):
-        output.weight[2 * row, row], output.weight[2 * row + 1, row] = LOGIT, -LOGIT
-    output.bias[-2], output.bias[-1] = LOGIT * CONSTANT, -LOGIT * CONSTANT
-    norm.weight[: 2 * outputs] = norm.weight[-2:] = 1
-    layer.output.LayerNorm.weight.fill_(1)
+    return logits

@@ -1,6 +1,6 @@
-"""The GLUE server's zip: eleven files of test predictions (gluebenchmark.com/faq), checked row by row."""
+"""The GLUE server's zip of test predictions (gluebenchmark.com/faq), every row checked."""
 
-import os
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +12,23 @@ from mtkd import tasks
 from mtkd.artifacts import read
 from mtkd.config.study import Study
 from mtkd.errors import UserError
-from mtkd.paths import folder
+from mtkd.inference.predict import replace_file
+from mtkd.stages import finetune, ranking
+from mtkd.stages.common import Run
 from mtkd.tasks import Task
 
-HEADER = "index\tprediction"
-WORDS = (
-    "mnli",
-    "qnli",
-    "rte",
-)  # the server takes these tasks' labels as words, the others' as numbers
+COLUMNS = ["index", "prediction"]
+LABELS_BY_NAME = ("mnli", "qnli", "rte")  # the other tasks' are numbers
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of the zip: its name, the task whose head predicts it, the split's name in that model's predictions, and the rows
-    of the official test set.
-    """
+    """A file of the zip: the task whose head predicts it, its split, and the official test rows."""
 
     name: str
     task: str
     split: str
-    rows: int
+    num_rows: int
 
 
 FILES = (
@@ -50,117 +46,109 @@ FILES = (
 )
 
 
-def submit(study: Study, system: str, out: Path) -> list[str]:
-    """Writes the zip of a system's test predictions (the study's first seed) and says what the server's readers should know.
+def write_submission(study: Study, system: str, out: Path) -> list[str]:
+    """Write the zip of a fine-tuned system's test predictions (first seed); return notes on it.
 
-    Of a task that the study ranks they are classification's and ranking's merged. A test set that the study has no
-    predictions of gets the official number of rows of one label, and a line that names the file. Raises `UserError` where
-    the system does not predict test sets, a stage is not done, or rows are missing or doubled.
+    Tasks that the study ranks are predicted by classification and ranking together. A test set
+    without predictions gets its official number of rows of the first label, and a note.
+
+    Raises:
+        UserError: The system does not predict test sets, or its predictions lack rows.
     """
     if out.suffix != ".zip" or not out.parent.is_dir():
         raise UserError(f"{out}: give the path of a .zip file in a folder that exists.")
     if system not in study.test_predictions:
+        known = ", ".join(study.test_predictions) or "no system"
         raise UserError(
-            f"Study {study.name} has no test predictions of '{system}': it makes them for "
-            f"{', '.join(study.test_predictions) or 'no system'} (its field test_predictions); change that and run it again."
+            f"Study {study.name} has no test predictions of '{system}': it makes them for {known} "
+            "(test_predictions)."
         )
-    found, notes, contents = {}, [], {}
-    for name in dict.fromkeys(file.task for file in FILES):
-        if name in study.trainable:
-            stage = "ranking" if name in study.ranking else "finetune"
-            found[name] = read(folder(study, stage, system, f"s{study.seeds[0]}", name)).frame(
-                "predictions.parquet"
-            )
+    predictions = _read_predictions(study, system)
+    if not predictions.split.str.startswith("test").any():
+        raise UserError(f"Study {study.name} has no test predictions: its data lack test splits.")
+    notes = []
+    if study.data.source == "synthetic":
+        notes.append("The examples are synthetic, not GLUE's: this zip only shows the format.")
+    contents = {}
     for file in FILES:
         task = tasks.get(file.task)
-        rows = (
-            found[file.task].query("split == @file.split") if file.task in found else pd.DataFrame()
-        )
-        if not len(rows):
-            notes.append(
-                f"{file.name} holds placeholders: the study has no predictions of {task.title}'s {file.split} split."
-            )
-            answers = [_word(task, 0)] * file.rows
-        else:
-            answers = _answers(task, rows, file)
-            if len(answers) != file.rows:
-                notes.append(
-                    f"{file.name} has {len(answers)} rows, the official test set {file.rows}: the server will not take it."
-                )
-        contents[file.name] = (
-            "\n".join([HEADER, *(f"{row}\t{answer}" for row, answer in enumerate(answers))]) + "\n"
-        )
-    if sum("placeholders" in note for note in notes) == len(FILES):
-        raise UserError(
-            f"Study {study.name} has no test predictions of {system} at all: its data have no test splits."
-        )
-    if study.data.source == "synthetic":
-        notes.append(
-            "The study's examples are generated, not GLUE's: this zip shows the format and is nothing to submit."
-        )
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+        rows = predictions[(predictions.task == file.task) & (predictions.split == file.split)]
+        column = _format_predictions(task, rows, file.name)
+        if not column:
+            column = [format_label(task, 0)] * file.num_rows
+            notes.append(f"{file.name} holds placeholders: there are no predictions for it.")
+        if len(column) != file.num_rows:
+            official = f"the official test set {file.num_rows}"
+            notes.append(f"{file.name} has {len(column)} rows, {official}: the server rejects it.")
+        table = pd.DataFrame({"index": range(len(column)), "prediction": column})
+        contents[file.name] = table.to_csv(sep="\t", index=False)
+    with replace_file(out) as partial:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as packed:
             for name, text in contents.items():
-                packed.writestr(
-                    zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED
-                )  # a fixed date: the same bytes every time
-        check(partial)
-        partial.rename(out)
-    finally:
-        partial.unlink(missing_ok=True)
+                entry = zipfile.ZipInfo(name)  # a fixed date: the same predictions, the same bytes
+                packed.writestr(entry, text, zipfile.ZIP_DEFLATED)
+        check_submission(partial)
     return notes
 
 
-def check(path: Path) -> None:
-    """Reads a zip as the server does, row by row; `UserError` names the file and the row that it would not take."""
-    with zipfile.ZipFile(path) as packed:
-        if sorted(packed.namelist()) != sorted(file.name for file in FILES):
-            raise UserError(
-                f"{path} holds {', '.join(packed.namelist())}: the server wants {', '.join(file.name for file in FILES)}."
-            )
-        for file in FILES:
-            task = tasks.get(file.task)
-            allowed = {_word(task, number) for number in range(task.num_outputs)}
-            header, *lines = packed.read(file.name).decode().splitlines()
-            if header != HEADER or not lines:
-                raise UserError(
-                    f"{path}, {file.name}: its header is {header!r} with {len(lines)} rows below; the server wants {HEADER!r}."
-                )
-            for row, line in enumerate(lines):
-                index, _, answer = line.partition("\t")
-                good = _score(answer) if task.regression else answer in allowed
-                if index != str(row) or not good:
-                    raise UserError(
-                        f"{path}, {file.name}, row {row}: {line!r} is not an index in order and a prediction "
-                        f"({'0.000 to 5.000' if task.regression else ', '.join(sorted(allowed))})."
-                    )
+def _read_predictions(study: Study, system: str) -> pd.DataFrame:
+    def read_stage(name: str) -> pd.DataFrame:
+        run = Run(name, system=system, seed=study.seeds[0])
+        return read(run.folder(study)).frame("predictions.parquet")
+
+    classified = read_stage(finetune.NAME)
+    if not study.ranking:
+        return classified
+    merged = read_stage(ranking.NAME)
+    return pd.concat([classified[~classified.task.isin(study.ranking)], merged])
 
 
-def _score(text: str) -> bool:
-    whole, _, part = text.partition(".")
-    return whole.isdecimal() and part.isdecimal() and len(part) == 3 and 0 <= float(text) <= 5
-
-
-def _word(task: Task, number: int) -> str:
-    if task.regression:
-        return f"{number:.3f}"
-    return task.labels[number] if task.name in WORDS else str(number)
-
-
-def _answers(task: Task, rows: pd.DataFrame, file: File) -> list[str]:
+def _format_predictions(task: Task, rows: pd.DataFrame, name: str) -> list[str]:
+    if not len(rows):
+        return []
     rows = rows.sort_values("idx")
     outputs = np.stack(rows.outputs)
-    if (rows.idx.to_numpy() != np.arange(len(rows))).any():
-        gap = int((rows.idx.to_numpy() != np.arange(len(rows))).argmax())
+    if (misplaced := rows.idx.to_numpy() != np.arange(len(rows))).any():
         raise UserError(
-            f"{file.name}: the test set's idx are not 0 to {len(rows) - 1} (number {gap} is missing or there twice): take "
-            "GLUE's test split as the hub has it, and run the study again."
+            f"{name}: the test set's idx are not 0 to {len(rows) - 1} (number {misplaced.argmax()} "
+            "is missing or doubled): use GLUE's test split, and run the study again."
         )
     if not np.isfinite(outputs).all():
         raise UserError(
-            f"{file.name}: a prediction is not a number: the model diverged; train it with a smaller learning rate."
+            f"{name}: a prediction is not a number: train with a smaller learning rate."
         )
+    values = outputs[:, 0].clip(0, 5) if task.regression else outputs.argmax(axis=1)
+    return [format_label(task, value) for value in values]
+
+
+def format_label(task: Task, value: float) -> str:
+    """Return a class number or a score as the server reads it."""
     if task.regression:
-        return [f"{value:.3f}" for value in outputs[:, 0].clip(0, 5)]
-    return [_word(task, number) for number in outputs.argmax(axis=1)]
+        return f"{value:.3f}"
+    return task.labels[int(value)] if task.name in LABELS_BY_NAME else str(int(value))
+
+
+def check_submission(path: Path) -> None:
+    """Check a zip row by row; raise `UserError` with the file and row that the server rejects."""
+    with zipfile.ZipFile(path) as packed:
+        contents = {name: packed.read(name).decode() for name in packed.namelist()}
+    if sorted(contents) != sorted(file.name for file in FILES):
+        raise UserError(
+            f"{path} holds {', '.join(contents)}: the server wants GLUE's eleven files."
+        )
+    for file in FILES:
+        task, text = tasks.get(file.task), io.StringIO(contents[file.name])
+        table = pd.read_csv(text, sep="\t", dtype=str, keep_default_na=False)
+        if list(table.columns) != COLUMNS or not len(table):
+            raise UserError(f"{path}, {file.name}: its header must be {COLUMNS}, with rows below.")
+        if task.regression:
+            valid = table.prediction.str.fullmatch(r"[0-4]\.\d{3}|5\.000")
+        else:
+            valid = table.prediction.isin([format_label(task, n) for n in range(task.num_outputs)])
+        valid &= table["index"] == pd.Series(range(len(table))).astype(str)
+        if not valid.all():
+            row = int((~valid).argmax())
+            raise UserError(
+                f"{path}, {file.name}, row {row}: {table.iloc[row].tolist()} is not the row's "
+                f"number and a prediction of {task.title}."
+            )

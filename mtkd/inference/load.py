@@ -1,249 +1,226 @@
-"""A trained model from its folder: weights, the encoder that they belong to, tokenizer and tasks.
+"""Load a trained model from the folder in which a study left it.
 
-What a stage wrote is enough as it lies in a study's outputs (`artifacts/<study>/…`): the record beside the weights holds
-shape and tasks and the fingerprint of the encoder, which lies in the same study's folder.
+The folder holds `model.safetensors` and `model.json`, which describes tasks and shape. The
+encoder's configuration and tokenizer come from `01_pretrain` of the same study.
 """
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
-from pydantic import TypeAdapter
-from safetensors import safe_open
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from mtkd import tasks
-from mtkd.artifacts import RECORD, Artifact, read
-from mtkd.config import study as studies
-from mtkd.config.custom_task import OwnTask
-from mtkd.config.mkd import LstmStudent, TransformerStudent
+from mtkd.artifacts import Artifact, read
+from mtkd.config import study as config
+from mtkd.config.base import Settings, ShortName
+from mtkd.config.custom_task import CustomTask
+from mtkd.config.mkd import Student
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
-from mtkd.models import MultiTaskModel, load_encoder
-from mtkd.paths import folder
-from mtkd.stages.inputs import tokenised, tokenizer_of
-from mtkd.stages.mkd import student_encoder
+from mtkd.models.multitask import MultiTaskModel, load_encoder
+from mtkd.models.student import student_encoder
+from mtkd.stages import all_runs, mtdnn, pretrain
+from mtkd.stages.common import Run
+from mtkd.stages.inputs import read_examples
 from mtkd.tasks import Task
-from mtkd.workflow.jobs import (
-    TOGETHER,
-    ablation_seeds,
-    candidate_name,
-    candidates,
-    mkd_controls,
-    mkd_seeds,
-    mkd_system,
-    mtdnn_runs,
-    variants,
-)
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+class DescribedTask(Settings):
+    """A task in `model.json`: one of GLUE, or a custom one with its settings."""
+
+    name: str
+    custom: CustomTask | None
+
+    @property
+    def task(self) -> Task:
+        """The task, as it was trained."""
+        return self.custom.task(self.name) if self.custom else tasks.get(self.name)
+
+
+class Description(Settings):
+    """What `model.json` holds."""
+
+    tasks: list[DescribedTask]
+    encoder: ShortName
+    pooling: Literal["cls", "pooler", "mean"]
+    max_length: Annotated[int, Field(ge=8)]
+    student: Student | None
+    system: str
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model ready for one of its tasks, on the processor, in fp32."""
+class TrainedModel:
+    """A model in fp32 on the CPU, with the one of its tasks that it is used for."""
 
     artifact: Artifact
-    start: Artifact
+    description: Description
+    encoder: Artifact
     model: MultiTaskModel
     tokenizer: PreTrainedTokenizerBase
     task: Task
 
     @property
-    def study(self) -> str:
-        """Name of the study whose outputs it lies in."""
-        return self.start.path.parent.parent.name
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The settings that made it, and its parents' fingerprints."""
-        return self.artifact.record["inputs"]
+    def study_folder(self) -> Path:
+        """The folder with all artifacts of the model's study."""
+        return self.encoder.path.parents[2]
 
     @property
     def max_length(self) -> int:
-        """Word pieces of a text that are read: as in training, and no more than the model has positions for."""
+        """Word pieces of an example that the model reads; the rest is cut off."""
         inner = getattr(self.model.encoder, "model", None)
-        return min(
-            [
-                self.inputs["max_length"],
-                *([inner.config.max_position_embeddings] if inner is not None else []),
-            ]
-        )
-
-    def data(self) -> Artifact:
-        """The study's examples that it was trained on; `UserError` where they are no longer there."""
-        found = read(self.start.path.parent.parent / "data")
-        if found.fingerprint != self.inputs["data"]:
-            raise UserError(
-                f"{found.path} holds other examples than {self.artifact.path} was trained on: run the study again."
-            )
-        return found
+        longest = self.description.max_length
+        return longest if inner is None else min(longest, inner.config.max_position_embeddings)
 
     def dev_sets(self) -> list[tuple[str, Examples]]:
-        """(split, examples) of the task's dev sets, as the study tokenised them; none where these are no longer there."""
-        parents = {key: self.inputs[key] for key in ("data", "max_length")} | {
-            "encoder": self.start.fingerprint
-        }
-        for found in _artifacts(self.start.path.parent.parent / "tokens"):
-            if found.record["inputs"].items() >= parents.items():
-                splits = [
-                    split
-                    for split in self.task.dev
-                    if f"{self.task.name}/{split}.arrow" in found.record["files"]
-                ]
-                return [(split, tokenised(found, self.task, split)) for split in splits]
-        return []
+        """Return (split, examples) of each of the task's dev sets in the study."""
+        tokens = read(self.study_folder / pretrain.NAME / self.description.encoder)
+        splits = tokens.json("fingerprints.json")[self.task.name]
+        dev = [split for split in self.task.dev if split in splits]
+        return [(split, read_examples(tokens, self.task, split)) for split in dev]
 
 
-def paths(study: Study) -> dict[str, Path]:
-    """The models of a study whose weights are kept, by name, with the folder that each lies in once it is made.
+def load_model(name: str, task: str | None = None) -> TrainedModel:
+    """Load a model for one of its tasks.
 
-    These are models of several tasks, before any fine-tuning (`mt-dnn-kd-s0`, `mkd-lstm-s0`), candidates
-    (`cased-0.1-s0`), and the candidates fine-tuned as teachers (`cased-0.1/mnli`). The first of a system's seeds comes first.
+    Args:
+        name: a model's folder, or `STUDY:SYSTEM`, see `find_model`.
+        task: its name; None: the model's only task. AX is predicted by MNLI's head.
+
+    Raises:
+        UserError: There is no such model or task, or one of its files is damaged.
     """
-    named = {}
-    for seed in study.seeds:
-        own = candidate_name(study.student_encoder, study.model.encoder_dropout)
-        named |= {
-            f"mt-dnn-kd-s{seed}": folder(study, "student", f"s{seed}"),
-            f"mt-dnn-s{seed}": folder(study, "mtdnn", f"{own}-s{seed}"),
-        }
-    for name, dropout, seed in mtdnn_runs(study):
-        run = f"{candidate_name(name, dropout)}-s{seed}"
-        named[run] = folder(study, "mtdnn", run)
-    for seed in ablation_seeds(study):
-        named |= {
-            f"mt-dnn-kd:{name}-s{seed}": folder(study, "ablation", name, f"s{seed}")
-            for name in variants(study)
-        }
-    for name in study.mkd.students if study.mkd else ():
-        for seed in mkd_seeds(study):
-            for control in (found for found in mkd_controls(study) if found in TOGETHER):
-                system = mkd_system(study, name, control).removesuffix(":mtl")
-                named[f"{system}-s{seed}"] = folder(study, "mkd", name, f"{control}-s{seed}", "all")
-    for name, dropout in candidates(study):
-        run = candidate_name(name, dropout)
-        named |= {f"{run}/{task}": folder(study, "members", run, task) for task in study.multitask}
-    return named
+    artifact = read(find_model(name))
+    if missing := {WEIGHTS, DESCRIPTION} - set(artifact.record["files"]):
+        raise UserError(f"{artifact.path} holds no model (no {min(missing)}): give another folder.")
+    description = read_description(artifact)
+    known = [described.task for described in description.tasks]
+    chosen = _choose_task(artifact, known, task)
+    encoder = _find_encoder(artifact, description.encoder)
+    tokenizer = pretrain.tokenizer_of(encoder)
+    shared = _new_encoder(artifact, description, encoder)
+    model = MultiTaskModel(shared, known, dict.fromkeys((one.name for one in known), 0.0))
+    model.load(artifact.file(WEIGHTS))
+    return TrainedModel(artifact, description, encoder, model.eval(), tokenizer, chosen)
 
 
-def locate(name: str) -> Path:
-    """The folder of a model: a path, or `STUDY:SYSTEM` or `STUDY:SYSTEM-sSEED` (without a seed, the study's first)."""
+def find_model(name: str) -> Path:
+    """Return the folder of a model, given as a path or as `STUDY:SYSTEM`.
+
+    SYSTEM is one of `trained_models`, such as `mt-dnn-kd-s1`; without the seed, the first.
+    """
     if name and Path(name).is_dir():
         return Path(name)
     study_name, colon, system = name.partition(":")
     if not colon:
-        raise UserError(
-            f"There is no folder '{name}': give a model's folder, such as artifacts/quick/student/s0, or STUDY:SYSTEM, such as "
-            "quick:mt-dnn-kd."
-        )
-    study, system = studies.load(study_name), system.removesuffix(":mtl")
-    found = paths(study)
-    named = [known for known in found if known == system or known.rpartition("-s")[0] == system]
-    if not named:
-        together, members = (
-            [run for run in found if ("/" in run) == alone] for alone in (False, True)
-        )
-        raise UserError(
-            f"Study {study.name} keeps no weights of '{system}': it keeps those of {', '.join(together)}, and of teachers' "
-            f"members such as {members[0]}; of other models fine-tuned on a task only scores and predictions are kept."
-        )
-    if not found[named[0]].is_dir():
-        raise UserError(
-            f"{name} is not made yet ({found[named[0]]} is missing): run 'mtkd run {study_name}'."
-        )
-    return found[named[0]]
-
-
-def open_model(name: str, task: str | None = None) -> Trained:
-    """The model of that name or folder for one of its tasks (which may be left out where it has only one).
-
-    AX is answered by MNLI's head, as in the study. Raises `UserError` where the folder holds no weights, its encoder is not
-    in the same study's outputs, a file is damaged, or the model has no such task.
-    """
-    artifact = read(locate(name))
-    if WEIGHTS not in artifact.record["files"]:
-        raise UserError(
-            f"{artifact.path} holds no weights of a model (there are {', '.join(artifact.record['files'])}): name a model of "
-            "several tasks, such as quick:mt-dnn-kd, or a teacher's member, such as quick:cased-0.1/mnli."
-        )
-    try:
-        inputs, start = artifact.record["inputs"], _encoder(artifact)
-        every = [_task(known, start) for known in inputs.get("tasks") or [inputs["task"]]]
-        wanted = _chosen(artifact, every, task)
-        model = MultiTaskModel(_shape(artifact, start), every, {known.name: 0.0 for known in every})
-        if not isinstance(inputs["max_length"], int) or inputs["max_length"] < 8:
-            raise ValueError("max_length")
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise UserError(
-            f"{artifact.path / RECORD} is not the record of a trained model: run the stage that makes it again."
-        ) from None
-    model.load(artifact.file(WEIGHTS))
-    return Trained(artifact, start, model.eval(), tokenizer_of(start), wanted)
-
-
-def _chosen(artifact: Artifact, every: list[Task], name: str | None) -> Task:
-    known = {task.name: task for task in every}
-    if name is None and len(every) == 1:
-        return every[0]
-    if name in tasks.GLUE and name not in known:
-        name = tasks.get(name).predicted_by or name
-    if name not in known:
-        said = "No task is named" if name is None else f"The model has no task '{name}'"
-        raise UserError(
-            f"{said} ({artifact.path}): its tasks are {', '.join(known)}; give one with --task."
-        )
-    return known[name]
-
-
-def _task(name: str, start: Artifact) -> Task:
-    """A task of GLUE, or one of the study's own as the record of its data describes it."""
-    if name in tasks.GLUE:
-        return tasks.get(name)
-    described = read(start.path.parent.parent / "data").record["inputs"]["own"][name]["task"]
-    return OwnTask.model_validate(described).task(name)
-
-
-def _artifacts(place: Path) -> Iterator[Artifact]:
-    """The finished artifacts in a folder."""
-    for path in sorted(path for path in place.glob("[!.]*") if path.is_dir()):
-        try:
-            yield read(path)
-        except UserError:
-            continue
-
-
-def _encoder(artifact: Artifact) -> Artifact:
-    """The encoder that a model was trained from, in the outputs of its study."""
-    wanted = artifact.record["inputs"]["encoder"]
-    for parent in artifact.path.resolve().parents:
-        if (parent / "encoder").is_dir():
-            for found in _artifacts(parent / "encoder"):
-                if found.fingerprint == wanted:
-                    return found
-            raise UserError(
-                f"{artifact.path} was trained from another encoder than those in {parent / 'encoder'}: the study has changed "
-                "since; run it again."
-            )
+        raise UserError(f"There is no folder '{name}': give one, or STUDY:SYSTEM (quick:mt-dnn).")
+    models = trained_models(config.load(study_name))
+    pattern = re.escape(system.removesuffix(":mtl")) + r"(-s\d+)?"
+    matches = [folder for known, folder in models.items() if re.fullmatch(pattern, known)]
+    if matches:
+        return matches[0]
     raise UserError(
-        f"{artifact.path} lies outside of its study's outputs, which hold the encoder and the tokenizer: name it where it was "
-        "made (artifacts/<study>/…), or take it elsewhere with 'mtkd export'."
+        f"Study {study_name} has no model '{system}': it has {', '.join(models) or 'none so far'} "
+        f"('mtkd run {study_name}' trains its models; of fine-tuned ones, scores alone are kept)."
     )
 
 
-def _shape(artifact: Artifact, start: Artifact) -> torch.nn.Module:
-    """The encoder in the model's shape; its weights are still those that training began with."""
-    inputs, place = artifact.record["inputs"], start.file("encoder")
-    pooling = inputs["model"]["pooling"]
-    if inputs["stage"] != "mkd":
-        return load_encoder(place, dropout=0.0, pooling=pooling)
-    settings = TypeAdapter(LstmStudent | TransformerStudent).validate_python(inputs["student"])
+def trained_models(study: Study) -> dict[str, Path]:
+    """Return the folders of a study's trained models by name.
 
-    def table() -> torch.Tensor:
-        with safe_open(artifact.file(WEIGHTS), "pt") as weights:
-            return torch.zeros(weights.get_slice("encoder.embeddings.weight").get_shape())
+    Names are those of systems with a seed (`mt-dnn-s0`, `mt-dnn-kd:annealing-s0`, `mkd-lstm-s0`),
+    candidates (`cased-0.1-s0`) and ensembles' members (`cased-0.1/mnli`).
+    """
+    models = {
+        f"mt-dnn-s{seed}": mtdnn.baseline_run(study, seed).folder(study) for seed in study.seeds
+    }
+    for run in all_runs(study):
+        described = run.part_folder(study, "any").parent.rglob(DESCRIPTION)
+        for folder in [run.folder(study), *sorted(path.parent for path in described)]:
+            if name := _model_name(run, folder):
+                models.setdefault(name, folder)
+    return {name: folder for name, folder in models.items() if (folder / DESCRIPTION).is_file()}
 
-    return student_encoder(settings, place, pooling, table)
+
+def _model_name(run: Run, folder: Path) -> str | None:
+    try:
+        system = read_description(read(folder)).system
+    except UserError:
+        return None
+    if run.stage == mtdnn.NAME:
+        return run.label
+    if system == "member":
+        return f"{folder.name}/{run.task}"
+    return f"{system.removesuffix(':mtl')}-s{run.seed}"
+
+
+def read_description(artifact: Artifact) -> Description:
+    """Read `model.json`; raise `UserError` if it describes no model."""
+    path = artifact.file(DESCRIPTION)
+    try:
+        return Description.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path} describes no model ({problem}): run its stage again.") from None
+
+
+def _choose_task(artifact: Artifact, known: list[Task], name: str | None) -> Task:
+    by_name = {task.name: task for task in known}
+    if name is None and len(known) == 1:
+        return known[0]
+    if name in tasks.GLUE and name not in by_name:
+        name = tasks.get(name).predicted_by or name
+    if name not in by_name:
+        problem = f"{artifact.path} has " + (f"no task '{name}'" if name else "several tasks")
+        raise UserError(f"{problem}: choose one of {', '.join(by_name)} with --task.")
+    return by_name[name]
+
+
+def _find_encoder(artifact: Artifact, name: str) -> Artifact:
+    """Return the encoder that a model started from, in the folder of its study."""
+    above = [folder / pretrain.NAME for folder in artifact.path.resolve().parents]
+    folder = next((folder for folder in above if folder.is_dir()), None)
+    if folder is None:
+        raise UserError(
+            f"{artifact.path} lies outside of its study, which holds the encoder: give the folder "
+            "where it was made; only a model by 'mtkd export' can be moved."
+        )
+    tokens, encoder = read(folder / name), read(folder / f"{name}.parts" / "encoder")
+    try:
+        recorded = artifact.record["inputs"]["parents"][f"{pretrain.NAME}.{name}"]
+        same = recorded == tokens.fingerprint
+        same &= tokens.record["inputs"]["parts"]["encoder"] == encoder.fingerprint
+    except (KeyError, TypeError):
+        same = False
+    if not same:
+        raise UserError(
+            f"{artifact.path} was trained with another encoder than {encoder.path}: the study has "
+            "changed since; run it again."
+        )
+    return encoder
+
+
+def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact) -> nn.Module:
+    """Return an encoder of the model's shape; its weights are still to be loaded."""
+    folder, student, pooling = encoder.file("encoder"), description.student, description.pooling
+    if student is None:
+        return load_encoder(folder, dropout=0.0, pooling=pooling)
+
+    def empty_table() -> torch.Tensor:
+        path = artifact.file(WEIGHTS)
+        try:
+            with safe_open(path, "pt") as weights:
+                return torch.zeros(weights.get_slice("encoder.embeddings.weight").get_shape())
+        except SafetensorError as error:
+            raise UserError(f"{path} holds no LSTM ({error}): run its stage again.") from None
+
+    return student_encoder(student, folder, pooling, empty_table)

@@ -1,235 +1,101 @@
-"""The model card that goes with an exported model: data, settings, results with intervals, limits and licence."""
+"""The model card of an exported model: use, training, scores with intervals, limits, licence."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from mtkd import paths as work
+from mtkd import tasks
+from mtkd.artifacts import Artifact, read
 from mtkd.errors import UserError
-from mtkd.inference.load import Trained
-from mtkd.report import scores
+from mtkd.inference.classifier import MEAN_POOLING_SNIPPET
+from mtkd.inference.load import TrainedModel
+from mtkd.stages import data
 from mtkd.training import metrics
 
-KINDS = {
-    "single": "one text and its class",
-    "pair": "two texts and their class",
-    "similarity": "two texts and a score",
-    "ranking": "two texts and their class",
-}
+TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 
-def card(trained: Trained, form: str, name: str, compared: pd.DataFrame) -> str:
-    """README.md of an export to a folder of that name; `compared` is the table that `mtkd.inference.export.compare` gives."""
-    task, about = trained.task, trained.inputs
-    front = {
-        "pipeline_tag": "text-classification",
-        "library_name": form,
-        "tags": ["mtkd", "knowledge-distillation"],
-    }
-    parts = [
-        "---\n"
-        + "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
-        + "\n---",
-        f"# {name}",
-        f"{task.title}, by `{about['system']}` of study `{trained.study}` (seed {about['seed']}): {KINDS[task.kind]}. Made with "
-        f"[mtkd](https://arxiv.org/abs/1904.09482) {trained.artifact.record['made_by']['mtkd']}, multi-task knowledge distillation.",
-        "## Use",
-        _use(trained, form, name),
-        "## Data",
-        _data(trained),
-        "## Settings",
-        _settings(trained),
-        "## Results",
-        _results(trained),
-        "## This export",
-        _export(trained, form, compared),
-        "## Limits",
-        _limits(trained),
-        "## Licence",
-        "The code that made it is MIT-licensed. The weights carry on from the encoder and the data named above: their licences hold for "
-        "them. US patents 11,620,515, 12,008,459 and 10,635,977 concern methods of this field.",
-    ]
-    return "\n\n".join(parts) + "\n"
+def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.DataFrame) -> str:
+    """Return the README.md of an export.
 
-
-def _use(trained: Trained, form: str, name: str) -> str:
-    texts = ", ".join(
-        f'"{word}"' for word in ("a text", "another text")[: len(trained.task.columns)]
+    Args:
+        trained: the model.
+        export_format: "transformers" or "onnx".
+        name: of the exported model.
+        table: what `mtkd.inference.export.compare` returns.
+    """
+    scores = scores_with_intervals(trained)
+    texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
+    examples = _study_data(trained)
+    source = examples and examples.record["inputs"]["depends"]["data"]["source"]
+    card_data = ModelCardData(
+        library_name=export_format,
+        pipeline_tag="text-classification",
+        tags=["mtkd", "knowledge-distillation"],
+        model_name=name,
+        eval_results=[_eval_result(trained, row, source) for row in scores] if source else None,
     )
-    lines = [
-        "from transformers import AutoTokenizer",
-        "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
-    ]
-    if form == "transformers":
-        lines = [
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
-            "",
-            lines[-1],
-            f'model = AutoModelForSequenceClassification.from_pretrained("{name}")',
-            f'logits = model(**tokenizer({texts}, truncation=True, return_tensors="pt")).logits',
-        ]
-    else:
-        lines = [
-            "import onnxruntime",
-            *lines,
-            f'session = onnxruntime.InferenceSession("{name}/model.onnx")',
-            f'given = tokenizer({texts}, truncation=True, return_token_type_ids=True, return_tensors="np")',
-            "given = {entry.name: given[entry.name] for entry in session.get_inputs()}",
-            "(logits,) = session.run(None, given)",
-        ]
-    classes = ", ".join(f"{number} `{label}`" for number, label in enumerate(trained.task.labels))
-    said = (
-        "The logit is the score itself."
-        if trained.task.regression
-        else f"The classes are {classes}; softmax gives probabilities."
+    card = ModelCard.from_template(
+        card_data,
+        template_path=str(TEMPLATE),
+        name=name,
+        trained=trained,
+        version=trained.artifact.record["made_by"]["mtkd"],
+        origin=trained.encoder.json("origin.json"),
+        settings=json.dumps(trained.artifact.record["inputs"]["depends"], indent=1),
+        sizes=_sizes(examples, trained.task.name) if examples else [],
+        source=source,
+        scores=scores,
+        table=table,
+        export_format=export_format,
+        mean_pooling=MEAN_POOLING_SNIPPET.format(folder=name, texts=texts).rstrip(),
+        texts=texts,
     )
-    return "\n".join(
-        [
-            "```python",
-            *lines,
-            "```",
-            "",
-            f"{said} Texts over {trained.max_length} word pieces lose their end.",
-        ]
-    )
+    return str(card)
 
 
-def _data(trained: Trained) -> str:
-    try:
-        data = trained.data()
-        made = (
-            "generated by mtkd (made-up sentences, not natural text)"
-            if data.record["inputs"]["data"]["source"] == "synthetic"
-            else ("GLUE, or the study's own")
-        )
-        sizes = data.frame("sizes.csv")
-        rows = sizes[(sizes.task == trained.task.name) & ~sizes.missing.astype(bool)]
-        listed = ", ".join(f"{int(row.examples):,} in {row.split}" for row in rows.itertuples())
-        told = f"Examples of {trained.task.title} in this study: {listed}; the data are {made}."
-    except UserError:
-        told = "The study's data were not at hand when this card was written."
-    origin = trained.start.json("origin.json")
-    source = (
-        f"the checkpoint {origin['checkpoint']}"
-        if origin["from"] == "checkpoint"
-        else "pre-trained by the study itself"
-    )
-    together = trained.inputs.get("tasks") or [trained.task.name]
-    return f"{told} Trained on: {', '.join(together)}. Encoder: {source} (fingerprint {trained.start.fingerprint})."
+def scores_with_intervals(trained: TrainedModel) -> list[dict]:
+    """Return a row per dev split and metric: split, metric, value, low, high (percent) and n.
 
-
-def _settings(trained: Trained) -> str:
-    about = trained.inputs
-    shown = {
-        "seed": about["seed"],
-        "parameters": trained.model.parameter_count(),
-        "longest input (word pieces)": trained.max_length,
-        **about["train"],
-        **{f"model: {key}": value for key, value in about["model"].items()},
-    }
-    if about.get("distil"):
-        shown |= {
-            "teachers": list(about["teachers"]),
-            **{f"distillation: {key}": value for key, value in about["distil"].items()},
-        }
-    if about.get("student"):
-        shown |= {
-            f"student: {key}": value for key, value in about["student"].items() if value is not None
-        }
-        shown["weight of hard targets"] = about["hard_weight"]
-    rows = [f"| {key.replace('_', ' ')} | {json.dumps(value)} |" for key, value in shown.items()]
-    return "\n".join(["| setting | value |", "| --- | --- |", *rows])
-
-
-def _results(trained: Trained) -> str:
-    """This model's dev scores with bootstrap intervals, and the mean over the study's seeds where its results hold this model."""
-    task, found = trained.task, trained.artifact.frame("predictions.parquet")
-    lines = [
-        "| split | metric | this model (95 %) | mean over seeds (95 %) | examples |",
-        "| --- | --- | --- | --- | ---: |",
-    ]
-    seeds = _seeds(trained)
-    for split in task.dev:
-        rows = found[(found.task == task.name) & (found.split == split)]
-        if not len(rows):
-            continue
-        outputs, labels = np.stack(rows.outputs), rows.label.to_numpy()
+    The interval (95 %) is a bootstrap over examples.
+    """
+    task = trained.task
+    predictions = trained.artifact.frame("predictions.parquet")
+    rows = []
+    for split, part in predictions[predictions.task == task.name].groupby("split", sort=False):
+        outputs, labels = np.stack(part.outputs), part.label.to_numpy()
         values, _ = metrics.score(task, outputs, labels)
         for metric, (low, high) in metrics.intervals(task, outputs, labels).items():
-            own, mean = (
-                f"{values[metric]:.1f} ({low:.1f} to {high:.1f})",
-                seeds.get((split, metric), "–"),
-            )
-            lines.append(f"| {split} | {metric} | {own} | {mean} | {len(rows)} |")
-    said = "Percent. The interval of one model is a bootstrap over dev examples, that of the mean a t-interval over seeds."
-    return "\n".join([*lines, "", said])
+            interval = {"value": values[metric], "low": low, "high": high}
+            rows.append({"split": split, "metric": metric, "n": len(labels)} | interval)
+    return rows
 
 
-def _seeds(trained: Trained) -> dict[tuple[str, str], str]:
-    path = work.reports(trained.study) / "results.csv"
-    own = trained.artifact.frame("scores.csv")
-    if not path.is_file():
-        return {}
-    results = pd.read_csv(path)
-    keys = ["system", "task", "split", "metric", "seed", "value"]
-    rows = results[
-        (results.system == trained.inputs["system"]) & (results.task == trained.task.name)
-    ]
-    mine = own[own.task == trained.task.name]
-    if not len(mine) or len(mine[keys].round(2).merge(rows[keys].round(2))) < len(mine):
-        return {}  # the report is of another run
-    found = {}
-    for (split, metric), part in rows.groupby(["split", "metric"]):
-        low, high = scores.interval(part.value)
-        reach = f"{low:.1f} to {high:.1f}, " if len(part) > 1 else ""
-        found[split, metric] = (
-            f"{part.value.mean():.1f} ({reach}{len(part)} seed{'s' * (len(part) > 1)})"
-        )
-    return found
+def _study_data(trained: TrainedModel) -> Artifact | None:
+    """Return the artifact of the study's examples, if it is still there."""
+    try:
+        return read(trained.study_folder / data.NAME)
+    except UserError:
+        return None
 
 
-def _export(trained: Trained, form: str, compared: pd.DataFrame) -> str:
-    names = {
-        "gap": "largest gap of a logit",
-        "rate_1": "examples/s, one by one",
-        "rate_32": "examples/s, batches of 32",
-    }
-    shown = compared.rename(columns=names)
-    head = list(shown.columns)
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    for row in shown.itertuples(index=False):
-        shapes = [".1e" if "gap" in key else ".0f" if "/s" in key else ".2f" for key in head[1:]]
-        cells = [
-            row[0],
-            *(f"{value:{shape}}" for value, shape in zip(row[1:], shapes, strict=True)),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    said = "Measured as it was written, on one processor thread; a gap is that to the study's model, of the largest logit (or of 1)."
-    pooling = trained.inputs["model"]["pooling"]
-    if form == "transformers" and pooling != "pooler":
-        seen = (
-            "the mean over the word pieces, so one layer more takes it"
-            if pooling == "mean"
-            else "[CLS] without BERT's pooler"
-        )
-        said += (
-            f" The head sees {seen}; this folder says the same in the terms of BertForSequenceClassification "
-            "(mtkd/models/classifier.py). Use it as it is, in fp32 or bf16; it is not meant for further training."
-        )
-    return "\n".join([*lines, "", said])
+def _sizes(examples: Artifact, task: str) -> list[dict]:
+    sizes = examples.frame("sizes.csv")
+    return sizes[(sizes.task == task) & (sizes.examples > 0)].to_dict("records")
 
 
-def _limits(trained: Trained) -> str:
-    system = trained.inputs["system"]
-    before = (
-        " It was trained on several tasks at once and not fine-tuned on this one."
-        if len(trained.model.tasks) > 1
-        else ""
-    )
-    return (
-        f"The figures are of dev sets, which the study also chose models on where it has candidates.{before} `{system}` was trained "
-        "for a study of methods on little data: its probabilities are not calibrated, nothing is known of other domains and "
-        "languages, and its encoder's text and the task's labels carry biases along. Do not decide about people with it."
+def _eval_result(trained: TrainedModel, row: dict, source: str) -> EvalResult:
+    task = trained.task
+    glue = source != "synthetic" and task.name in tasks.GLUE
+    return EvalResult(
+        task_type="text-classification",
+        dataset_type="nyu-mll/glue" if glue else "other",
+        dataset_name=task.title if glue or source != "synthetic" else f"{task.title} (synthetic)",
+        dataset_config=task.name,
+        dataset_split=row["split"],
+        metric_type=row["metric"],
+        metric_value=round(row["value"], 2),
     )

@@ -1,15 +1,17 @@
-"""A task's model as an ONNX graph: word pieces, mask and segments to logits, for any number of examples and word pieces."""
+"""Export of a task's model as an ONNX graph, for any number of examples and word pieces."""
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-from mtkd.models.lstm import BiAttentiveEncoder, sentences
+from mtkd.models.lstm import BiAttentiveEncoder, split_sentences
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.tasks import Task
 
@@ -17,57 +19,65 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 17
 
 
+def export_onnx(
+    model: MultiTaskModel, task: Task, folder: Path
+) -> dict[str, Callable[[Batch], np.ndarray]]:
+    """Write `model.onnx` and `model.int8.onnx`, which is dynamically quantised, to `folder`.
+
+    The graphs map int64 `INPUTS` (b, n) to fp32 `logits` (b, outputs). Returns both, as loaded, by
+    the names "onnx" and "onnx int8". Raises `UserError` where ONNX's packages are not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise UserError(
+            f"ONNX needs packages that are not installed ({error.name}): run "
+            "pip install 'mtkd[onnx]', or in a checkout pip install -e '.[onnx]'."
+        ) from None
+    paths = {"onnx": folder / "model.onnx", "onnx int8": folder / "model.int8.onnx"}
+    _trace(_Graph(model, task).eval(), paths["onnx"])
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(*map(str, paths.values()), weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(logging.NOTSET)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    load = onnxruntime.InferenceSession
+    cpu = ["CPUExecutionProvider"]
+    return {name: _logits(load(str(path), options, cpu)) for name, path in paths.items()}
+
+
 class _Graph(nn.Module):
-    """One task's model with tensors in and out, its shapes free of what they hold."""
+    """One task's model with tensors in and out, whose shapes do not depend on values."""
 
     def __init__(self, model: MultiTaskModel, task: Task):
         super().__init__()
         self.encoder, self.head, self.task = model.encoder, model.heads[task.name], task
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
-    ) -> torch.Tensor:
-        batch = Batch(
-            self.task.name, input_ids, attention_mask, token_type_ids, labels=input_ids[:, 0]
-        )
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        batch = Batch(self.task.name, ids, mask, segments, labels=ids[:, 0])
         if isinstance(self.encoder, BiAttentiveEncoder):
-            return self.head(self.encoder.read(sentences(batch, pair=len(self.task.columns) == 2)))
+            parts = split_sentences(batch, pair=len(self.task.columns) == 2)
+            return self.head(self.encoder.encode(parts))
         return self.head(self.encoder(batch))
 
 
-def _packages():
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        from onnxruntime import quantization
-    except ImportError as error:
-        raise UserError(
-            f"ONNX needs packages that are not installed ({error.name}): run pip install 'mtkd[onnx]', or in a checkout "
-            "pip install -e '.[onnx]'."
-        ) from None
-    return onnxruntime, quantization
-
-
 @torch.no_grad()
-def write_onnx(model: MultiTaskModel, task: Task, path: Path) -> None:
-    """The graph of one task: int64 `input_ids`, `attention_mask` and `token_type_ids` (b, n) to fp32 `logits` (b, outputs)."""
-    _packages()
-    longest, lengths = (
-        12,
-        torch.tensor([12, 9]),
-    )  # a batch with padding: without it, tracing would leave the mask out
-    place = torch.arange(longest)
-    mask = (place < lengths[:, None]).long()
-    kinds = mask * (place >= 5) if len(task.columns) == 2 else torch.zeros_like(mask)
+def _trace(graph: _Graph, path: Path) -> None:
+    # With padding: without it, tracing would leave the mask out.
+    column = torch.arange(12)
+    mask = (column < torch.tensor([[12], [9]])).long()
+    segments = mask * (column >= 5) if len(graph.task.columns) == 2 else torch.zeros_like(mask)
     axes = {name: {0: "examples", 1: "pieces"} for name in INPUTS} | {"logits": {0: "examples"}}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the tracer warns of every shape that it takes for a constant: the check tells
-        # The tracing exporter, not the newer one: that has no packed LSTM, and takes a minute where this takes seconds.
+        warnings.simplefilter("ignore")  # the tracer warns of every shape it takes for a constant
+        # The newer exporter has no packed LSTM and takes a minute where tracing takes seconds.
         torch.onnx.export(
-            _Graph(model, task).eval(),
-            (mask, mask, kinds),
+            graph,
+            (mask, mask, segments),
             str(path),
             dynamo=False,
             input_names=list(INPUTS),
@@ -77,19 +87,8 @@ def write_onnx(model: MultiTaskModel, task: Task, path: Path) -> None:
         )
 
 
-def quantise(path: Path, out: Path) -> None:
-    """The graph with weights as 8-bit integers and activations quantised as it runs (dynamic quantisation)."""
-    _, quantization = _packages()
-    logging.disable(logging.WARNING)
-    try:
-        quantization.quantize_dynamic(str(path), str(out), weight_type=quantization.QuantType.QInt8)
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def session(path: Path, threads: int = 1):
-    """An onnxruntime session on the processor."""
-    runtime, _ = _packages()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _logits(session) -> Callable[[Batch], np.ndarray]:
+    names = [entry.name for entry in session.get_inputs()]
+    return lambda batch: session.run(None, {name: getattr(batch, name).numpy() for name in names})[
+        0
+    ]

@@ -1,4 +1,4 @@
-"""A trained model's answers to texts, as JSON lines: in the texts' order, in constant memory, with progress."""
+"""Predict labels and probabilities of texts, and write them as JSON lines in constant memory."""
 
 import json
 import os
@@ -15,105 +15,84 @@ from tqdm import tqdm
 
 from mtkd.data.dataset import Examples, encode
 from mtkd.errors import UserError
-from mtkd.inference.load import Trained
+from mtkd.inference.load import TrainedModel
 from mtkd.inference.reader import Row, Source
 from mtkd.training.predict import predict, probabilities
 
-ROWS, CHARACTERS = 1024, 2_000_000  # read ahead at most, so that texts of like length go together
+CHUNK_ROWS, CHUNK_CHARACTERS = 1024, 2_000_000  # read ahead, to batch texts of similar length
 
 
-def answers(trained: Trained, rows: list[Row]) -> list[dict]:
-    """`label` and `probabilities` of each row, or `score` for a regression."""
-    found = probabilities(trained.task, logits(trained, rows)).astype(float).round(6).tolist()
-    if trained.task.regression:
-        return [{"score": values[0]} for values in found]
-    labels = trained.task.labels
-    return [
-        {
-            "label": labels[int(np.argmax(values))],
-            "probabilities": dict(zip(labels, values, strict=True)),
-        }
-        for values in found
-    ]
+def predict_rows(trained: TrainedModel, rows: list[Row]) -> list[dict]:
+    """Return `label` and `probabilities` of each row, or its `score` for a regression."""
+    task, logits = trained.task, predict_logits(trained, rows)
+    outputs = probabilities(task, logits).astype(float).round(6).tolist()
+    if task.regression:
+        return [{"score": score} for (score,) in outputs]
+    by_label = [dict(zip(task.labels, values, strict=True)) for values in outputs]
+    return [{"label": max(row, key=row.get), "probabilities": row} for row in by_label]
 
 
-def logits(trained: Trained, rows: list[Row]) -> np.ndarray:
-    """Logits (n, classes), or scores (n, 1), of rows of texts."""
-    return predict(trained.model, examples(trained, rows))
+def predict_logits(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
+    """Return the logits (n, classes), or scores (n, 1), of n rows of texts."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    tokens = encode(columns, trained.tokenizer, trained.max_length)
+    tokens |= {"label": [0] * len(rows), "idx": range(len(rows))}
+    types = {"segment_start": "int32", "label": "int64", "idx": "int64"}
+    features = {name: datasets.Value(kind) for name, kind in types.items()}
+    features["input_ids"] = datasets.List(datasets.Value("int32"))
+    split = datasets.Dataset.from_dict(tokens, features=datasets.Features(features))
+    return predict(trained.model, Examples(trained.task, split, "", trained.tokenizer.pad_token_id))
 
 
-def examples(trained: Trained, rows: list[Row]) -> Examples:
-    """Rows of texts, tokenised as in training."""
-    pieces = encode(
-        [list(texts) for texts in zip(*rows, strict=True)], trained.tokenizer, trained.max_length
-    )
-    split = datasets.Dataset.from_dict(
-        {**pieces, "label": [0] * len(rows), "idx": range(len(rows))},
-        features=datasets.Features(
-            {
-                "input_ids": datasets.List(datasets.Value("int32")),
-                "segment_start": datasets.Value("int32"),
-                "label": datasets.Value("int64"),
-                "idx": datasets.Value("int64"),
-            }
-        ),
-    )
-    return Examples(trained.task, split, "", trained.tokenizer.pad_token_id)
+def write_predictions(trained: TrainedModel, source: Source, out: Path | None) -> int:
+    """Write a JSON line per row of the source, with `row` counted from 0; return their number.
 
-
-def write(trained: Trained, source: Source, out: Path | None) -> int:
-    """Answers every row of the source and returns how many there were: a line of JSON each (`row` counts from 0).
-
-    To the standard output as they come, or to a file that takes its place once all are there.
+    They go to standard output as they are made, or to a file that appears once all are written.
     """
     if torch.cuda.is_available():
         trained.model.to("cuda")
-    count = 0
-    shown = tqdm(
-        total=source.total,
-        unit=source.unit,
-        unit_scale=source.unit == "B",
-        desc=f"{trained.task.title}",
-        file=sys.stderr,
-        disable=None,
-        leave=False,
-    )
-    with shown as bar, _opened(out) as file:
-        for rows in _parts(source):
-            for number, answer in enumerate(answers(trained, rows), count):
-                file.write(json.dumps({"row": number, **answer}) + "\n")
+    count, title = 0, trained.task.title
+    shown = {"desc": title, "unit": source.unit, "unit_scale": True, "leave": False}
+    bar = tqdm(total=source.total, disable=None, **shown)
+    with bar, _open(out) as file:
+        for rows in _chunks(source):
+            for number, prediction in enumerate(predict_rows(trained, rows), count):
+                file.write(json.dumps({"row": number, **prediction}) + "\n")
             file.flush()
             count += len(rows)
-            bar.set_postfix_str(f"{count} answered", refresh=False)
             bar.update(source.done - bar.n)
     return count
 
 
-def _parts(source: Source) -> Iterator[list[Row]]:
-    part, size = [], 0
+def _chunks(source: Source) -> Iterator[list[Row]]:
+    chunk, size = [], 0
     for row in source:
-        part.append(row)
+        chunk.append(row)
         size += sum(map(len, row))
-        if len(part) == ROWS or size > CHARACTERS:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+        if len(chunk) == CHUNK_ROWS or size > CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO]:
+def _open(out: Path | None) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first.")
-    if out.is_dir():
-        raise UserError(f"--out {out}: it is a folder; name a file in it.")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    if not out.parent.is_dir() or out.is_dir():
+        raise UserError(f"--out {out}: give the path of a file in a folder that exists.")
+    with replace_file(out) as partial, partial.open("w", encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path that replaces `path` once the block ends without an error."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            yield file
-        partial.rename(out)
+        yield partial
+        partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,17 +1,13 @@
-"""Texts to be answered, read one after the other: CSV, TSV, JSON lines, Parquet, plain lines, the standard input, or arguments."""
+"""Texts to predict: the arguments themselves, a file, or the standard input."""
 
-import csv
 import io
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import pyarrow as pa
-from pyarrow import parquet
-
+from mtkd.data.files import check_text, count_rows, read_rows
 from mtkd.errors import UserError
 from mtkd.tasks import Task
 
@@ -21,192 +17,98 @@ Row = tuple[str, ...]
 
 @dataclass
 class Source:
-    """Rows of one or two texts, read as they are asked for; `done` of `total` (None: not known) tell how far, in `unit`."""
+    """Rows of one or two texts, read once; `done` of about `total` (None: unknown) are read."""
 
-    columns: tuple[str, ...]
-    name: str = "the arguments"
-    kind: str = "arguments"
-    path: Path | None = None
-    given: list[str] = field(default_factory=list)
+    rows: Iterator[Row]
     total: int | None = None
     unit: str = "rows"
     done: int = 0
 
     def __iter__(self) -> Iterator[Row]:
-        if self.kind == "arguments":
-            yield tuple(map(_clean, self.given))
-            return
-        if self.kind == "parquet":
-            yield from self._parquet()
-            return
-        reader = {"csv": self._table, "tsv": self._table, "jsonl": self._json, "text": self._lines}[
-            self.kind
-        ]
-        with self.path.open("rb") if self.path else nullcontext(sys.stdin.buffer) as raw:
-            # A byte order mark is no part of the first text; quoted fields of a table keep their line ends.
-            file = io.TextIOWrapper(
-                raw, encoding="utf-8-sig", newline="" if self.kind == "csv" else None
-            )
-            number, rows = 0, reader(file)
-            while True:
-                try:
-                    number, row = next(rows, (0, None))
-                except UnicodeDecodeError as error:
-                    raise UserError(
-                        f"{self.name}, after line {number}: it is not UTF-8 text ({error.reason}); convert it."
-                    ) from None
-                except csv.Error as error:
-                    raise UserError(
-                        f"{self.name}, after line {number}: it cannot be read as CSV ({error}); correct it."
-                    ) from None
-                if row is None:
-                    return
-                self.done = number if self.total is None else raw.tell()
-                yield tuple(map(_clean, row))
-
-    def _lines(self, file: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
-        for number, line in enumerate(file, 1):
-            text = line.removesuffix("\n")
-            row = tuple(text.split("\t")) if len(self.columns) == 2 else (text,)
-            if len(row) != len(self.columns):
-                raise UserError(
-                    f"{self.name}, line {number}: the task needs a pair ({' and '.join(self.columns)}) with one tab between, "
-                    f"this line holds {len(row)} of them ({text[:40]!r}); correct it."
-                )
-            yield number, row
-
-    def _json(self, file: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{self.name}, line {number}: it is no JSON ({error}); give an object a line."
-                ) from None
-            if not isinstance(row, dict):
-                raise UserError(
-                    f'{self.name}, line {number}: it is no JSON object; write it as {{"{self.columns[0]}": "…"}}.'
-                )
-            self._check(list(row), f"line {number}")
-            yield number, self._texts([row[column] for column in self.columns], f"line {number}")
-
-    def _table(self, file: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
-        # A quote encloses a field in CSV; in TSV it is a character, as in GLUE's own files.
-        csv.field_size_limit(2**31 - 1)
-        rows = (
-            csv.reader(file, strict=True)
-            if self.kind == "csv"
-            else csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        )
-        header = next(rows, None)
-        if header is None:
-            return
-        self._check(header, "line 1 (the columns' names)")
-        places = [header.index(column) for column in self.columns]
-        for row in rows:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise UserError(
-                    f"{self.name}, line {rows.line_num}: it has {len(row)} fields, its columns are {len(header)} "
-                    f"({', '.join(header)}); correct it."
-                )
-            yield rows.line_num, tuple(row[place] for place in places)
-
-    def _parquet(self) -> Iterator[Row]:
-        try:
-            file = parquet.ParquetFile(self.path)
-            self._check(file.schema_arrow.names, "its columns")
-            self.total = file.metadata.num_rows
-            for batch in file.iter_batches(batch_size=256, columns=list(self.columns)):
-                for values in zip(
-                    *(batch.column(column).to_pylist() for column in self.columns), strict=True
-                ):
-                    self.done += 1
-                    yield tuple(map(_clean, self._texts(list(values), f"row {self.done}")))
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(
-                f"{self.name}: it cannot be read as Parquet ({' '.join(str(error).split())[:120]}); copy it again."
-            ) from None
-
-    def _check(self, names: list[str], where: str) -> None:
-        if missing := [column for column in self.columns if column not in names]:
-            raise UserError(
-                f"{self.name}, {where}: there is no column '{missing[0]}' (there are {', '.join(map(str, names))[:200]}): name "
-                f"the task's with --columns, in the order of {', '.join(self.columns)}."
-            )
-
-    def _texts(self, values: list, where: str) -> Row:
-        for column, value in zip(self.columns, values, strict=True):
-            if not isinstance(value, str):
-                raise UserError(
-                    f"{self.name}, {where}: '{column}' holds {json.dumps(value, default=str)[:40]}, not text; put it in quotes "
-                    "or remove the row."
-                )
-        return tuple(values)
-
-
-def _clean(text: str) -> str:
-    """The text without halves of surrogate pairs, which no tokenizer takes (they come from JSON and from the command line)."""
-    return text.encode("utf-8", "replace").decode()
+        for row in self.rows:
+            self.done += 1
+            yield row
 
 
 def source(
     given: list[str], task: Task, columns: str | None = None, kind: str | None = None
 ) -> Source:
-    """What to read: the texts themselves, a file, or the standard input (`-`, or nothing given).
+    """Return the rows of texts that the arguments name.
 
-    A single argument that names a file, or ends as one does, is a file; `kind` tells how to read it where its name does
-    not (the standard input: `text`). `columns` are the file's names for the task's texts, parted by commas. Raises
-    `UserError` for a missing file, an unknown kind, half a pair or a text too many.
+    Args:
+        given: The texts of one row; or the path of a file; or `-` or nothing: standard input.
+        task: The task that the texts are for.
+        columns: The file's names of the task's text columns, separated by commas.
+        kind: One of `FORMATS`' values; default: by the file's name, `text` for standard input.
+
+    Raises:
+        UserError: A missing file, an unknown format, or a wrong number of texts or columns.
     """
     if kind is not None and kind not in FORMATS.values():
         raise UserError(f"--format {kind}: the formats are {', '.join(FORMATS.values())}.")
-    named = tuple(name.strip() for name in columns.split(",")) if columns else task.columns
-    if len(named) != len(task.columns):
-        raise UserError(
-            f"--columns {columns}: {task.title} has {len(task.columns)} text column{'s' * (len(task.columns) > 1)} "
-            f"({', '.join(task.columns)}); name as many."
-        )
+    names = [name.strip() for name in columns.split(",")] if columns else list(task.columns)
+    needed = f"{task.title} needs {' and '.join(task.columns)}"
+    if len(names) != len(task.columns):
+        raise UserError(f"--columns {columns}: {needed}: name as many columns.")
     if given in ([], ["-"]):
         if sys.stdin.isatty():
-            raise UserError(
-                "There is nothing to answer: give a text, a file, or pipe lines into the command."
-            )
+            raise UserError("There is nothing to predict: give a text or a file, or pipe lines.")
         if kind == "parquet":
-            raise UserError(
-                "--format parquet: Parquet cannot be read from the standard input; give the file's path."
-            )
-        return Source(named, "the standard input", kind or "text")
-    path = Path(given[0])
-    if len(given) == 1 and (
-        kind or (path.suffix.lower() in FORMATS and " " not in given[0]) or _is_file(path)
-    ):
-        if not _is_file(path):
+            raise UserError("--format parquet: give a file; Parquet cannot be piped.")
+        stdin, where = sys.stdin.buffer, "the standard input"
+        if kind in (None, "text"):
+            return Source(_lines(stdin, names, where))
+        return Source(_table(stdin, names, where, _suffix(kind)))
+    path, is_file = Path(given[0]), _is_file(given[0])
+    suffix = path.suffix.lower()
+    named = suffix in FORMATS and " " not in given[0]
+    if len(given) == 1 and (kind or is_file or named):
+        if not is_file:
             raise UserError(f"There is no file {path}: correct the path.")
-        kind = kind or FORMATS.get(path.suffix.lower())
-        if kind is None:
-            raise UserError(
-                f"{path}: its name does not tell how to read it; give --format ({', '.join(FORMATS.values())})."
-            )
-        size = None if kind == "parquet" else path.stat().st_size
-        return Source(
-            named, str(path), kind, path, total=size, unit="rows" if kind == "parquet" else "B"
-        )
+        if kind is None and suffix not in FORMATS:
+            raise UserError(f"{path}: give --format ({', '.join(FORMATS.values())}).")
+        suffix = suffix if kind is None else _suffix(kind)
+        if suffix == ".txt":
+            rows = _lines(path.open("rb"), names, str(path))
+        else:
+            rows = _table(path, names, str(path), suffix)
+        return Source(rows, count_rows(path, path.stat().st_mtime_ns, str(path)))
     if len(given) != len(task.columns):
-        wanted = (
-            "one text" if len(task.columns) == 1 else f"two texts ({' and '.join(task.columns)})"
-        )
-        raise UserError(
-            f"{task.title} is about {wanted}, {len(given)} {'is' if len(given) == 1 else 'are'} given: put each in quotes."
-        )
-    return Source(named, given=given)
+        raise UserError(f"{needed}: {len(given)} texts are given; put each in quotes.")
+    # Arguments that are no UTF-8 arrive as halves of surrogate pairs, which no tokenizer takes.
+    row = tuple(text.encode("utf-8", "replace").decode() for text in given)
+    return Source(iter([row]), total=1)
 
 
-def _is_file(path: Path) -> bool:
+def _suffix(kind: str) -> str:
+    return next(suffix for suffix, name in FORMATS.items() if name == kind)
+
+
+def _is_file(path: str) -> bool:
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a text too long for a path, or with a NUL byte
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL byte
         return False
+
+
+def _lines(file: BinaryIO, columns: list[str], where: str) -> Iterator[Row]:
+    number = 0
+    try:
+        for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), 1):
+            text = line.removesuffix("\n")
+            row = tuple(text.split("\t")) if len(columns) == 2 else (text,)
+            if len(row) != len(columns):
+                needed = f"one tab between {' and '.join(columns)}"
+                raise UserError(f"{where}, line {number}: it needs {needed}; correct it.")
+            yield row
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text ({error.reason})"
+        raise UserError(f"{where}, after line {number}: {reason}; convert it.") from None
+
+
+def _table(file: Path | BinaryIO, columns: list[str], where: str, suffix: str) -> Iterator[Row]:
+    first = 0
+    for batch in read_rows(file, where, columns, suffix=suffix):
+        texts = [check_text(batch.column(name), name, where, first) for name in columns]
+        yield from zip(*(column.to_pylist() for column in texts), strict=True)
+        first += len(batch)

@@ -1,4 +1,4 @@
-"""The shared encoder and the task heads (section 2 of MT-DNN_KD)."""
+"""Encoders and the multi-task model."""
 
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 

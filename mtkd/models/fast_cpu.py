@@ -1,9 +1,12 @@
-"""A BERT's step made cheaper: a last layer at [CLS] alone; and on a processor attention for short texts, dropout from fewer
-random bits, memory kept. On a GPU torch's own kernels are taken.
+"""A cheaper BERT step on a CPU: the same function and the same parameters.
+
+`use_fast_cpu` is the one switch; with the environment variable MTKD_FAST_CPU=0 it does nothing, and
+transformers' own layers run. On a GPU torch's own kernels are used in either case.
 """
 
 import contextlib
 import ctypes
+import os
 import sys
 
 import torch
@@ -14,37 +17,59 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import BertLayer, eager_attention_forward
 
-NAME = "mtkd"
+NAME = "mtkd"  # of this module's attention in transformers' registry
+
+
+def use_fast_cpu(model: PreTrainedModel, cls_only: bool = False) -> None:
+    """Replace dropout, attention and, with `cls_only`, the last layer of a BERT, in place.
+
+    `cls_only` says that only the last layer's output at [CLS] is read: it is computed there alone,
+    as (b, 1, d). The names and values of the parameters stay. A second call with other layers or
+    another `cls_only` is allowed.
+    """
+    if os.environ.get("MTKD_FAST_CPU") == "0":
+        return
+    keep_memory()
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, Dropout(child.p))
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(NAME)
+    known = model.config._attn_implementation in (NAME, "sdpa", "eager")
+    layers = getattr(getattr(model, "encoder", None), "layer", [])
+    if known and all(type(layer) in (BertLayer, ClsLayer) for layer in layers):
+        for layer in layers:
+            layer.__class__ = ClsLayer if cls_only and layer is layers[-1] else BertLayer
 
 
 def keep_memory() -> None:
-    """Has glibc keep large blocks for the next step; else it gives them back to the system and takes them anew, page by page."""
-    if sys.platform == "linux":
+    """Make glibc keep freed blocks, which a step else takes from the system page by page."""
+    if sys.platform == "linux" and os.environ.get("MTKD_FAST_CPU") != "0":
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
-            for parameter, value in (
-                (trim_threshold, 2_000_000_000),
-                (top_pad, 16 << 20),
-                (mmap_max, 0),
-            ):
-                ctypes.CDLL(None).mallopt(parameter, value)
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(-1, 2_000_000_000)  # M_TRIM_THRESHOLD of malloc.h
+            mallopt(-2, 16 << 20)  # M_TOP_PAD
+            mallopt(-4, 0)  # M_MMAP_MAX
 
 
 def keep_mask(like: torch.Tensor, p: float) -> torch.Tensor:
-    """0 with probability `p` (rounded to a multiple of 1/65536), else 1 / (1 - p), in the shape and type of `like`.
+    """Return a dropout mask in the shape and type of `like`: 0 with probability `p`, else 1/(1-p).
 
-    16 bits of torch's CPU generator a value: a quarter of the time of a draw a value, which is a tenth of a small BERT's step.
+    It takes 16 bits of torch's CPU generator per value (`p` is rounded to a multiple of 1/65536)
+    and so a quarter of the time of torch's, which is a tenth of a small BERT's step.
     """
     dropped = round(p * 65536)
-    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.int16)[: like.numel()].view(like.shape) >= dropped - 32768
+    bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int16)[: like.numel()].view(like.shape) >= dropped - 32768
     return kept.to(like.dtype).mul_(65536 / (65536 - dropped))
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` with `keep_mask` on a processor."""
+    """`nn.Dropout` with `keep_mask` on a CPU."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Drop values in training."""
         if not self.training or self.p == 0 or not values.is_cpu:
             return super().forward(values)
         return values * keep_mask(values, self.p)
@@ -60,15 +85,14 @@ def attention(
     scaling: float | None = None,
     **other,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in transformers' interface: query, key, value (b, heads, n, d) to (b, n, heads, d); `mask` is true where to look.
+    """Attend by plain matrix products: query, key, value (b, heads, n, d) to (b, n, heads, d).
 
-    torch's fused kernel for processors is made for long sequences: with gradients or in bf16, at the lengths of sentences,
-    the plain products are faster. Elsewhere it is taken.
+    `mask` is true where to attend. torch's fused CPU kernel is made for long sequences: for
+    sentences, with gradients or in bf16, plain products are faster; else the kernel is used.
     """
     if not query.is_cpu or (query.dtype == torch.float32 and not torch.is_grad_enabled()):
-        return sdpa_attention_forward(
-            module, query, key, value, mask, dropout=dropout, scaling=scaling, **other
-        )
+        other |= {"dropout": dropout, "scaling": scaling}
+        return sdpa_attention_forward(module, query, key, value, mask, **other)
     scores = torch.matmul(query * scaling, key.transpose(2, 3))
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -82,51 +106,29 @@ AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def lighten(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model with this module's dropout and attention, in place; weights and what is computed stay as they were."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                setattr(parent, name, Dropout(child.p))
-    if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(NAME)
-    return model
+class ClsLayer(BertLayer):
+    """A BERT layer computed at [CLS] alone, (b, n, d) to (b, 1, d), for the last layer.
 
-
-class LayerOfFirst(BertLayer):
-    """A BERT's layer at its first place ([CLS]) alone, (b, n, d) to (b, 1, d): for the last one, where nothing reads the others.
-
-    Keys and values are still of all places; a sixth of the layer's products is left.
+    Keys and values are still those of all positions; a sixth of the layer's products remains.
     """
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_, **more
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_, **__
     ) -> torch.Tensor:
-        own, first = self.attention.self, hidden_states[:, :1]
-
-        def heads(values: torch.Tensor) -> torch.Tensor:
-            return values.unflatten(
-                -1, (own.num_attention_heads, own.attention_head_size)
-            ).transpose(1, 2)
-
-        look = ALL_ATTENTION_FUNCTIONS.get(own.config._attn_implementation, eager_attention_forward)
-        found, _ = look(
-            own,
-            heads(own.query(first)),
-            heads(own.key(hidden_states)),
-            heads(own.value(hidden_states)),
-            None if attention_mask is None else attention_mask[:, :, :1],
-            dropout=own.dropout.p if own.training else 0.0,
-            scaling=own.scaling,
+        """Return the layer's output at [CLS]."""
+        layer, cls = self.attention.self, hidden_states[:, :1]
+        shape = (layer.num_attention_heads, layer.attention_head_size)
+        query, key, value = (
+            projected.unflatten(-1, shape).transpose(1, 2)
+            for projected in (
+                layer.query(cls),
+                layer.key(hidden_states),
+                layer.value(hidden_states),
+            )
         )
-        return self.feed_forward_chunk(self.attention.output(found.flatten(2), first))
-
-
-def read_first(model: PreTrainedModel) -> None:
-    """Has the last layer computed at [CLS] alone and the others whole, in place; a model that is no BERT stays as it is."""
-    layers = getattr(getattr(model, "encoder", None), "layer", [])
-    if model.config._attn_implementation in (NAME, "sdpa", "eager") and all(
-        type(layer) in (BertLayer, LayerOfFirst) for layer in layers
-    ):
-        for layer in layers:
-            layer.__class__ = LayerOfFirst if layer is layers[-1] else BertLayer
+        kind = layer.config._attn_implementation
+        attend = ALL_ATTENTION_FUNCTIONS.get(kind, eager_attention_forward)
+        mask = None if attention_mask is None else attention_mask[:, :, :1]
+        dropout = layer.dropout.p if layer.training else 0.0
+        context, _ = attend(layer, query, key, value, mask, dropout=dropout, scaling=layer.scaling)
+        return self.feed_forward_chunk(self.attention.output(context.flatten(2), cls))

@@ -1,64 +1,62 @@
-"""A bi-attentive LSTM student in the encoder's place: two sentences to one vector.
+"""A bi-attentive LSTM in the encoder's place: two sentences to one vector (student of MKD).
 
-After the Biattentive Classification Network (McCann et al. 2017, arXiv:1708.00107; two of its authors wrote MKD too). That
-MKD's "bi-attentive student neural network" (its figure 2) is this network is an inference from the name: its full text
-was not at hand. From McCann et al. and allennlp-models' code: a BiLSTM over each sentence, A = X·Yᵀ with a masked softmax
-both ways, a BiLSTM over [X; X − C; X ⊙ C], max, min, mean and self-attentive pooling, a single sentence that attends to
-itself. This project's choices: word pieces in place of words, one integrator for both sentences, no feed-forward layer
-before the BiLSTM, one shared layer of rectified linear units (in place of maxout layers a task) under a linear head a
-task, all sizes, and fp32 throughout.
+It is the Biattentive Classification Network (McCann et al. 2017, arXiv:1708.00107). That this is
+the "bi-attentive student neural network" of MKD (Liu et al. 2019, arXiv:1911.03588, Figure 2) is
+inferred from the name and two common authors; MKD's full text was not available. From McCann et al.
+and from allennlp-models' code: a BiLSTM over each sentence, A = X·Yᵀ with
+a masked softmax both ways, a BiLSTM over [X; X − C; X ⊙ C], max, min, mean and self-attentive
+pooling, a single sentence that attends to itself. This project's choices: word pieces, one
+integrator for both sentences, no feed-forward layer before the BiLSTM, one shared rectified linear
+layer in place of a task's maxout layers, all sizes, and fp32 throughout.
 
-Dimension letters: b examples, n word pieces, e embedding width, h LSTM width of a direction, d = 2h.
+Letters: b examples, n word pieces, e embedding width, h LSTM width of a direction, d = 2h.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
 
-GREATEST = 1e6  # of a word vector's numbers
+LIMIT = 1e6  # of a word vector's numbers
 
 
 class BiLstm(nn.Module):
-    """Packed bidirectional LSTM: (b, n, in) with lengths (b,) to (b, n, 2h); what lies behind a length is zero."""
+    """A packed bidirectional LSTM: (b, n, in) with lengths (b,) to (b, n, 2h), 0 at padding."""
 
     def __init__(self, width: int, hidden: int, layers: int = 1):
         super().__init__()
         self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, bidirectional=True)
         self.width = 2 * hidden
 
-    def forward(self, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Read the sequences."""
         packed = pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=values.shape[1]
-        )[0]
+        n = values.shape[1]
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=n)[0]
 
     def flops(self, positions: int) -> int:
-        """Floating-point operations of the matrix products (two a multiplication and addition) over that many word pieces."""
-        sizes = [self.lstm.input_size] + [self.width] * (self.lstm.num_layers - 1)
-        return sum(
-            2 * 2 * positions * 4 * self.lstm.hidden_size * (size + self.lstm.hidden_size)
-            for size in sizes
-        )
+        """Return the operations, 2 per multiply-add, of the matrix products at these positions."""
+        hidden, layers = self.lstm.hidden_size, self.lstm.num_layers
+        inputs = self.lstm.input_size + (layers - 1) * self.width
+        return 2 * 2 * positions * 4 * hidden * (inputs + layers * hidden)
 
 
-def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last dimension where `mask` is true; zero elsewhere."""
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return a softmax over the last dimension where `mask` is true, 0 elsewhere."""
     return F.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
 
 
-def bi_attention(
-    x: torch.Tensor, y: torch.Tensor, mask_x: torch.Tensor, mask_y: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contexts of X (b, n, d) from Y (b, m, d) and the reverse: softmax(X·Yᵀ)·Y and softmax(Y·Xᵀ)·X.
+def bi_attention(x: Tensor, y: Tensor, mask_x: Tensor, mask_y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return contexts of X (b, n, d) from Y (b, m, d) and of Y from X.
 
-    Masks (b, n) and (b, m) are true on word pieces; padding gets no weight. Rows of padding hold no meaning.
+    They are softmax(X·Yᵀ)·Y and softmax(Y·Xᵀ)·X. The masks (b, n) and (b, m) are true on word
+    pieces; padding gets no weight, and its own rows mean nothing.
     """
     affinity = x @ y.transpose(1, 2)
     of_x = masked_softmax(affinity, mask_y[:, None, :]) @ y
@@ -66,39 +64,39 @@ def bi_attention(
     return of_x, of_y
 
 
-def sentences(batch: Batch, pair: bool | None = None) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Word pieces (b, n) and lengths (b,) of the first sentence, and of the second where the batch has one.
+def split_sentences(batch: Batch, pair: bool | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Return word pieces (b, n) and lengths (b,) of the first and, if any, of the second sentences.
 
-    They are cut from `[CLS] A [SEP] B [SEP]` by the segments; an empty sentence keeps its [SEP], so that no length is zero.
-    Where `pair` says whether there is a second, n is the batch's width, and no shape depends on what the batch holds: for export.
+    They are cut from `[CLS] A [SEP] B [SEP]` by the segments; an empty sentence keeps its [SEP], so
+    that no length is 0. If `pair` says whether there is a second one, n is the batch's width and no
+    shape depends on values, as an export needs it.
     """
     second = batch.token_type_ids.bool() & batch.attention_mask.bool()
     first = batch.attention_mask.bool() & ~second
     ends, count = first.sum(1), second.sum(1)
-    cut = [(torch.where(ends > 2, 1, ends - 1), (ends - 2).clamp_min(1))]
+    spans = [(torch.where(ends > 2, 1, ends - 1), (ends - 2).clamp_min(1))]
     if bool(second.any()) if pair is None else pair:
-        cut.append((ends, (count - 1).clamp_min(1)))
-    found = []
-    for start, lengths in cut:
-        place = torch.arange(
-            int(lengths.max()) if pair is None else batch.input_ids.shape[1], device=start.device
-        )
-        where = (start[:, None] + place).clamp_max(batch.input_ids.shape[1] - 1)
-        found.append((batch.input_ids.gather(1, where), lengths))
-    return found
+        spans.append((ends, (count - 1).clamp_min(1)))
+    width, parts = batch.input_ids.shape[1], []
+    for start, lengths in spans:
+        n = int(lengths.max()) if pair is None else width
+        columns = start[:, None] + torch.arange(n, device=start.device)
+        parts.append((batch.input_ids.gather(1, columns.clamp_max(width - 1)), lengths))
+    return parts
 
 
 class BiAttentiveEncoder(nn.Module):
-    """Word pieces of one or two sentences to one vector an example (b, width).
+    """Word pieces of one or two sentences to one vector per example (b, width).
 
-    A single sentence is its own second: computed once, as both inputs would be the same.
+    `table` (pieces, e) holds the initial embeddings. A single sentence is also its second one: it
+    is computed once, as both inputs would be the same.
     """
 
     initializer_range = 0.02
 
     def __init__(
         self,
-        table: torch.Tensor,
+        table: Tensor,
         *,
         hidden: int,
         layers: int = 1,
@@ -114,20 +112,17 @@ class BiAttentiveEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.width = output
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        with torch.autocast(
-            batch.input_ids.device.type, enabled=False
-        ):  # a recurrence of hundreds of steps stays in fp32
-            return self.read(sentences(batch))
+    def forward(self, batch: Batch) -> Tensor:
+        """Encode a batch, in fp32: a recurrence of hundreds of steps does not bear bf16."""
+        with torch.autocast(batch.input_ids.device.type, enabled=False):
+            return self.encode(split_sentences(batch))
 
-    def read(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """One vector an example from its `sentences`, in fp32."""
-        longest = max(pieces.shape[1] for pieces, _ in parts)
-        pieces = torch.cat(
-            [F.pad(pieces, (0, longest - pieces.shape[1])) for pieces, _ in parts]
-        )  # (b or 2b, n)
-        lengths = torch.cat([lengths for _, lengths in parts])
-        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
+    def encode(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Encode what `split_sentences` returns: (b, width)."""
+        n = max(pieces.shape[1] for pieces, _ in parts)
+        pieces = torch.cat([F.pad(pieces, (0, n - pieces.shape[1])) for pieces, _ in parts])
+        lengths = torch.cat([lengths for _, lengths in parts])  # (b or 2b,)
+        mask = torch.arange(n, device=lengths.device) < lengths[:, None]
         read = self.reader(self.dropout(self.embeddings(pieces)), lengths)
         if len(parts) == 1:
             context = masked_softmax(read @ read.transpose(1, 2), mask[:, None, :]) @ read
@@ -135,52 +130,51 @@ class BiAttentiveEncoder(nn.Module):
             context = torch.cat(bi_attention(*read.chunk(2), *mask.chunk(2)))
         read = self.dropout(torch.cat([read, read - context, read * context], dim=-1))
         pooled = self.pool(self.integrator(read, lengths), mask)
-        pair = torch.cat(
-            [pooled, pooled] if len(parts) == 1 else pooled.chunk(2), dim=-1
-        )  # (b, 8d)
-        return F.relu(self.merge(self.dropout(pair)))
+        both = [pooled, pooled] if len(parts) == 1 else pooled.chunk(2)
+        return F.relu(self.merge(self.dropout(torch.cat(both, dim=-1))))
 
-    def pool(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Max, min, mean and self-attentive pooling over the word pieces: (b, n, d) to (b, 4d)."""
+    def pool(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Pool word pieces by max, min, mean and self-attention: (b, n, d) to (b, 4d)."""
         inside = mask[..., None]
         weights = masked_softmax(self.attend(values).squeeze(-1), mask)
-        return torch.cat(
-            [
-                values.masked_fill(~inside, -torch.inf).amax(1),
-                values.masked_fill(~inside, torch.inf).amin(1),
-                (values * inside).sum(1) / inside.sum(1),
-                (weights[..., None] * values).sum(1),
-            ],
-            dim=-1,
-        )
+        highest = values.masked_fill(~inside, -torch.inf).amax(1)
+        lowest = values.masked_fill(~inside, torch.inf).amin(1)
+        mean = (values * inside).sum(1) / inside.sum(1)
+        attended = (weights[..., None] * values).sum(1)
+        return torch.cat([highest, lowest, mean, attended], dim=-1)
 
 
-def own_table(pieces: int, width: int) -> torch.Tensor:
-    """Embeddings (pieces, e) drawn from N(0, 1), torch's default."""
+def random_table(pieces: int, width: int) -> Tensor:
+    """Draw embeddings (pieces, e) from N(0, 1), torch's default."""
     return torch.randn(pieces, width)
 
 
-def projected_table(table: torch.Tensor, width: int) -> torch.Tensor:
-    """A teacher's word-piece table (pieces, H) on its first `width` principal directions, scaled to unit variance (our choice)."""
+def projected_table(table: Tensor, width: int) -> Tensor:
+    """Project a teacher's embeddings (pieces, H) on their first principal directions: (pieces, e).
+
+    They are scaled to unit variance. Both are this project's choice. Raises `UserError` where
+    `width` is above H.
+    """
     if width > table.shape[1]:
         raise UserError(
-            f"The student's embedding width {width} is above the teacher's {table.shape[1]}, whose table cannot be projected "
-            f"up: set width to at most {table.shape[1]}, or embeddings: own."
+            f"embedding_dim: {width} is above the width of the teacher's embeddings, "
+            f"{table.shape[1]}: lower it, or draw the table anew (embeddings: own)."
         )
     centred = table.double() - table.double().mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
-    found = centred @ directions[:, -width:]
-    return (found / found.std()).float()
+    projected = centred @ directions[:, -width:]
+    return (projected / projected.std()).float()
 
 
-def vectors_table(path: Path, vocabulary: dict[str, int]) -> torch.Tensor:
-    """Word vectors of GloVe's text format (a word and its numbers a line) for a tokenizer's pieces: (pieces, e).
+def vectors_table(path: Path, vocabulary: dict[str, int]) -> Tensor:
+    """Read word vectors in GloVe's text format for a tokenizer's pieces: (pieces, e).
 
-    A piece that is a whole word of the file gets that word's vector; the others are drawn with the mean and deviation of
-    those found. Raises `UserError` where the file cannot be read, or lines differ in width.
+    A piece that is a word of the file gets its vector; the others are drawn with the mean and
+    deviation of those. Raises `UserError` where the file cannot be read, its lines differ in
+    width, or it holds none of the pieces.
     """
-    found: dict[int, np.ndarray] = {}
-    width = None
+    vectors: dict[int, np.ndarray] = {}
+    width = number = 0
     try:
         with Path(path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -189,27 +183,23 @@ def vectors_table(path: Path, vocabulary: dict[str, int]) -> torch.Tensor:
                     continue  # word2vec's header: words and width
                 width = width or len(values)
                 if len(values) != width or not values:
-                    raise UserError(
-                        f"{path}, line {number}: {len(values)} numbers, the lines before have {width}: give a file in GloVe's "
-                        "text format, a word and its numbers a line."
-                    )
+                    raise ValueError(f"{len(values)} numbers, the lines before have {width}")
                 if word in vocabulary:
-                    found[vocabulary[word]] = vector = np.array(values, dtype=np.float64)
-                    if not np.abs(vector).max() < GREATEST:
-                        raise UserError(
-                            f"{path}, line {number}: a number of '{word}' is not finite or above {GREATEST:g}: correct it."
-                        )
+                    vectors[vocabulary[word]] = vector = np.array(values, dtype=np.float64)
+                    if not np.abs(vector).max() < LIMIT:
+                        raise ValueError(f"a number of '{word}' is not finite or above {LIMIT:g}")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"The word vectors {path} cannot be read ({str(error)[:100]}): give a UTF-8 file in GloVe's text format, a word "
-            "and its numbers a line."
+            f"The word vectors {path} cannot be read (line {number}: {str(error)[:100]}): give a "
+            "UTF-8 file in GloVe's text format, a word and its numbers per line."
         ) from None
-    if not found:
+    if not vectors:
         raise UserError(
-            f"{path} holds no word of the tokenizer's {len(vocabulary)}: give vectors of the study's language and case."
+            f"{path} holds no word of the tokenizer's {len(vocabulary)}: "
+            "give vectors of the study's language and case."
         )
-    known = torch.from_numpy(np.stack(list(found.values())).astype(np.float32))
+    known = torch.from_numpy(np.stack(list(vectors.values())).astype(np.float32))
     deviation = known.std() if known.numel() > 1 else torch.zeros(())
     table = torch.randn(max(vocabulary.values()) + 1, width) * deviation + known.mean()
-    table[list(found)] = known
+    table[list(vectors)] = known
     return table

@@ -1,4 +1,4 @@
-"""Small Transformer students: chosen layers of a BERT, a checkpoint, or a shape drawn anew."""
+"""Small Transformer students: chosen layers of a BERT, a checkpoint, or a new shape."""
 
 from pathlib import Path
 
@@ -10,53 +10,47 @@ from mtkd.errors import UserError
 from mtkd.models.multitask import TransformerEncoder, load_encoder
 
 
-def keep_layers(encoder: TransformerEncoder, keep: list[int]) -> TransformerEncoder:
-    """The encoder with only these of its layers (from 0), in this order; in place."""
+def keep_layers(encoder: TransformerEncoder, kept: list[int]) -> TransformerEncoder:
+    """Return an encoder of these of the encoder's layers (from 0), in this order, with its weights.
+
+    Raises `UserError` for a layer that the encoder does not have.
+    """
     layers = encoder.model.encoder.layer
-    if wrong := [layer for layer in keep if layer >= len(layers)]:
+    if wrong := [layer for layer in kept if layer >= len(layers)]:
         raise UserError(
-            f"keep: there is no layer {wrong[0]} in an encoder of {len(layers)} (0 to {len(layers) - 1}): choose among those."
+            f"kept_layers: the encoder has no layer {wrong[0]}; choose from 0 to {len(layers) - 1}."
         )
-    encoder.model.encoder.layer = nn.ModuleList([layers[layer] for layer in keep])
-    encoder.model.config.num_hidden_layers = len(keep)
-    encoder.read_first_alone()
-    return encoder
+    encoder.model.encoder.layer = nn.ModuleList([layers[layer] for layer in kept])
+    encoder.model.config.num_hidden_layers = len(kept)
+    return TransformerEncoder(encoder.model, encoder.pooling)
 
 
 def from_checkpoint(
-    source: str | Path, pieces: int, *, dropout: float, pooling: str
+    source: str | Path, vocab_size: int, *, dropout: float, pooling: str
 ) -> TransformerEncoder:
-    """A checkpoint's encoder; `UserError` where it has other word pieces than the teacher's `pieces`."""
+    """Load a checkpoint's encoder; raise `UserError` where it has another vocabulary's size."""
     encoder = load_encoder(source, dropout=dropout, pooling=pooling)
-    if (found := encoder.model.config.vocab_size) != pieces:
+    size = encoder.model.config.vocab_size
+    if size != vocab_size:
         raise UserError(
-            f"The student's checkpoint {source} has {found} word pieces, the teacher {pieces}: a student reads the teacher's "
-            "word pieces; give a checkpoint with the same vocabulary."
+            f"The student's checkpoint {source} has {size} word pieces, the teacher {vocab_size}: "
+            "give a checkpoint with the teacher's vocabulary."
         )
     return encoder
 
 
 def new_encoder(
-    like: str | Path,
-    *,
-    layers: int,
-    hidden: int,
-    heads: int,
-    intermediate: int | None,
-    dropout: float,
-    pooling: str,
+    teacher: str | Path, *, dropout: float, pooling: str, intermediate: int | None, **shape: int
 ) -> TransformerEncoder:
-    """A Transformer of this shape drawn from torch's state (seed first), with the word pieces and positions of `like`."""
-    config = AutoConfig.from_pretrained(like, trust_remote_code=False)
-    config.update(
-        {
-            "num_hidden_layers": layers,
-            "hidden_size": hidden,
-            "num_attention_heads": heads,
-            "intermediate_size": intermediate or 4 * hidden,
-            "hidden_dropout_prob": dropout,
-            "attention_probs_dropout_prob": dropout,
-        }
-    )
+    """Draw a Transformer from torch's random state (seed first).
+
+    `shape` has `layers`, `hidden` and `heads`; `intermediate` is four times `hidden` if None.
+    Vocabulary and positions are those of the encoder in the folder `teacher`.
+    """
+    config = AutoConfig.from_pretrained(teacher, trust_remote_code=False)
+    config.num_hidden_layers, config.hidden_size = shape["layers"], shape["hidden"]
+    config.num_attention_heads = shape["heads"]
+    config.intermediate_size = intermediate or 4 * config.hidden_size
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     extra = {} if pooling == "pooler" else {"add_pooling_layer": False}
     return TransformerEncoder(AutoModel.from_config(config, dtype=torch.float32, **extra), pooling)

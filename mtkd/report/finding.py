@@ -1,64 +1,59 @@
-"""The finding in one paragraph, worked out from the results alone."""
+"""The finding: at most eight sentences, computed from the results alone."""
 
 import math
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mtkd import tasks
 from mtkd.config.distillation import Distil
-from mtkd.report import published
-from mtkd.report import scores as figures
-from mtkd.report import significance as comparisons
-from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
-from mtkd.report.sections.ablation import amounts
-from mtkd.report.significance import Compared, sentence, share, span
+from mtkd.report import published, scores
+from mtkd.report.scores import BASE, ENSEMBLE, SYSTEMS, name, title
+from mtkd.report.sections.ablation import describe_unlabelled
+from mtkd.report.significance import Compared, sentence, span
 from mtkd.report.table import number, percent
 
 
 def finding(
     results: pd.DataFrame,
-    selection: pd.DataFrame | None = None,
     sizes: pd.DataFrame | None = None,
     distil: Distil | None = None,
     compared: Compared | None = None,
-) -> str:
-    """One paragraph of Markdown that says what these results show, whichever way they fall.
+) -> list[str]:
+    """Return what the results show as sentences of Markdown, whether distillation helped first.
 
-    `sizes` gives the train sizes (without it those of the full data sets serve), `distil` who teaches what (without
-    it the published teachers), `compared` the intervals.
+    Args:
+        results: frame of results.csv.
+        sizes: the sizes of the training sets (`tables.table1`).
+        distil: the tasks with a teacher, by default the paper's.
+        compared: the intervals.
     """
     distil = distil or Distil(teachers=list(published.TEACHERS))
     compared = compared or Compared()
-    frame, sentences = gains(results, compared), []
+    frame, over = scores.gains(results, compared), scores.averaged(results)
     if "average" not in frame.index or math.isnan(frame.loc["average", "gain"]):
-        sentences += [_nothing(results), _averages(results)]
+        unknown = "no averaged task has scores of both MT-DNN and MT-DNN_KD"
+        sentences = [f"**Whether distillation helps is not known**: {unknown}.", _averages(results)]
     else:
-        overall = frame.loc["average"]
-        by_task = frame.loc[
-            [task for task in figures.averaged(results) if math.isfinite(frame.loc[task, "gain"])]
-        ]
-        sentences += [
-            _verdict(overall, len(figures.averaged(results))),
-            _averages(results),
-            _others(compared),
-            _tally(by_task),
-            _with_teacher(by_task, distil.teachers),
-        ]
-        sentences += [
-            _by_size(by_task, figures.train_sizes(sizes)),
-            _kept(overall, compared),
-            _apart(frame),
-        ]
-    sentences += [_further(distil), _selected(selection), *comparisons.without(compared)]
-    sentences += [_paper() if figures.beside_the_paper(results) else ""]
-    return " ".join(sentence for sentence in sentences if sentence)
+        overall, by_task = frame.loc["average"], frame.loc[over].dropna(subset=["gain"])
+        sentences = [_helped(overall), _averages(results), _over_bert(compared), _by_task(by_task)]
+        sentences += [_by_teacher(by_task, distil), _by_size(by_task, scores.train_sizes(sizes))]
+        sentences.append(_kept(overall, compared))
+    if scores.beside_the_paper(results):
+        row = published.gains().loc["average"]
+        sentences.append(
+            f"Published, with BERT-large on all of GLUE: {_points(row['gain'])} for MT-DNN_KD over "
+            f"MT-DNN, {percent(row['kept'])} of the ensemble's gain ({published.SOURCE}, Table 3)."
+        )
+    return [one for one in sentences if one]
 
 
 def _listed(items) -> str:
-    items = list(items)
-    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]])) if items else ""
+    *most, last = list(items) or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _count(amount: int, noun: str) -> str:
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
 def _points(value: float) -> str:
@@ -66,175 +61,99 @@ def _points(value: float) -> str:
 
 
 def _averages(results: pd.DataFrame) -> str:
-    counted = figures.averaged(results)
-    if not counted:
-        return "No task that is averaged has dev scores, so there is no average."
-    means = figures.averages(results).groupby("system")["average"]
-    present = [system for system in SYSTEMS if system in means.groups]
-    if not present:
-        return "No system has scores on every task, so there is no average."
-    texts = [f"{name(system)} {number(means.mean()[system])}" for system in present]
-    seeds = max(means.count()[system] for system in present)
-    over = f"{len(counted)} tasks" if len(counted) > 1 else title(counted[0])
-    return f"Average dev scores over {over} (percent; {seeds} {'seeds' if seeds > 1 else 'seed'}): {_listed(texts)}."
+    averages = scores.averages(results)
+    means = averages.groupby("system")["average"].mean()
+    texts = [f"{name(system)} {number(means[system])}" for system in SYSTEMS if system in means]
+    tasks = _count(len(scores.averaged(results)), "task")
+    seeds = _count(averages.loc[averages["seed"] >= 0, "seed"].nunique(), "seed")
+    averages = f"Average dev scores in percent ({tasks}, {seeds}): {_listed(texts)}."
+    return averages if texts else "No system has a score on every task, so there is no average."
 
 
-def _nothing(results: pd.DataFrame) -> str:
-    absent = [
-        name(system)
-        for system in (BASE, STUDENT)
-        if system not in set(figures.dev(results)["system"])
-    ]
-    verb = "has" if len(absent) == 1 else "have"
-    why = (
-        f"{_listed(absent)} {verb} no dev scores"
-        if absent
-        else "the two share no dev scores on a task that is averaged"
-    )
-    return f"Whether distillation helps cannot be told: {why}."
-
-
-def _verdict(row: pd.Series, counted: int) -> str:
-    gain, seeds = row["gain"], int(row["seeds"])
-    rounded = round(gain, 2)
-    over = "" if row["tasks"] == counted else f" over the {int(row['tasks'])} tasks that both have"
-    change = f"MT-DNN_KD is {_points(gain)} against MT-DNN on average{over}"
-    if not span(row):
-        lead = "Distillation did not help" if rounded <= 0 else "Distillation helped in this run"
-        return f"**{lead}: {change}**; there are no predictions to work an interval out from, so chance is not ruled out."
-    seeds = f"{seeds} seeds, paired" if seeds > 1 else "one seed: how training varies is not in it"
-    within = f"95 % interval {span(row)}, {seeds}"
-    if rounded <= 0:
-        tail = (
-            "the interval includes zero"
-            if row["low"] <= 0 <= row["high"]
-            else "the interval excludes zero"
+def _helped(row: pd.Series) -> str:
+    """Say whether distillation helped on average, and how sure that is."""
+    seeds, interval = int(row["seeds"]), span(row)
+    if round(row["gain"], 2) <= 0:
+        lead = "Distillation did not help"
+    elif interval and row["low"] <= 0:
+        lead = "Distillation did not help measurably"
+    else:
+        lead = (
+            "Distillation helped" if interval and seeds > 1 else "Distillation helped in this run"
         )
-        return f"**Distillation did not help: {change}** ({within}); {tail}."
-    if row["low"] <= 0:
-        return f"**Distillation did not help measurably: {change}** ({within}); the interval includes zero."
-    return (
-        f"**Distillation helped{'' if row['seeds'] > 1 else ' in this run'}: {change}** ({within})."
-    )
+    change = f"MT-DNN_KD is {_points(row['gain'])} against MT-DNN on average"
+    if not interval:
+        return f"**{lead}**: {change}; without predictions there is no interval."
+    zero = "includes zero" if row["low"] <= 0 <= row["high"] else "excludes zero"
+    paired = f"{seeds} paired seeds" if seeds > 1 else "one seed, so without how training varies"
+    return f"**{lead}**: {change} (95 % interval {interval}, which {zero}; {paired})."
 
 
-def _others(compared: Compared) -> str:
-    """The other comparisons on average, a sentence each; the ensembles' against MT-DNN is told with the share kept."""
-    texts = []
-    for a, b in comparisons.PAIRS:
-        rows = compared.of(a, b)
-        if "average" in rows.index and (a, b) not in ((STUDENT, BASE), (ENSEMBLE, BASE)):
-            row = rows.loc["average"]
-            texts.append(
-                f"{sentence(row).removesuffix('.')} ({_points(row.difference)}, {span(row)})."
-            )
-    return " ".join(texts)
+def _over_bert(compared: Compared) -> str:
+    rows = compared.of(BASE, "bert")
+    if "average" not in rows.index:
+        return ""
+    row = rows.loc["average"]
+    conclusion = sentence(row).removesuffix(".")
+    return f"{conclusion} ({_points(row['difference'])}, {span(row)})."
 
 
-def _tally(frame: pd.DataFrame) -> str:
+def _by_task(frame: pd.DataFrame) -> str:
     rounded = frame["gain"].round(2)
-    better, worse = (
-        [title(t) for t in frame.index[rounded > 0]],
-        [title(t) for t in frame.index[rounded < 0]],
-    )
-    parts = [
-        f"better on {len(better)} of {len(frame)} tasks"
-        + (f" ({_listed(better)})" if better else ""),
-        f"worse on {len(worse)}" + (f" ({_listed(worse)})" if worse else ""),
-    ]
+    better, worse = (list(map(title, frame.index[sign * rounded > 0])) for sign in (1, -1))
+    parts = [f"better on {len(better)} of {_count(len(frame), 'task')}", f"worse on {len(worse)}"]
+    for place, names in enumerate((better, worse)):
+        parts[place] += f" ({_listed(names)})" if names else ""
     if equal := len(frame) - len(better) - len(worse):
         parts.append(f"equal on {equal}")
     text = f"MT-DNN_KD is {_listed(parts)}"
-    sure = frame[frame["p"] < 0.05]
     if frame["p"].notna().any():
-        names = [
-            f"{title(task)} ({number(row.gain, 1, sign=True)})" for task, row in sure.iterrows()
-        ]
-        text += f"; taken one by one, p < .05 on {_listed(names) or 'no task'} (approximate randomisation)"
-    return text + "."
+        sure = frame[frame["p"] < 0.05]["gain"].items()
+        names = [f"{title(task)} ({number(gain, 1, sign=True)})" for task, gain in sure]
+        text += f"; p < .05 on {_listed(names) or 'no task'}"
+    return f"{text}."
 
 
-def _with_teacher(frame: pd.DataFrame, teachers) -> str:
-    taught, untaught = frame[frame.index.isin(teachers)], frame[~frame.index.isin(teachers)]
-    parts = []
-    for part, which in ((taught, "with"), (untaught, "without")):
-        if len(part):
-            what = f"{len(part)} {'tasks' if len(part) > 1 else 'task'} {which} a teacher"
-            parts.append(f"{_points(part['gain'].mean())} on the {what}")
-    return f"The mean change is {_listed(parts)}." if parts else ""
-
-
-def _further(distil: Distil) -> str:
-    return (
-        f"MT-DNN_KD learns from soft targets also on {amounts(distil.unlabelled)}."
-        if distil.unlabelled
-        else ""
-    )
+def _by_teacher(frame: pd.DataFrame, distil: Distil) -> str:
+    taught = frame.index.isin(distil.teachers)
+    parts = [
+        f"{_points(part['gain'].mean())} on the {_count(len(part), 'task')} {which} a teacher"
+        for part, which in ((frame[taught], "with"), (frame[~taught], "without"))
+        if len(part)
+    ]
+    text = f"The mean change is {_listed(parts)}"
+    if distil.unlabelled:
+        text += f"; soft targets also on {describe_unlabelled(distil.unlabelled)}"
+    return f"{text}."
 
 
 def _by_size(frame: pd.DataFrame, sizes: dict[str, float]) -> str:
-    source = "" if sizes else " of the full data sets"
-    sizes = sizes or {task: tasks.GLUE[task].examples for task in frame.index if task in tasks.GLUE}
-    known = frame[[task in sizes for task in frame.index]]
-    if len(known) < 5:
-        return "Five tasks are needed to say whether small tasks gain more."
-    train = np.array([sizes[task] for task in known.index])
-    if len(set(train)) < 2 or known["gain"].nunique() < 2:
-        return "Train sizes or gains are all alike, so no trend with size can be told."
-    rank, chance = stats.spearmanr(train, known["gain"])
-    trend = (
-        "Smaller tasks gained more"
-        if rank < 0
-        else "Larger tasks gained more, against the paper's claim"
+    """Say whether smaller tasks gain more (MT-DNN_KD, section 4.2), by Spearman's correlation."""
+    known = frame["gain"][frame.index.isin(list(sizes))]
+    train = known.index.map(sizes)
+    if len(known) < 5 or len(set(train)) < 2 or known.nunique() < 2:
+        return "Too few tasks of different size to say whether small tasks gain more."
+    rank, p = stats.spearmanr(train, known)
+    figure = f"rank correlation of gain and training size {number(rank, 2, sign=True)}, p = {p:.2f}"
+    if p > 0.05:
+        return f"No trend with the size of the training set is established ({figure})."
+    claim = (
+        "Smaller tasks gained more" if rank < 0 else "Larger tasks gained more, unlike published"
     )
-    rank_text = f"{number(rank, 2, sign=True)} over {len(known)} tasks, p = {chance:.2f}"
-    figure = f"rank correlation of gain and train size{source} {rank_text}"
-    if chance > 0.05:
-        way = "smaller" if rank < 0 else "larger"
-        return f"No trend with the size of the train set is established; {way} tasks lean to larger gains ({figure})."
-    return f"{trend} ({figure})."
+    return f"{claim} ({figure})."
 
 
 def _kept(row: pd.Series, compared: Compared) -> str:
+    """Say how much of the ensemble's gain the student keeps (MT-DNN_KD, section 4.3)."""
     if math.isnan(row["ensemble_gain"]):
         return "There is no ensemble to compare with."
-    above = compared.of(ENSEMBLE, BASE)
-    within = f" (95 % interval {span(above.loc['average'])})" if "average" in above.index else ""
+    rows, kept = compared.of(ENSEMBLE, BASE), compared.kept
+    gain = _points(row["ensemble_gain"])
+    gain += f", {span(rows.loc['average'])}" if "average" in rows.index else ""
     if not math.isfinite(row["kept"]):
-        return f"The ensembles do not beat MT-DNN ({_points(row['ensemble_gain'])}{within}), so there is no gain to keep."
-    where = (
-        f" on the {row['ensemble_tasks']:.0f} tasks that they have"
-        if row["ensemble_tasks"] < row["tasks"]
-        else ""
-    )
-    kept, text = (
-        compared.kept,
-        f"The ensembles gain {_points(row['ensemble_gain'])} over MT-DNN{where}{within}; the student keeps",
-    )
-    text = f"{text} {share(row['kept'])} of it"
-    if not within:
-        return f"{text}."
-    if not math.isfinite(kept.low):
-        return f"{text}, a share without bounds, as the ensembles' own gain may be nothing."
-    return f"{text} ({percent(kept.low)} to {percent(kept.high)})."
-
-
-def _apart(frame: pd.DataFrame) -> str:
-    changes = frame.loc[frame.index.isin(figures.ASIDE), "gain"].dropna()
-    texts = [f"{title(task)} {_points(change)}" for task, change in changes.items()]
-    return f"Outside the average: {_listed(texts)}." if texts else ""
-
-
-def _selected(selection: pd.DataFrame | None) -> str:
-    if selection is None or not len(selection):
-        return ""
-    kept = selection[selection["kept"].astype(bool)]["candidate"].astype(str)
-    return f"The {name(ENSEMBLE)} averages {len(kept)} of {len(selection)} candidates ({_listed(kept)})."
-
-
-def _paper() -> str:
-    row = published.gains().loc["average"]
-    return (
-        f"Published, with BERT-large on all of GLUE ({published.SOURCE}, Table 3): {_points(row['gain'])} for "
-        f"MT-DNN_KD over MT-DNN on eight tasks, {percent(row['kept'])} of the ensemble's gain."
-    )
+        return f"The ensembles do not beat MT-DNN ({gain}), so there is no gain to keep."
+    share = percent(max(row["kept"], 0.0))
+    share += f" ({percent(kept.low)} to {percent(kept.high)})" if math.isfinite(kept.low) else ""
+    fewer = row["ensemble_tasks"] < row["tasks"]
+    where = f" on {_count(int(row['ensemble_tasks']), 'task')}" if fewer else ""
+    return f"The ensembles gain over MT-DNN{where} ({gain}); the student keeps {share} of it."

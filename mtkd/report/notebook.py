@@ -1,4 +1,4 @@
-"""What a stage's notebook shows of its own output: small tables and the curve of pre-training."""
+"""What the stages' notebooks show of their output: small tables, and the curve of pre-training."""
 
 import datasets
 import numpy as np
@@ -8,164 +8,95 @@ from matplotlib.figure import Figure
 from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.report import tables
-from mtkd.report.figures import show
-from mtkd.report.run_plots import learning_curves, soft_targets
 from mtkd.report.scores import title
-from mtkd.report.style import blank, nothing, styled
+from mtkd.report.style import empty_figure, new_figure, styled
 from mtkd.report.table import NONE, Table, count, number
-
-__all__ = [
-    "curve_of",
-    "examples",
-    "learning_curves",
-    "origin",
-    "pretraining",
-    "scores",
-    "selection",
-    "show",
-    "sizes",
-    "soft_targets",
-]
 
 
 def examples(study: Study, data: Artifact) -> Table:
-    """The first example of each task's train set (of AX's test set) with its label's name, where the data are generated.
+    """Return each synthetic task's first training example with its label's name.
 
-    Real GLUE's texts and a study's own belong to their owners and are not put on a page that may be published.
+    Texts of GLUE and of a study's own tasks belong to their owners and stay off pages.
     """
-    shown = [study.task(name) for name in study.tasks if name not in study.own_tasks]
-    if not shown:
-        return Table(
-            "examples",
-            "Examples",
-            pd.DataFrame(),
-            [
-                "The tasks are the study's own: no row of them is shown on this page, which "
-                "may be published."
-            ],
-        )
     if study.data.source != "synthetic":
-        return Table(
-            "examples",
-            "Examples",
-            pd.DataFrame(),
-            [
-                "GLUE's texts belong to their owners under each corpus's own terms: no "
-                "row of them is shown on this page."
-            ],
-        )
+        note = "The texts belong to their owners: none is shown on a page that may be published."
+        return Table("examples", "Examples", pd.DataFrame(), [note])
     rows, known = [], data.json("fingerprints.json")
-    for task in shown:
+    for task in (study.task(name) for name in study.tasks if name not in study.own_tasks):
         split = task.train or task.test[0]
-        if split not in known[task.name]:  # AX, where examples are held back
+        if split not in known[task.name]:  # a set without examples
             continue
         first = datasets.Dataset.from_file(str(data.file(f"{task.name}/{split}.arrow")))[0]
-        label = (
-            number(first["label"])
-            if task.regression
-            else task.labels[first["label"]]
-            if first["label"] >= 0
-            else NONE
-        )
-        texts = " ‖ ".join(first[column] for column in task.columns)
-        rows.append(
-            {
-                "Task": task.title,
-                "Text": texts if len(texts) < 300 else f"{texts[:300]} …",
-                "Label": label,
-            }
-        )
-    return Table(
-        "examples",
-        "An example of each task (‖ parts the two texts)",
-        pd.DataFrame(rows),
-        words=True,
-    )
+        label = number(first["label"]) if task.regression else NONE
+        if not task.regression and first["label"] >= 0:
+            label = task.labels[first["label"]]
+        text = " ‖ ".join(first[column] for column in task.columns)
+        rows.append({"Task": task.title, "Text": text, "Label": label})
+    caption = "An example of each task (‖ separates two texts)"
+    return Table("examples", caption, pd.DataFrame(rows), words=True)
 
 
 def sizes(study: Study, data: Artifact) -> Table:
-    """Table 1 before anything is tokenised: without the word pieces an example."""
-    table = data.frame("sizes.csv")
-    return tables.table1(
-        table.assign(pieces=np.nan, metrics=[study.task(name).metrics for name in table.task])
-    )
+    """Return Table 1 before tokenising: without word pieces."""
+    frame = data.frame("sizes.csv")
+    metrics = [study.task(name).metrics for name in frame["task"]]
+    return tables.table1(frame.assign(pieces=np.nan, metrics=metrics))
 
 
-def origin(found: dict) -> Table:
-    """Where an encoder comes from, by its origin.json."""
-    rows = [
-        (
-            "From",
-            "a checkpoint, taken as it is"
-            if found["from"] == "checkpoint"
-            else "pre-training in this study",
-        )
-    ]
-    if "checkpoint" in found:
-        rows.append(("Checkpoint", found["checkpoint"]))
-    rows += [(key.replace("_", " "), str(value)) for key, value in found.get("recipe", {}).items()]
-    if found.get("loss"):
-        rows += [
-            ("Word pieces trained on", count(found["tokens"])),
-            ("Seconds", number(found["seconds"])),
-            ("Masked-LM loss at the end", number(found["loss"][-1][1], 2)),
-        ]
-    return Table("origin", "The encoder", pd.DataFrame(rows, columns=["What", "Value"]), words=True)
+def origin(about: dict) -> Table:
+    """Return where an encoder is from (origin.json)."""
+    rows = {"From": about["from"], "Checkpoint": about.get("checkpoint")}
+    rows |= {key.replace("_", " "): value for key, value in about.get("recipe", {}).items()}
+    if about.get("loss"):
+        rows |= {"Word pieces trained on": count(about["tokens"])}
+        rows |= {"Seconds": number(about["seconds"])}
+        rows |= {"Masked-LM loss at the end": number(about["loss"][-1][1], 2)}
+    rows = {key: str(value) for key, value in rows.items() if value is not None}
+    frame = pd.DataFrame({"What": list(rows), "Value": list(rows.values())})
+    return Table("origin", "The encoder", frame, words=True)
 
 
 @styled
-def pretraining(found: dict) -> Figure:
-    """Masked-LM loss by step, from an encoder's origin.json."""
-    if not found.get("loss"):
-        return nothing("The encoder is a checkpoint; it was not pre-trained here.")
-    steps, losses = np.array(found["loss"], dtype=float).T
-    figure = blank(7, 3)
+def pretraining(about: dict) -> Figure:
+    """Draw the masked-LM loss by step (origin.json)."""
+    if not about.get("loss"):
+        return empty_figure("The encoder is a checkpoint; it was not pre-trained here.")
+    steps, losses = np.array(about["loss"], dtype=float).T
+    figure = new_figure(7, 3)
     axes = figure.subplots()
     axes.plot(steps, losses)
     axes.set(xlabel="step", ylabel="masked-LM loss (nats)")
-    figure.set_label(
-        f"Masked-LM loss falls from {losses[0]:.2f} to {losses[-1]:.2f} over {int(steps[-1])} steps"
-    )
+    change = f"from {losses[0]:.2f} to {losses[-1]:.2f} over {int(steps[-1])} steps"
+    figure.set_label(f"Masked-LM loss falls {change}")
     return figure
 
 
-def scores(ensemble: pd.DataFrame, members: pd.DataFrame | None = None) -> Table:
-    """Dev scores in percent, a row a task, split and metric; an ensemble's members stand beside it."""
-    rows = []
-    for row in ensemble.itertuples():
-        cells = {
-            "Task": title(row.task),
-            "Split": row.split,
-            "Metric": row.metric,
-            "Score": number(row.value),
-            "Examples": count(row.n),
-        }
-        if members is not None:
-            same = members[(members.split == row.split) & (members.metric == row.metric)]
-            cells |= {found.candidate: number(found.value) for found in same.itertuples()}
-        rows.append(cells)
-    return Table("scores", "Dev scores in percent", pd.DataFrame(rows))
+def scores(rows: pd.DataFrame, members: pd.DataFrame | None = None) -> Table:
+    """Return dev scores in percent by task, split and metric, with those of an ensemble's members.
+
+    `rows` is the frame of scores.csv, `members` of members.csv.
+    """
+    keys = ["task", "split", "metric"]
+    frame = rows.set_index(keys)[["value", "n"]]
+    shown = pd.DataFrame({"Score": frame["value"].map(number), "Examples": frame["n"].map(count)})
+    if members is not None:
+        wide = members.pivot(index=keys, columns="candidate", values="value")
+        shown = shown.join(wide.map(number))
+    shown = shown.rename(index=title, level="task").reset_index()
+    shown = shown.rename(columns=dict(zip(keys, map(str.capitalize, keys), strict=True)))
+    return Table("scores", "Dev scores in percent", shown)
 
 
-def selection(table: pd.DataFrame) -> Table:
-    """The candidates, best first, by the mean dev score of the tasks they are selected on."""
-    on = [
-        column
-        for column in table.columns
-        if column not in ("candidate", "encoder", "dropout", "mean", "kept")
-    ]
-    rows = [
-        {
-            "Candidate": row["candidate"],
-            **{title(name): number(row[name]) for name in on},
-            "Mean": number(row["mean"]),
-            "Kept": "**yes**" if row["kept"] else "no",
-        }
-        for row in table.to_dict("records")
-    ]
-    return Table("selection", "Candidates", pd.DataFrame(rows))
+def selection(frame: pd.DataFrame) -> Table:
+    """Return the candidates, best first (selection.csv)."""
+    shown = frame.drop(columns=["encoder", "dropout"]).rename(columns=title)
+    values = shown.columns.difference(["candidate", "kept"])
+    shown[values] = shown[values].map(number)
+    shown["kept"] = shown["kept"].map({True: "**yes**", False: "no"})
+    names = {"candidate": "Candidate", "mean": "Mean", "kept": "Kept"}
+    return Table("selection", "Candidates", shown.rename(columns=names))
 
 
-def curve_of(found: Artifact, system: str, seed: int) -> pd.DataFrame:
-    """A run's curve.csv with the columns that `learning_curves` takes."""
-    return found.frame("curve.csv").assign(run=found.path.name, system=system, seed=seed)
+def curve_of(artifact: Artifact, system: str, seed: int) -> pd.DataFrame:
+    """Return a run's curve.csv with the columns that `run_plots.learning_curves` takes."""
+    return artifact.frame("curve.csv").assign(run=artifact.path.name, system=system, seed=seed)

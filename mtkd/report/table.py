@@ -1,8 +1,9 @@
-"""A table as text: Markdown, CSV and HTML of one frame, and how figures are written."""
+"""A table in Markdown, CSV, HTML or plain text, and how numbers are written."""
 
 import html
 import math
 import re
+import textwrap
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,64 +11,78 @@ import pandas as pd
 
 NONE = "–"
 MINUS = "−"
+WIDTH = 100  # of text on a terminal
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 
 @dataclass
 class Table:
-    """Cells are text in which `**` marks bold; `notes` stand below the table."""
+    """A frame of text cells, in which `**` marks bold.
+
+    Attributes:
+        notes: lines below the table.
+        divide: rows that begin a new part; a reader sorts each part by itself.
+        words: whether all cells are prose; `prose` names the columns that are.
+    """
 
     name: str
     caption: str
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    divide: tuple[int, ...] = ()  # rows that begin a new part; a reader sorts each part by itself
-    words: bool = False  # cells are prose, not figures
-    prose: tuple[str, ...] = ()  # columns of prose among figures
+    divide: tuple[int, ...] = ()
+    words: bool = False
+    prose: tuple[str, ...] = ()
+
+    def _lines(self) -> list[list[str]]:
+        return [list(map(str, self.frame.columns)), *self.frame.astype(str).values.tolist()]
 
     def markdown(self) -> str:
-        lines = [list(map(str, self.frame.columns)), *self.frame.astype(str).values.tolist()]
-        lines = [[_markdown(cell).replace("|", "\\|") for cell in line] for line in lines]
-        rule = ["---", *["---:"] * (len(lines[0]) - 1)] if lines[0] else []
-        body = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
-        notes = "".join(f"- {_markdown(note)}\n" for note in self.notes)
-        return f"**{_markdown(self.caption)}**\n\n{body}\n" + (f"\n{notes}" if notes else "")
+        """Return caption, table and notes in Markdown."""
+        lines = [[_escaped(cell).replace("|", "\\|") for cell in line] for line in self._lines()]
+        lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)] if lines[0] else [])
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        notes = "".join(f"- {_escaped(note)}\n" for note in self.notes)
+        return f"**{_escaped(self.caption)}**\n\n{body}\n" + (f"\n{notes}" if notes else "")
 
     def csv(self) -> str:
-        return self.frame.map(lambda cell: _BOLD.sub(r"\1", str(cell))).to_csv(
-            index=False, lineterminator="\n"
-        )
+        """Return the cells as CSV, without marks of bold."""
+        return self.frame.map(plain).to_csv(index=False, lineterminator="\n")
+
+    def text(self) -> str:
+        """Return the table for a terminal: at most `WIDTH` columns, numbers to the right."""
+        lines = [[plain(cell) for cell in line] for line in self._lines()] or [[""]]
+        first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+        first = min(first, WIDTH - sum(widths) - 2 * len(widths))
+        body = [
+            "  ".join([head[:first].ljust(first), *map(str.rjust, cells, widths)])
+            for head, *cells in lines
+        ]
+        caption, *notes = (textwrap.fill(part, WIDTH) for part in (self.caption, *self.notes))
+        return "\n".join([caption, "", *body, "", *notes])
 
     def html(self) -> str:
-        head = "".join(
-            f'<th scope="col">{bold_html(column).replace("/", "/<wbr>")}</th>'
-            for column in self.frame.columns
-        )
-        parts = [[]]
-        for line, row in enumerate(self.frame.astype(str).values.tolist()):
-            cells = "".join(
-                f"<td{self._kind(place, cell)}>{bold_html(cell).replace(' / ', ' /<br>').replace(' (', ' <wbr>(')}</td>"
-                for place, cell in enumerate(row[1:], 1)
-            )
-            if line in self.divide and line:
-                parts.append([])
-            parts[-1].append(
-                f'<tr><th scope="row">{bold_html(row[0])}</th>{cells}</tr>' if row else ""
-            )
-        body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
+        """Return the table as an HTML region that scrolls sideways, with its notes."""
+        columns = [bold_html(column).replace("/", "/<wbr>") for column in self.frame.columns]
+        head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+        parts = [""]
+        for number, (first, *rest) in enumerate(self._lines()[1:]):
+            if number and number in self.divide:
+                parts.append("")
+            cells = "".join(map(self._cell, self.frame.columns[1:], rest))
+            parts[-1] += f'<tr><th scope="row">{bold_html(first)}</th>{cells}</tr>'
+        body = "".join(f"<tbody>{part}</tbody>" for part in parts)
+        table = f"<caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}"
+        kind = "mtkd-table words" if self.words else "mtkd-table"
+        region = f'role="region" tabindex="0" aria-label="{html.escape(plain(self.caption))}"'
         notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
-        label = html.escape(_BOLD.sub(r"\1", self.caption))
-        return (
-            f'<div class="mtkd-table{" words" if self.words else ""}" role="region" tabindex="0" aria-label="{label}">'
-            f"<table><caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}</table></div>{below}"
-        )
+        return f'<div class="{kind}" {region}><table>{table}</table></div>{below}'
 
-    def _kind(self, column: int, cell: str) -> str:
-        """Marks a cell of prose, and one that stays on one line among prose: a figure, or an interval."""
-        if self.frame.columns[column] in self.prose:
-            return ' class="prose"'
-        return ' class="short"' if len(cell) < 18 else ""
+    def _cell(self, column: str, cell: str) -> str:
+        short = ' class="short"' if len(cell) < 18 else ""  # stays on one line among prose
+        kind = ' class="prose"' if column in self.prose else short
+        text = bold_html(cell).replace(" / ", " /<br>").replace(" (", " <wbr>(")
+        return f"<td{kind}>{text}</td>"
 
     _repr_html_ = html
 
@@ -75,18 +90,23 @@ class Table:
         return self.markdown()
 
 
+def plain(text) -> str:
+    """Return text without marks of bold."""
+    return _BOLD.sub(r"\1", str(text))
+
+
 def bold_html(text) -> str:
-    """Text for HTML, escaped; `**` marks bold."""
+    """Return text escaped for HTML; `**` marks bold."""
     return _BOLD.sub(r"<strong>\1</strong>", html.escape(str(text)))
 
 
-def _markdown(text) -> str:
-    """Text for Markdown: no markup of its own, on one line."""
+def _escaped(text) -> str:
+    """Return text on one line without HTML of its own."""
     return " ".join(html.escape(str(text), quote=False).split())
 
 
 def number(value, digits: int = 1, sign: bool = False) -> str:
-    """A figure as text, a dash where there is none; a rounded zero bears no minus."""
+    """Return a number as text, a dash for none; a rounded zero has no sign."""
     if value is None or not math.isfinite(value):
         return NONE
     text = f"{value:{'+' if sign else ''}.{digits}f}"
@@ -94,30 +114,20 @@ def number(value, digits: int = 1, sign: bool = False) -> str:
 
 
 def spread(values) -> str:
-    """Mean ± standard deviation of values, one a seed; a dash where there is none."""
+    """Return mean ± standard deviation of values, one per seed; a dash for none."""
     values = np.asarray(values, dtype=float)
     if not len(values):
         return NONE
     return number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
 
 
-def gained(row) -> str:
-    """A difference in points (`gain`) with its interval (`low`, `high`), where it has one."""
-    text = number(row["gain"], 1, sign=True)
-    return text + (
-        f" ({number(row['low'], 1, sign=True)} to {number(row['high'], 1, sign=True)})"
-        if math.isfinite(row["low"])
-        else ""
-    )
-
-
 def count(value) -> str:
-    """A whole number with thousands marked, a dash where there is none."""
+    """Return a whole number with thousands separated, a dash for none."""
     return NONE if value is None or pd.isna(value) else f"{int(value):,}"
 
 
 def percent(share: float) -> str:
-    """A share as percent; above twice the whole, as over a gain near zero, its figure says nothing more."""
+    """Return a share in percent, "> 200 %" above two: over a gain near zero it says no more."""
     if not math.isfinite(share):
         return NONE
     return "> 200 %" if share > 2 else f"{number(100 * share, 0)} %"

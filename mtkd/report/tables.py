@@ -1,358 +1,242 @@
-"""Tables 1, 2 and 3 beside the published ones, gains and provenance: each a `Table` (frame, Markdown, CSV, HTML)."""
+"""Tables 1 to 3 beside the published ones, the summary, and what made a report."""
+
+from dataclasses import dataclass
 
 import pandas as pd
 
 from mtkd import tasks
 from mtkd.report import published
-from mtkd.report import scores as figures
-from mtkd.report.scores import ENSEMBLE, gains, name, title
-from mtkd.report.significance import METHOD, Compared, span
-from mtkd.report.table import NONE, Table, count, number, percent
+from mtkd.report import scores as scored
+from mtkd.report.scores import BASE, ENSEMBLE, in_order, name, title
+from mtkd.report.significance import Compared, span
+from mtkd.report.table import NONE, Table, count, number, spread
 
+GAIN = "vs. MT-DNN (95 % interval)"
 PUBLISHED = "Published train/dev/test"
-_METRICS = {
-    "accuracy": "acc",
-    "f1": "F1",
-    "matthews": "Matthews",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-}
+METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews"}
+METRICS |= {"pearson": "Pearson", "spearman": "Spearman"}
+
+
+def millions(results: pd.DataFrame, system: str) -> str:
+    """Return a system's parameters in millions."""
+    largest = results.loc[results["system"] == system, "params"].max()
+    return NONE if pd.isna(largest) else f"{largest / 1e6:.1f} M"
+
+
+def seeds_of(results: pd.DataFrame, system: str) -> str:
+    """Return how many seeds a system has."""
+    return str(results.loc[results["system"] == system, "seed"].nunique() or NONE)
+
+
+def summary(results: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
+    """Return the main systems: size, average, and gain over MT-DNN with its 95 % interval.
+
+    `results` and `comparisons` are the frames of results.csv and comparisons.csv.
+    """
+    turned = comparisons.rename(columns={"a": "b", "b": "a", "low": "high", "high": "low"})
+    turned[["difference", "low", "high"]] *= -1
+    compared, rows = Compared(pd.concat([comparisons, turned], ignore_index=True)), []
+    by_system = scored.averages(results)
+    for system in filter(scored.is_main, scored.systems(scored.dev(results))):
+        values = by_system.loc[by_system["system"] == system, "average"]
+        cells = {"System": name(system), "Parameters": millions(results, system)}
+        cells |= {"Seeds": seeds_of(results, system), "Dev average": spread(values), GAIN: NONE}
+        frame = scored.gains(results, compared, student=system)
+        if "average" in frame.index and system != BASE:
+            row = frame.loc["average"]
+            between = f" ({span(row)})" if span(row) else ""
+            cells[GAIN] = number(row["gain"], 2, sign=True) + between
+        rows.append(cells)
+    columns = ["System", "Parameters", "Seeds", "Dev average", GAIN]
+    over = f"Percent, averaged over {', '.join(map(title, scored.averaged(results))) or 'no task'}."
+    return Table("summary", "Dev scores", pd.DataFrame(rows, columns=columns), [over])
+
+
+def closing_table(results: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """Return `summary` as text of at most 100 columns, for the end of a run."""
+    return summary(results, comparisons).text()
 
 
 def table1(sizes: pd.DataFrame) -> Table:
-    """Table 1 from the data themselves, one row a task; published sizes in their own column."""
-    known, rows, notes = published.table1(), [], []
-    present = list(dict.fromkeys(sizes["task"]))
-    names = [
-        *(t for t in known.index if t in present),
-        *(t for t in present if t not in known.index),
-    ]
-    for task in names:
-        part = sizes[sizes["task"] == task]
-        rows.append(_size_row(task, part, known))
-        gone = part[part["missing"].astype(bool)]
-        if len(gone):
-            splits = ", ".join(gone["split"])
-            notes.append(
-                f"{part['title'].iloc[0]}: {splits} of the official release is missing in these data."
-            )
+    """Return Table 1 from the data themselves, one row per task, beside the published sizes."""
+    known, present = published.table1(), set(sizes["task"])
+    names = dict.fromkeys([*(task for task in known.index if task in present), *sizes["task"]])
+    frame = pd.DataFrame(_size_row(sizes[sizes["task"] == task], known) for task in names)
+    missing = sizes[sizes["missing"].astype(bool)].groupby("title", sort=False)["split"]
+    notes = [f"{corpus}: these data lack {', '.join(gone)}." for corpus, gone in missing]
     notes.append(
-        "Sizes of several splits are joined by +. Majority: share of the most frequent class. Dev in train: share of "
-        "the dev examples that also stand in the train set. Words and word pieces: means an example."
+        "Sizes of several splits are joined by +. Majority: share of the most frequent class. Dev "
+        "in train: share of the dev examples that the train set has too. Words and word pieces: "
+        "means per example."
     )
-    frame = pd.DataFrame(rows)
-    if not figures.beside_the_paper(sizes):
+    if not scored.beside_the_paper(sizes):
         frame = frame.drop(columns=PUBLISHED)
-    elif absent := [known.loc[task, "corpus"] for task in known.index if task not in names]:
+    elif absent := [known.loc[task, "corpus"] for task in known.index if task not in present]:
         notes.append(f"Not in this study: {', '.join(absent)}.")
-    return Table("table1", "Table 1: the tasks, from the data themselves", frame, notes)
+    return Table("table1", "Table 1: the tasks", frame, notes)
 
 
-def _size_row(task: str, part: pd.DataFrame, known: pd.DataFrame) -> dict:
+def _size_row(rows: pd.DataFrame, known: pd.DataFrame) -> dict:
+    """Return a task's row of Table 1."""
+    first = rows.iloc[0]
+    task, labels = first["task"], rows["labels"].dropna()
+    metrics = tasks.GLUE[task].metrics if task in tasks.GLUE else first.get("metrics", ())
+
     def joined(role: str) -> str:
-        splits = part[part["role"] == role]
-        return (
-            " + ".join(NONE if row.missing else count(row.examples) for row in splits.itertuples())
-            or NONE
-        )
+        splits = rows[rows["role"] == role].itertuples()
+        return " + ".join(NONE if row.missing else count(row.examples) for row in splits) or NONE
 
-    def mean(column: str, roles=("train", "dev", "test"), digits: int = 1) -> str:
-        """Of the first role that has it: the splits' mean, weighted by their examples."""
+    def mean(column: str, *roles: str) -> str:
+        """Return the mean per example of the first role that has any."""
+        present = rows[~rows["missing"].astype(bool)].dropna(subset=[column, "examples"])
         for role in roles:
-            rows = part[(part["role"] == role) & ~part["missing"].astype(bool)].dropna(
-                subset=[column, "examples"]
-            )
-            if len(rows) and rows["examples"].sum():
-                return number(
-                    float((rows[column] * rows["examples"]).sum() / rows["examples"].sum()), digits
-                )
+            part = present[present["role"] == role]
+            if total := part["examples"].sum():
+                return number(float((part[column] * part["examples"]).sum() / total))
         return NONE
 
-    official = known.loc[task] if task in known.index else None
-    measured = (
-        tasks.GLUE[task].metrics
-        if task in tasks.GLUE
-        else part["metrics"].iloc[0]
-        if "metrics" in part
-        else ()
-    )
-    metrics = "/".join(_METRICS[metric] for metric in measured) or NONE
-    labels = part["labels"].dropna()
-    return {
-        "Corpus": str(part["title"].iloc[0]),
-        "Kind": str(part["kind"].iloc[0]),
-        "Train": joined("train"),
-        "Dev": joined("dev"),
-        "Test": joined("test"),
-        PUBLISHED: NONE if official is None else "/".join(official[["train", "dev", "test"]]),
-        "Labels": NONE
-        if not len(labels)
-        else str(labels.iloc[0])
-        if isinstance(labels.iloc[0], str)
-        else count(labels.iloc[0]),
-        "Metrics": metrics,
-        "Majority of dev, %": mean("majority", ("dev", "train")),
-        "Words": mean("words"),
-        "Word pieces": mean("pieces"),
-        "Dev in train, %": mean("overlap", ("dev",)),
+    row = {"Corpus": str(first["title"]), "Kind": str(first["kind"])}
+    row |= {"Train": joined("train"), "Dev": joined("dev"), "Test": joined("test")}
+    official = known.loc[task, ["train", "dev", "test"]] if task in known.index else [NONE]
+    label = labels.iloc[0] if len(labels) else None
+    return row | {
+        PUBLISHED: "/".join(official),
+        "Labels": label if isinstance(label, str) else count(label),
+        "Metrics": "/".join(METRICS[metric] for metric in metrics) or NONE,
+        "Majority of dev, %": mean("majority", "dev", "train"),
+        "Words": mean("words", "train", "dev", "test"),
+        "Word pieces": mean("pieces", "train", "dev", "test"),
+        "Dev in train, %": mean("overlap", "dev"),
     }
 
 
-def table2(results: pd.DataFrame) -> Table:
-    """Table 2: published test scores; below them ours on test splits whose labels are to be had."""
-    if not figures.beside_the_paper(results):
-        note = "The published test scores are of GLUE's tasks: this study has none of them."
-        return Table("table2", "Table 2: test scores, percent", pd.DataFrame(), [note])
-    shown = published.table2()
-    columns = {
-        task: f"{title(task)}{'-m/mm' if task == 'mnli' else ''}"
-        for task in shown.columns
-        if task != "score"
-    }
-    rows = []
-    for model, row in shown.iterrows():
-        cells = {columns[task]: row[task].replace("-", NONE) for task in columns}
-        rows.append({"Model": f"{model} (published)", **cells, "Score": row["score"]})
-    notes = [
-        f"Published test scores ({published.SOURCE}) come from the GLUE server, 1 April 2019: QQP and MRPC as "
-        "F1/accuracy, STS-B as Pearson/Spearman, CoLA and AX as Matthews correlation, else accuracy. Snorkel MeTaL is "
-        "an ensemble."
-    ]
-    tested = results[results["split"].astype(str).str.startswith("test")]
-    for system in figures.systems(tested) if len(tested) else []:
-        part = tested[tested["system"] == system]
-        cells = {
-            columns[task]: _cell(part[part["task"] == task], _order(task, f1_first=True))
-            for task in columns
-        }
-        rows.append({"Model": name(system), **cells, "Score": NONE})
-    if len(tested):
-        notes.append("Ours: scored on test splits with labels, not by the GLUE server.")
-    else:
-        notes.append(
-            "Ours have no row: GLUE's test labels are hidden, and only its server scores them."
-        )
-    return Table(
-        "table2", "Table 2: test scores, percent", pd.DataFrame(rows), notes, divide=(len(shown),)
+def table2() -> Table:
+    """Return the published test scores; a run has none, as GLUE's test labels are not public."""
+    frame = published.table2().replace("-", NONE).rename(columns=title)
+    frame = frame.rename(columns={"MNLI": "MNLI-m/mm", "score": "Score"})
+    note = (
+        f"From the GLUE server, 1 April 2019 ({published.SOURCE}): QQP and MRPC as F1/accuracy, "
+        "STS-B as Pearson/Spearman, CoLA and AX as Matthews correlation, else accuracy. Snorkel "
+        "MeTaL is an ensemble."
     )
+    frame = frame.rename_axis("Model").reset_index()
+    return Table("table2", "Table 2: published test scores, percent", frame, [note])
 
 
-def _order(task: str, f1_first: bool = False) -> list[tuple[str | None, str]]:
-    """The (split suffix, metric) of a cell's numbers in order."""
+@dataclass(frozen=True)
+class _Column:
+    """A column of Table 3: its label, and the (split suffix, metric) of each of its numbers."""
+
+    label: str
+    numbers: tuple[tuple[str, str], ...]
+
+    def values(self, rows: pd.DataFrame) -> list[pd.Series]:
+        """Return the values of each number, one per seed."""
+        chosen = [
+            rows["split"].str.endswith(suffix) & (rows["metric"] == metric)
+            for suffix, metric in self.numbers
+        ]
+        return [rows.loc[chosen_rows, "value"].dropna() for chosen_rows in chosen]
+
+
+def _column(task: str, rows: pd.DataFrame) -> _Column:
     if task == "mnli":
-        return [("_matched", "accuracy"), ("_mismatched", "accuracy")]
-    metrics = tasks.GLUE[task].metrics if task in tasks.GLUE else ()
-    return [
-        (None, metric)
-        for metric in (reversed(metrics) if f1_first and metrics[0] == "accuracy" else metrics)
-    ]
+        halves = ("_matched", "accuracy"), ("_mismatched", "accuracy")
+        return _Column("MNLI-m/mm acc", halves)
+    metrics = tasks.GLUE[task].metrics if task in tasks.GLUE else dict.fromkeys(rows["metric"])
+    label = f"{title(task)} {'/'.join(METRICS[metric] for metric in metrics)}"
+    return _Column(label, tuple(("", metric) for metric in metrics))
 
 
-def _values(rows: pd.DataFrame, suffix: str | None, metric: str) -> pd.Series:
-    chosen = rows[rows["metric"] == metric]
-    return (chosen[chosen["split"].str.endswith(suffix)] if suffix else chosen)["value"].dropna()
+def _cell(values: list[pd.Series], best: list[float]) -> str:
+    """Return mean ± standard deviation of each number; bold where its mean as shown is `best`."""
+    texts = [spread(part) for part in values]
+    if all(text == NONE for text in texts):
+        return NONE
+    for place, part in enumerate(values):
+        if len(part) and round(float(part.mean()), 1) == best[place]:
+            texts[place] = f"**{texts[place]}**"
+    return " / ".join(texts)
 
 
-def _cell(rows: pd.DataFrame, order: list, best: list[float | None] = ()) -> str:
-    """Mean ± standard deviation over seeds of every number of a cell; bold where the mean as shown is the best."""
-    texts = []
-    for place, (suffix, metric) in enumerate(order):
-        values = _values(rows, suffix, metric)
-        text = number(values.mean()) + (
-            f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
-        )
-        top = best[place] if place < len(best) else None
-        texts.append(
-            f"**{text}**"
-            if top is not None and len(values) and round(float(values.mean()), 1) == top
-            else text
-        )
-    return NONE if not texts or all(text == NONE for text in texts) else " / ".join(texts)
-
-
-def _best(rows: pd.DataFrame, order: list) -> list[float | None]:
-    """The best mean as shown, for every number of a cell, among the single models."""
-    single = rows[~rows["system"].str.startswith(ENSEMBLE)]
-    tops = []
-    for suffix, metric in order:
-        means = [_values(part, suffix, metric).mean() for _, part in single.groupby("system")]
-        means = [round(float(mean), 1) for mean in means if pd.notna(mean)]
-        tops.append(max(means) if len(means) > 1 else None)
-    return tops
-
-
-def _column(task: str, order: list) -> str:
-    if task == "mnli":
-        return "MNLI-m/mm acc"
-    return f"{title(task)} {'/'.join(_METRICS[metric] for _, metric in order)}"
+def _best(values: dict[str, list[pd.Series]]) -> list[float]:
+    """Return the best mean as shown of each number; NaN where fewer than two models compete."""
+    means = pd.DataFrame({system: [p.mean() for p in parts] for system, parts in values.items()})
+    means = means.astype(float).round(1)
+    return list(means.max(axis=1).where(means.notna().sum(axis=1) > 1))
 
 
 def table3(results: pd.DataFrame) -> Table:
-    """Table 3: dev scores by system and task, mean ± standard deviation over seeds; published rows beneath.
+    """Return Table 3: dev scores by system and task, mean ± standard deviation over seeds.
 
-    Bold is the best single model of this study, by the mean as shown; an ensemble is not a single model.
+    Bold is the best single model of this study, by the mean as shown. Published rows are beneath.
     """
-    rows = figures.dev(results)
-    paper = figures.beside_the_paper(results)
-    names = figures.in_order([*(published.TASKS if paper else ()), *rows["task"]])
-    scored = {task: dict.fromkeys(rows[rows["task"] == task]["metric"]) for task in names}
-    orders = {task: _order(task) or [(None, metric) for metric in scored[task]] for task in names}
-    columns = {task: _column(task, orders[task]) for task in names}
-    best = {task: _best(rows[rows["task"] == task], orders[task]) for task in names}
-    averages = figures.averages(results)
-    means = averages.groupby("system")["average"].mean()
-    single = {
-        system: round(float(mean), 1)
-        for system, mean in means.items()
-        if not system.startswith(ENSEMBLE)
-    }
-    body = []
-    for system in figures.systems(rows):
-        part = rows[rows["system"] == system]
-        cells = {columns[t]: _cell(part[part["task"] == t], orders[t], best[t]) for t in names}
-        values = averages.loc[averages["system"] == system, "average"]
-        text = number(values.mean()) + (
-            f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
-        )
-        top = len(single) > 1 and single.get(system) == max(single.values())
-        body.append(
-            {
-                "Model": name(system),
-                "Seeds": str(part["seed"].nunique() or NONE),
-                "Params": _millions(part),
-                **cells,
-                "Average": f"**{text}**" if top else text,
-            }
-        )
-    beneath = published.table3(accuracy_first=True).head(None if paper else 0)
-    overall = published.scores().mean(axis=1)
-    for system, row in beneath.iterrows():
-        cells = {
-            columns[task]: row[task].replace("/", " / ") if task in row.index else NONE
-            for task in names
+    rows, paper = scored.dev(results), scored.beside_the_paper(results)
+    names = in_order([*(published.TASKS if paper else ()), *rows["task"]])
+    columns = {task: _column(task, rows[rows["task"] == task]) for task in names}
+    columns["average"] = _Column("Average", (("", "average"),))
+    averages = scored.averages(results).rename(columns={"average": "value"})
+    averages = averages.assign(task="average", split="", metric="average")
+    every, systems = pd.concat([rows, averages], ignore_index=True), scored.systems(rows)
+    body = {
+        system: {
+            "Model": name(system),
+            "Seeds": seeds_of(rows, system),
+            "Params": millions(rows, system),
         }
-        model = ("BERT-large" if system == "bert" else name(system)) + " (published)"
-        body.append(
-            {
-                "Model": model,
-                "Seeds": NONE,
-                "Params": NONE,
-                **cells,
-                "Average": number(overall[system]),
-            }
-        )
-    frame = pd.DataFrame(body)
-    divide = (len(frame) - len(beneath),)
-    return Table("table3", "Table 3: dev scores, percent", frame, _notes3(results, rows), divide)
+        for system in systems
+    }
+    for task, column in columns.items():
+        of_task = every[every["task"] == task]
+        values = {one: column.values(of_task[of_task["system"] == one]) for one in systems}
+        single = {one: values[one] for one in systems if not one.startswith(ENSEMBLE)}
+        best = _best(single) or [float("nan")] * len(column.numbers)
+        for system in systems:
+            body[system][column.label] = _cell(values[system], best)
+    frame = pd.DataFrame([*body.values(), *(_published_rows(columns) if paper else ())])
+    notes, divide = _notes3(results), (len(systems),)
+    return Table("table3", "Table 3: dev scores, percent", frame, notes, divide)
 
 
-def _millions(part: pd.DataFrame) -> str:
-    sizes = part["params"].dropna()
-    return f"{sizes.max() / 1e6:.1f} M" if len(sizes) else NONE
-
-
-def _notes3(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """What a reader of Table 3 must know, and everything that is missing."""
-    counted = figures.averaged(results)
-    notes = [
-        "Mean ± standard deviation over seeds. Bold: the best single model of this study; an ensemble is not one.",
-        f"Average: over {', '.join(map(title, counted)) or 'no task'}; a task's score is the mean of its numbers.",
-    ]
-    if paper := figures.beside_the_paper(results):
-        notes[-1] += " WNLI is not averaged: the published table lacks it."
-        notes.append(
-            f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE. MRPC is printed there as F1/accuracy "
-            "and turned round here; the averages are worked out from the cells."
-        )
-    if absent := [
-        title(task) for task in published.TASKS if paper and task not in set(rows["task"])
-    ]:
-        notes.append(f"{NONE}: not in this study: {', '.join(absent)}.")
-    mnli = rows[rows["task"] == "mnli"]
-    gone = [
-        half
-        for half in ("matched", "mismatched")
-        if not mnli["split"].str.endswith(f"_{half}").any()
-    ]
-    if len(mnli) and gone:
-        notes.append(f"{NONE}: these data have no dev scores of MNLI {' and '.join(gone)}.")
-    for system in figures.systems(rows):
-        part = rows[rows["system"] == system]
-        if lacking := [
-            title(t) for t in figures.in_order(rows["task"]) if t not in set(part["task"])
-        ]:
-            tail = "; so no average is given for it." if set(counted) - set(part["task"]) else "."
-            notes.append(f"{name(system)} has no score on {', '.join(lacking)}{tail}")
-    marked = figures.scores(results)
-    for row in marked[~marked["complete"].astype(bool)].itertuples():
-        seed = "" if pd.isna(row.seed) else f", seed {int(row.seed)}"
-        who = f"{name(row.system)}{seed}"
-        notes.append(
-            f"{who} lacks a metric or split of {title(row.task)}: left out of averages and gains."
-        )
-    return notes
-
-
-def gains_table(results: pd.DataFrame, compared: Compared | None = None) -> Table:
-    """`gains` for reading: MT-DNN_KD and the ensembles against MT-DNN, beside the published gains."""
-    frame, paper = gains(results, compared), published.gains()
+def _published_rows(columns: dict[str, _Column]) -> list[dict]:
+    """Return the rows of the published Table 3 under these columns."""
+    frame = published.table3(accuracy_first=True)
+    frame["average"] = published.scores().mean(axis=1).map(number)
     rows = []
-    for task, row in frame.iterrows():
-        official = paper.loc[task] if task in paper.index else None
-        rows.append(
-            {
-                "Task": "**Average**" if task == "average" else title(task),
-                "Seeds": str(int(row.seeds)),
-                "MT-DNN": number(row.base),
-                "MT-DNN_KD": number(row.student),
-                "Gain": number(row.gain, 2, sign=True),
-                "95 % interval": span(row) or NONE,
-                "p": NONE if pd.isna(row.p) else f"{row.p:.3f}",
-                "Ensemble's gain": number(row.ensemble_gain, 2, sign=True),
-                "Share kept": percent(row.kept),
-                "Gain, published": NONE
-                if official is None
-                else number(official.gain, 2, sign=True),
-                "Share kept, published": NONE if official is None else percent(official.kept),
-            }
-        )
+    for system, row in frame.iterrows():
+        model = "BERT-large" if system == "bert" else name(system)
+        cells = {column.label: row.get(task, NONE) for task, column in columns.items()}
+        cells = {label: cell.replace("/", " / ") for label, cell in cells.items()}
+        rows.append({"Model": f"{model} (published)", "Seeds": NONE, "Params": NONE, **cells})
+    return rows
+
+
+def _notes3(results: pd.DataFrame) -> list[str]:
+    """Return how to read Table 3."""
+    over, paper = scored.averaged(results), scored.beside_the_paper(results)
     notes = [
-        f"Points over MT-DNN, paired by seed. {METHOD} Share kept: the student's gain over the ensemble's, given only where "
-        "the ensemble gains.",
-        f"Published: worked out from Table 3 of {published.SOURCE}.",
+        f"Mean ± standard deviation over seeds. Bold: the best single model of this study. {NONE}: "
+        "no score.",
+        f"Average over {', '.join(map(title, over)) or 'no task'}; a task's score is the mean of "
+        "its numbers." + " WNLI is not averaged: the published table lacks it." * paper,
+        f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE; averages are "
+        "computed here. MRPC is printed there as F1/accuracy and reversed here.",
     ]
-    found = pd.DataFrame(rows)
-    if not figures.beside_the_paper(results):
-        notes, found = notes[:1], found.iloc[:, :-2]
-    overall = (len(rows) - 1,) if "average" in frame.index else ()
-    return Table("gains", "What distillation gains", found, notes, divide=overall)
+    return notes if paper else notes[:2]
 
 
 def provenance(run: dict) -> Table:
-    """What made the report, from run.json: commit, machine, packages, encoders, seconds a stage; notes below."""
-    rows = []
-    for key, value in run.items():
-        if key in ("study", "notes"):
-            continue
-        if key == "seconds" and isinstance(value, dict):
-            spent = [v for v in value.values() if isinstance(v, (int, float))]
-            value = {
-                **{stage: _duration(v) for stage, v in value.items()},
-                "all stages": _duration(sum(spent)),
-            }
-        rows.append({"What": str(key), "Value": _flat(value)})
-    return Table(
-        "provenance",
-        "What made this report",
-        pd.DataFrame(rows, columns=["What", "Value"]),
-        [str(note) for note in run.get("notes") or []],
-        words=True,
-    )
+    """Return what made the report, from run.json, with the stages' notes below."""
+    run = {key: value for key, value in run.items() if key != "study"}
+    notes = [str(note) for note in run.pop("notes", None) or []]
+    if seconds := run.get("seconds"):
+        total = {"all stages": sum(seconds.values())}
+        run["seconds"] = {stage: _duration(value) for stage, value in (seconds | total).items()}
+    frame = pd.DataFrame({"What": list(run), "Value": list(map(_flat, run.values()))})
+    return Table("provenance", "What made this report", frame, notes, words=True)
 
 
-def _duration(seconds) -> str:
-    if not isinstance(seconds, (int, float)):
-        return _flat(seconds)
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"

@@ -9,8 +9,9 @@ A stage module holds
     steps(study, run) -> int       updates of weights, for estimates
     run(study, **parameters)       the artifact, built if it is not there
 
-Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd stage`,
-artifact folders, and the report's list of runs. A new stage is a new module in this package.
+Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd
+stage`, artifact folders, and the report's list of runs. A new stage is a new module in this
+package.
 """
 
 import importlib
@@ -25,7 +26,18 @@ from mtkd.config.study import Study
 from mtkd.errors import UserError
 from mtkd.stages.common import Run, load, load_all
 
-__all__ = ["Run", "all_runs", "find_run", "key", "keys", "load", "load_all", "parents", "stages"]
+__all__ = [
+    "Run",
+    "all_runs",
+    "find_run",
+    "key",
+    "keys",
+    "load",
+    "load_all",
+    "parents",
+    "stages",
+    "steps",
+]
 
 
 @cache
@@ -45,6 +57,11 @@ def all_runs(study: Study) -> list[Run]:
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the runs whose artifacts a run reads."""
     return stages()[run.stage].parents(study, run)
+
+
+def steps(study: Study, run: Run) -> int:
+    """Return about how many updates of weights a run makes."""
+    return stages()[run.stage].steps(study, run)
 
 
 def find_run(study: Study, name: str) -> Run:

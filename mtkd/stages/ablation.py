@@ -1,195 +1,244 @@
-"""The levers on distillation, one student a variant and seed: all on the footing of MT-DNN_KD before fine-tuning.
+"""Stage 06: students distilled in other ways than MT-DNN_KD, compared with it before fine-tuning.
 
-Encoder, budget of updates, batches of a seed and weights to start from are those of 04_student; a variant of the study's
-section `ablation` changes how the soft targets enter the loss, how many members an ensemble has, how long the student is
-trained (with the weight 1 of hard targets: what longer training gives without a teacher), or where the soft targets come from:
+The encoder, the batches of a seed and the initial weights are those of 04_student. A variant
+changes how soft targets enter the loss, the ensembles, the epochs, or the source of soft targets:
 
-    ensemble     the teachers of the study (Eq. 3)
-    folds        cross-fitted ensembles: the train sets of the tasks with a teacher fall into k parts; candidates and members
-                 are trained anew without a part and score that part alone, so none scores an example that it was trained on
-    unlabelled   the teachers of the study, also on texts that nobody labelled for the task (`distil.unlabelled`): these
-                 have soft targets alone
-    self         a single model of the student's size, on all tasks of multi-task training: the vanilla MT-DNN at
-                 candidates.seed, or as a second generation the student that this one taught, at that seed too
-
-The systems are called `mt-dnn-kd:<variant>`, and an ensemble of k members `mt-dnn-ensemble:keep-<k>`.
+    ensemble           the study's teachers (MT-DNN_KD, Eq. 3)
+    unlabelled         the study's teachers, also on texts without labels
+    cross_fit          ensembles that were trained without the part of a train set that they predict
+    self_distillation  one model of the student's size, for all tasks: the vanilla MT-DNN with the
+                       candidates' seed, or (generation 2) the student that this one taught
 """
 
-from pathlib import Path
+from dataclasses import replace
 
-import pandas as pd
-import torch
-
-from mtkd.artifacts import Artifact, make
+from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Variant
 from mtkd.config.study import Study
-from mtkd.data.dataset import Examples
+from mtkd.config.training import Candidate
 from mtkd.errors import UserError
-from mtkd.paths import folder
-from mtkd.stages.common import distilled, further, members_of, mtdnn, selection, teacher, voices_of
-from mtkd.stages.ensemble import soft_targets, words
-from mtkd.stages.inputs import encoder, examples_of
-from mtkd.training.soft_targets import Fold, write_soft_targets
-from mtkd.workflow.jobs import ablation_seeds, first_generation, variants
+from mtkd.stages import mtdnn, pretrain, student, teacher
+from mtkd.stages.common import Output, Run, build_or_load, build_part, count_updates
+from mtkd.stages.ensemble import (
+    SOFT_TARGETS,
+    EnsembleMember,
+    MemberTraining,
+    build_soft_targets,
+    finetune_member,
+    member_settings,
+    rank_candidates,
+)
+from mtkd.stages.inputs import Inputs
+from mtkd.stages.student import StudentTraining
+from mtkd.tasks import Task
+from mtkd.training.soft_targets import Fold, SoftTargets, read_soft_targets
+
+NAME = "06_ablation"
+SHARED = Run(NAME)  # the owner of models that several variants use
 
 
-def ablation(study: Study, variant: str, seed: int) -> Artifact:
-    """06_ablation: the student of one variant and seed; it holds what 04_student's does."""
-    if variant not in variants(study):
+def runs(study: Study) -> list[Run]:
+    """Return a run per seed and variant, each after those runs of this stage that it reads."""
+    ordered: dict[Run, None] = {}
+
+    def add(run: Run) -> None:
+        for parent in parents(study, run):
+            if parent.stage == NAME:
+                add(parent)
+        ordered[run] = None
+
+    for seed in study.ablation.seeds if study.ablation else ():
+        for name in study.ablation.variants:
+            add(Run(NAME, variant=name, seed=seed))
+    return list(ordered)
+
+
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return the teachers, or what their place is taken by; other seeds read the first seed's."""
+    variant, encoders = find_variant(study, run.variant), [study.student_encoder]
+    if not (variant.folds or variant.generations):
+        names = variant.distil(study.distil, study.multitask).teachers
+        above = [Run(teacher.NAME, task=name) for name in names]
+    elif run != first_run(study, run.variant):
+        above = [first_run(study, run.variant)]
+    elif variant.generations:
+        first = first_generation(study, run.variant)
+        baseline = mtdnn.baseline_run(study, study.candidates.seed)
+        above = [first if is_run(study, first) else baseline]
+    else:
+        above = [mtdnn.candidate_run(study, candidate) for candidate in study.candidate_models]
+        encoders += [candidate.encoder for candidate in study.candidate_models]
+    return [*(Run(pretrain.NAME, encoder=name) for name in dict.fromkeys(encoders)), *above]
+
+
+def find_variant(study: Study, name: str) -> Variant:
+    """Return a variant of the study; raise `UserError` if there is none of that name."""
+    variants = study.require("ablation").variants
+    if name not in variants:
         raise UserError(
-            f"There is no variant '{variant}' in study {study.name}: its variants are {', '.join(variants(study))}."
+            f"There is no variant '{name}' in study {study.name}: its variants are "
+            f"{', '.join(variants)}."
         )
-    return _student(study, variant, variants(study)[variant], seed)
+    return variants[name]
 
 
-def changed(study: Study, variant: Variant) -> Study:
-    """The study under a variant's settings."""
-    keep = study.candidates.model_copy(
-        update={"ensemble_size": variant.ensemble_size or study.candidates.ensemble_size}
-    )
-    return study.model_copy(
-        update={"distil": variant.distil(study.distil, study.multitask), "candidates": keep}
-    )
+def first_run(study: Study, name: str) -> Run:
+    """Return the run of a variant that makes soft targets for all its seeds."""
+    return Run(NAME, variant=name, seed=study.ablation.seeds[0])
 
 
-def _student(study: Study, name: str, variant: Variant, seed: int) -> Artifact:
-    own = changed(study, variant)
-    soft = {task: _teacher(study, name, variant, task) for task in own.distil.teachers}
-    if variant.epochs:  # after the teachers: theirs stay the study's
-        own = own.model_copy(
-            update={"train": own.train.model_copy(update={"epochs": variant.epochs})}
-        )
-    return distilled(
-        own, f"mt-dnn-kd:{name}", folder(study, "ablation", name, f"s{seed}"), seed, soft
-    )
+def first_generation(study: Study, name: str) -> Run | None:
+    """Return the run of a generation 2 variant's teacher, which the study may lack; else None."""
+    variants = study.ablation.variants
+    if variants[name].generations != 2:
+        return None
+    first = variants[name].model_copy(update={"generations": 1}).changes
+    same = (other for other, variant in variants.items() if variant.changes == first)
+    return Run(NAME, variant=next(same, f"{name}.first"), seed=study.candidates.seed)
 
 
-def _teacher(study: Study, name: str, variant: Variant, task: str) -> Artifact:
-    """Whose soft_targets.parquet a variant's student learns a task from."""
-    if variant.source == "self_distillation":
-        return _like_the_student(study, name, variant, task)
-    own = changed(study, variant)
+def is_run(study: Study, run: Run | None) -> bool:
+    """Tell whether a run of this stage is one of the study's."""
+    section = study.ablation
+    return bool(run) and run.variant in section.variants and run.seed in section.seeds
+
+
+def depends(study: Study, run: Run) -> dict:
+    """Return the settings that change the student's weights and its soft targets."""
+    variant, training = find_variant(study, run.variant), training_of(study, run)
+    settings = student.student_settings(study, training.distil, training.train)
+    settings |= variant.model_dump(include={"source", "folds", "generations"})
+    settings["ensemble_size"] = training.ensemble_size
     if variant.folds:
-        return cross_fitted(own, variant.folds, task)
-    if (
-        task not in study.distil.teachers
-    ):  # in the study its ensemble is scored, and says nothing on the train set
-        return teacher(
-            own, task, folder(study, "teachers", f"soft-keep-{own.candidates.ensemble_size}", task)
+        tasks = map(study.task, training.distil.teachers)
+        settings["candidates"] = mtdnn.multitask_settings(study, study.train)
+        settings["members"] = [member_settings(study, task) for task in tasks]
+        settings |= study.candidates.model_dump(include={"seed", "select_on"})
+    return settings
+
+
+def steps(study: Study, run: Run) -> int:
+    """Return the updates of a student, and for the first seed those of models that teach it."""
+    variant, training = find_variant(study, run.variant), training_of(study, run)
+    updates = student.student_steps(study, training.distil, training.train)
+    if run == first_run(study, run.variant):
+        first = first_generation(study, run.variant)
+        updates *= 2 if first and not is_run(study, first) else 1
+        candidate = count_updates(study, study.multitask, study.train)
+        candidate += count_updates(study, training.distil.teachers, study.member_finetuning)
+        updates += (variant.folds or 0) * training.ensemble_size * candidate
+    return updates
+
+
+def run(study: Study, variant: str, seed: int) -> Artifact:
+    """Train the student of a variant, or load it; the artifact holds what 04_student's does."""
+    this = Run(NAME, variant=variant, seed=seed)
+    training, inputs = training_of(study, this), Inputs(study, this)
+    parts = _soft_targets(inputs, this)
+
+    def build(output: Output) -> None:
+        targets = _read(study, parts) or {
+            name: teacher.soft_targets(
+                inputs[Run(teacher.NAME, task=name)], study.task(name), training.ensemble_size
+            )
+            for name in training.distil.teachers
+        }
+        student.train_student(inputs, this, replace(training, soft_targets=targets), output)
+
+    return build_or_load(study, this, build, parts)
+
+
+def training_of(study: Study, run: Run) -> StudentTraining:
+    """Return how a variant's student is trained, without soft targets."""
+    variant = find_variant(study, run.variant)
+    distil = variant.distil(study.distil, study.multitask)
+    train = study.train.model_copy(update={"epochs": variant.epochs or study.train.epochs})
+    size = variant.ensemble_size or study.candidates.ensemble_size
+    return StudentTraining(f"mt-dnn-kd:{run.variant}", distil, train, run.seed, {}, size)
+
+
+def _read(study: Study, parts: dict[str, Artifact]) -> dict[str, SoftTargets]:
+    files = {name: part.file(SOFT_TARGETS) for name, part in parts.items()}
+    return {name: read_soft_targets(file, study.task(name)) for name, file in files.items()}
+
+
+def _soft_targets(inputs: Inputs, this: Run) -> dict[str, Artifact]:
+    """Return a part per task with the soft targets that are not of 03_teacher."""
+    study, variant = inputs.study, find_variant(inputs.study, this.variant)
+    training, first = training_of(study, this), first_run(study, this.variant)
+    names = training.distil.teachers
+    if not (variant.folds or variant.generations):
+        return {}
+    if this != first:
+        return {name: inputs.part(first, f"soft_targets/{name}") for name in names}
+    if variant.generations:
+        return _predict(inputs, this, "soft_targets", _model_like_the_student(inputs, this))
+    ranked = rank_candidates(study, inputs.only(mtdnn.NAME)).head(training.ensemble_size)
+    candidates = [Candidate(row.encoder, row.dropout) for row in ranked.itertuples()]
+    seed, parts = study.candidates.seed, {}
+    folds = [Fold(number, variant.folds, tuple(names), seed) for number in range(variant.folds)]
+    for task in map(study.task, names):
+        teams = {fold: [_member(inputs, task, one, fold) for one in candidates] for fold in folds}
+        part = f"soft_targets/{task.name}"
+        parts[task.name] = build_soft_targets(inputs, this, part, task, teams)
+    return parts
+
+
+def _member(inputs: Inputs, task: Task, candidate: Candidate, fold: Fold) -> EnsembleMember:
+    """Train a candidate, and fine-tune it on a task, without a part of the train sets."""
+    study, this = inputs.study, mtdnn.candidate_run(inputs.study, candidate)
+    encoder = Run(pretrain.NAME, encoder=candidate.encoder)
+    parents = {encoder: inputs[encoder]}
+    depends = {"run": this.name, **mtdnn.depends(study, this), **mtdnn.fold_settings(fold)}
+
+    def build(output: Output) -> None:
+        mtdnn.train_mtdnn(inputs, this, output, fold)
+
+    folder = f"folds/{fold.number + 1}-of-{fold.of}"
+    start = build_part(study, SHARED, f"{folder}/all/{candidate.name}", depends, parents, build)
+    member = MemberTraining(task, candidate, start, fold)
+    return finetune_member(
+        inputs, SHARED, f"{folder}/{task.name}/{candidate.name}", member, parents
+    )
+
+
+def _model_like_the_student(inputs: Inputs, this: Run) -> EnsembleMember:
+    """Return the model that a self-distilled student learns from; train it if it is no run's."""
+    study, first = inputs.study, first_generation(inputs.study, this.variant)
+
+    def member(model: Artifact, name: str) -> EnsembleMember:
+        tasks = tuple(map(study.task, study.multitask))
+        return EnsembleMember(
+            study.student_encoder, study.model.encoder_dropout, model, name, tasks
         )
-    return sized(study, variant.ensemble_size or study.candidates.ensemble_size, task)
 
-
-def sized(study: Study, keep: int, task: str) -> Artifact:
-    """The ensemble of the `keep` best candidates: the study's own where it is of that size."""
-    if keep == study.candidates.ensemble_size:
-        return teacher(study, task)
-    own = study.model_copy(
-        update={"candidates": study.candidates.model_copy(update={"ensemble_size": keep})}
-    )
-    return teacher(own, task, folder(study, "teachers", f"keep-{keep}", task))
-
-
-def ensembles(study: Study) -> dict[int, dict[str, Artifact]]:
-    """The ensembles of every size that a variant asks for, of all tasks of multi-task training: size -> task -> ensemble."""
-    sizes = sorted(
-        {variant.ensemble_size for variant in variants(study).values() if variant.ensemble_size}
-        - {study.candidates.ensemble_size}
-    )
-    return {keep: {task: sized(study, keep, task) for task in study.multitask} for keep in sizes}
-
-
-def folds(study: Study, count: int) -> list[Fold]:
-    """The parts of the train sets of the tasks with a teacher."""
-    return [
-        Fold(number, count, tuple(study.distil.teachers), study.candidates.seed)
-        for number in range(count)
-    ]
-
-
-def cross_fitted(study: Study, count: int, name: str) -> Artifact:
-    """Soft targets of a task, each part of its train set scored by an ensemble that was trained without it."""
-    task = study.task(name)
-    teams = {fold: voices_of(task, members_of(study, name, fold)) for fold in folds(study, count)}
-    inputs = {
-        "stage": "cross-fitted",
-        "task": name,
-        "precision": study.train.precision,
-        "members": [[voice[4], voice[3].fingerprint] for team in teams.values() for voice in team],
+    if is_run(study, first):
+        return member(inputs[first], first.variant)
+    baseline = member(inputs[mtdnn.baseline_run(study, study.candidates.seed)], "mt-dnn")
+    if first is None:
+        return baseline
+    parts = _predict(inputs, this, "first_generation/soft_targets", baseline)
+    settings = depends(study, this) | {
+        "run": first.name,
+        "parts": [part.fingerprint for part in parts.values()],
     }
 
-    def parts():
-        for fold, team in teams.items():
-            whole = {voice[0]: examples_of(study, voice[0], task, task.train) for voice in team}
-            part = {key: held_out(every, fold) for key, every in whole.items()}
-            yield from (found for found, *_ in soft_targets(study, task, team, part))
-
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
-        write_soft_targets(out / "soft_targets.parquet", parts())
-
-    return make(
-        folder(study, "folds", f"{count}-keep-{study.candidates.ensemble_size}", name),
-        inputs,
-        build,
-    )
-
-
-def held_out(examples: Examples, fold: Fold) -> Examples:
-    """The part of a task's train set that the fold's models were not trained on."""
-    return examples.part(fold.inside(examples).nonzero()[0])
-
-
-def _like_the_student(study: Study, name: str, variant: Variant, task: str) -> Artifact:
-    own, dropout = study.student_encoder, study.model.encoder_dropout
-    if variant.generations == 1:
-        told, model = "mt-dnn", mtdnn(study, own, dropout, study.candidates.seed)
-    else:
-        told = first_generation(study, name)
-        model = _student(
-            study, told, variant.model_copy(update={"generations": 1}), study.candidates.seed
+    def build(output: Output) -> None:
+        system, targets = f"mt-dnn-kd:{first.variant}", _read(study, parts)
+        training = replace(
+            training_of(study, this), system=system, seed=first.seed, soft_targets=targets
         )
-    voices = [
-        (own, dropout, encoder(study, own), model, told, list(map(study.task, study.multitask)))
-    ]
-    return words(study, folder(study, "teachers", f"self-{told}", task), study.task(task), voices)
+        student.train_student(inputs, this, training, output)
+
+    encoder = Run(pretrain.NAME, encoder=study.student_encoder)
+    parents = {encoder: inputs[encoder]}
+    model = build_part(study, this, "first_generation/student", settings, parents, build)
+    return member(model, first.variant)
 
 
-def students(study: Study) -> list[Artifact]:
-    """Every variant's student, of every seed."""
-    return [
-        ablation(study, name, seed) for name in variants(study) for seed in ablation_seeds(study)
-    ]
-
-
-def scores(study: Study) -> pd.DataFrame:
-    """Scores that the ablation has: those of its students, and of ensembles of other sizes (`mt-dnn-ensemble:keep-<k>`)."""
-    rows = [student.frame("scores.csv") for student in students(study)]
-    for keep, found in ensembles(study).items():
-        rows += [
-            one.frame("scores.csv").assign(system=f"mt-dnn-ensemble:keep-{keep}")
-            for one in found.values()
-        ]
-    return pd.concat(rows, ignore_index=True)
-
-
-def sources(study: Study) -> list[Artifact]:
-    """What the variants' soft targets come from beside the study's own ensembles, with all models trained for it, and the ensembles
-    of other sizes.
-    """
-    found = [one for ensemble in ensembles(study).values() for one in ensemble.values()]
-    for name, variant in variants(study).items():
-        own = changed(study, variant)
-        found += [_teacher(study, name, variant, task) for task in own.distil.teachers]
-        found += further(own).values()
-        if variant.source != "self_distillation":
-            found += [model for task in study.multitask for *_, model in members_of(own, task)]
-        for fold in folds(own, variant.folds or 0):
-            kept = selection(own).query("kept").itertuples()
-            found += [
-                mtdnn(own, row.encoder, row.dropout, study.candidates.seed, fold) for row in kept
-            ]
-            found += [
-                model for task in own.distil.teachers for *_, model in members_of(own, task, fold)
-            ]
-    return found
+def _predict(inputs: Inputs, this: Run, part: str, member: EnsembleMember) -> dict[str, Artifact]:
+    """Return a part with a single model's soft targets for each of its tasks."""
+    return {
+        task.name: build_soft_targets(inputs, this, f"{part}/{task.name}", task, {None: [member]})
+        for task in member.tasks
+    }

@@ -1,162 +1,170 @@
-"""Adaptation with few labels: BERT, MT-DNN and MT-DNN_KD fine-tuned on shares of SNLI's train set.
+"""Stage 07: BERT, MT-DNN and MT-DNN_KD fine-tuned on fractions of a new task, SNLI.
 
-Liu et al. 2019 (arXiv:1901.11504, section 5) find that MT-DNN needs far fewer labels of a new task than BERT. Here every
-system starts with the same fresh head for a seed, on the same examples in the same batches, with the same number of
-updates: a small share is gone through again until the weights have had `adaptation.min_updates` updates. A seed's
-shares are nested, each the first part of one random order of the train examples; classes are as the draw gives them.
-Settings are this project's.
+MT-DNN needs far fewer labels of a new task than BERT (Liu et al. 2019, arXiv:1901.11504).
+For a seed all systems have the same new head, the same examples in the same batches, and the same
+number of updates; a small fraction is repeated until there are `adaptation.min_updates`. Fractions
+of a seed are nested. The settings are this project's.
 """
 
-from pathlib import Path
+import math
 
 import numpy as np
-import pandas as pd
-import torch
 
-from mtkd.artifacts import Artifact, make, write_json
-from mtkd.config.study import Study
-from mtkd.data import glue as load
-from mtkd.data import snli as transfer
-from mtkd.data.dataset import tokenise
-from mtkd.paths import folder
-from mtkd.stages.common import fit, model_settings, parent_of
-from mtkd.stages.inputs import encoder, new_model, reading, tokenised
-from mtkd.tasks import SNLI
-from mtkd.training.loop import seed_everything
-from mtkd.workflow.jobs import (
-    SYSTEMS,
-    adaptation_of,
-    adaptation_seeds,
-    adaptation_settings,
-    adaptation_size,
-    adaptation_training,
+from mtkd.artifacts import Artifact, write_json
+from mtkd.config.study import SYSTEMS, Study
+from mtkd.config.training import Train
+from mtkd.data.dataset import tokenize
+from mtkd.data.glue import directory_fingerprint, limit_split
+from mtkd.data.snli import load_snli, snli_location
+from mtkd.stages import pretrain
+from mtkd.stages.common import (
+    Evaluation,
+    Output,
+    Run,
+    build_or_load,
+    build_part,
+    fit,
+    merge_parts,
+    model_settings,
+    train_settings,
 )
+from mtkd.stages.finetune import start_of
+from mtkd.stages.inputs import Inputs, read_examples
+from mtkd.tasks import SNLI
+from mtkd.training.loop import TrainingRun, seed_everything
 
-COLUMNS = [
-    "study",
-    "system",
-    "task",
-    "share",
-    "examples",
-    "updates",
-    "split",
-    "metric",
-    "value",
-    "seed",
-    "n",
-    "params",
-    "seconds",
-]
+NAME = "07_adaptation"
+SHARED = Run(NAME)  # the owner of SNLI's word pieces, which all runs read
 
 
-def data(study: Study) -> Artifact:
-    """SNLI under the section's limits as word pieces of the student's encoder: `snli/<split>.arrow`."""
-    section, start = adaptation_of(study), encoder(study, study.student_encoder)
-    limits = {"max_train": section.max_train, "max_dev": section.max_dev, "seed": study.data.seed}
-    inputs = {
-        "stage": "adaptation-data",
-        "encoder": start.fingerprint,
-        "max_length": study.data.max_length,
-        **limits,
-        "origin": load.origin_of(transfer.location(section.hub), SNLI.name),
+def runs(study: Study) -> list[Run]:
+    """Return a run per system and seed."""
+    seeds = study.adaptation.seeds if study.adaptation else []
+    return [Run(NAME, system=system, seed=seed) for system in SYSTEMS for seed in seeds]
+
+
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return the pre-trained encoder and the multi-task model that a system starts from."""
+    return [Run(pretrain.NAME, encoder=study.student_encoder), *start_of(study, run)]
+
+
+def depends(study: Study, run: Run) -> dict:
+    """Return which examples of SNLI are used, and the settings of fine-tuning."""
+    section = study.require("adaptation")
+    return {
+        **_tuning_settings(study),
+        "fractions": section.fractions,
+        "snli": _snli_settings(study),
     }
 
-    def build(out: Path) -> None:
-        tokenizer, longest = reading(study, start)
-        (out / SNLI.name).mkdir()
+
+def _tuning_settings(study: Study) -> dict:
+    return {
+        "encoder_dropout": study.model.encoder_dropout,
+        "model": model_settings(study),
+        "train": train_settings(tuning(study)),
+        "min_updates": study.adaptation.min_updates,
+    }
+
+
+def _snli_settings(study: Study) -> dict:
+    section = study.adaptation
+    limits = {"max_train": section.max_train, "max_dev": section.max_dev, "seed": study.data.seed}
+    return {**limits, "source": directory_fingerprint(snli_location(section.hub), SNLI.name)}
+
+
+def steps(study: Study, run: Run) -> int:
+    """Return the updates on all fractions."""
+    section = study.adaptation
+    whole = min(SNLI.num_train, section.max_train or SNLI.num_train)
+    sizes = [subset_size(whole, fraction) for fraction in section.fractions]
+    return sum(count_updates(tuning(study, size), size) for size in sizes)
+
+
+def subset_size(whole: int, fraction: float) -> int:
+    """Return the number of examples in a fraction, at least one."""
+    return max(1, round(fraction * whole))
+
+
+def subset(whole: int, fraction: float, seed: int) -> np.ndarray:
+    """Return the rows of a fraction in order; a seed's smaller fractions are among them."""
+    order = np.random.default_rng([seed, whole]).permutation(whole)
+    return np.sort(order[: subset_size(whole, fraction)])
+
+
+def tuning(study: Study, size: int | None = None) -> Train:
+    """Return the settings of fine-tuning, with the epochs that `size` examples need."""
+    section = study.adaptation
+    changed = section.train.model_dump(exclude_none=True) | {"score_every_epoch": False}
+    settings = study.finetuning.model_copy(update=changed)
+    if size:
+        enough = math.ceil(section.min_updates / math.ceil(size / settings.batch_size))
+        settings = settings.model_copy(update={"epochs": max(settings.epochs, enough)})
+    return settings
+
+
+def count_updates(settings: Train, size: int) -> int:
+    """Return the updates of a training on so many examples."""
+    return settings.epochs * math.ceil(size / settings.batch_size)
+
+
+def run(study: Study, system: str, seed: int) -> Artifact:
+    """Fine-tune a system on each fraction, or load what was fine-tuned.
+
+    The artifact's tables have the columns `share` (a fraction), `examples` and `updates`.
+    """
+    study.require("adaptation")
+    this = Run(NAME, system=system, seed=seed)
+    inputs = Inputs(study, this)
+    snli = _tokenize_snli(inputs)
+    fractions = study.adaptation.fractions
+    parts = {f"{one:g}": _finetune(inputs, this, snli, one) for one in fractions}
+
+    def build(output: Output) -> None:
+        columns = [part.json("fraction.json") for part in parts.values()]
+        merge_parts(parts.values(), output, columns)
+
+    return build_or_load(study, this, build, parts)
+
+
+def _tokenize_snli(inputs: Inputs) -> Artifact:
+    """Return SNLI under the section's limits as word pieces: `snli/<split>.arrow`, `pad.json`."""
+    study, encoder = inputs.study, inputs.study.student_encoder
+    settings = _snli_settings(study)
+    limits = {name: settings[name] for name in ("max_train", "max_dev", "seed")}
+    data = study.data.model_copy(update=limits)
+
+    def build(output: Output) -> None:
+        tokenizer, longest = inputs.tokenizer(encoder), inputs.max_length(encoder)
+        (output.folder / SNLI.name).mkdir()
         for split in (SNLI.train, *SNLI.dev):
-            found = load.limited(
-                transfer.snli(split, section.hub), SNLI, split, study.data.model_copy(update=limits)
-            )
-            tokenise(found, SNLI, tokenizer, longest, out / SNLI.name / f"{split}.arrow")
-        write_json(out / "pad.json", tokenizer.pad_token_id)
+            examples = limit_split(load_snli(split, study.adaptation.hub), SNLI, split, data)
+            path = output.folder / SNLI.name / f"{split}.arrow"
+            tokenize(examples, SNLI, tokenizer, longest, path)
+        write_json(output.folder / "pad.json", tokenizer.pad_token_id)
 
-    return make(folder(study, "adaptation", "data"), inputs, build)
-
-
-def subset(examples: int, share: float, seed: int) -> np.ndarray:
-    """The rows of a share of so many examples, in order: those of a smaller share of the same seed are among them."""
-    order = np.random.default_rng([seed, examples]).permutation(examples)
-    return np.sort(order[: adaptation_size(share, examples)])
+    parents = inputs.only(pretrain.NAME)
+    return build_part(study, SHARED, SNLI.name, settings, parents, build)
 
 
-def adaptation(study: Study, system: str, seed: int) -> list[Artifact]:
-    """06_adaptation: a system of that seed fine-tuned on each share; an artifact a share, with dev scores and `about.json`."""
-    section, name, dropout = (
-        adaptation_of(study),
-        study.student_encoder,
-        study.model.encoder_dropout,
-    )
-    parent, start, pieces, done = (
-        parent_of(study, system, seed),
-        encoder(study, name),
-        data(study),
-        [],
-    )
-    for share in section.fractions:
-        inputs = {
-            "stage": "adaptation",
-            "system": system,
-            "task": SNLI.name,
-            "share": share,
-            "seed": seed,
-            "dropout": dropout,
-            "encoder": start.fingerprint,
-            "parent": parent and parent.fingerprint,
-            "data": pieces.fingerprint,
-            "model": model_settings(study),
-            "min_updates": section.min_updates,
-            "train": adaptation_settings(study).model_dump(exclude={"checkpoint_seconds"}),
-        }
+def _finetune(inputs: Inputs, this: Run, snli: Artifact, fraction: float) -> Artifact:
+    study, encoder = inputs.study, inputs.study.student_encoder
+    depends = _tuning_settings(study) | {"fraction": fraction, "snli": snli.fingerprint}
 
-        def build(out: Path, share=share, inputs=inputs) -> None:
-            torch.set_num_threads(study.threads)
-            whole = tokenised(pieces, SNLI, SNLI.train)
-            train_set = whole.part(subset(len(whole), share, seed))
-            settings = adaptation_training(study, len(train_set))
-            dev_sets = [(split, tokenised(pieces, SNLI, split)) for split in SNLI.dev]
-            seed_everything(seed)
-            model = new_model(study, start, [SNLI], dropout)
-            if parent is not None:
-                model.load(parent.file("model.safetensors"), heads=False)
-            fit(
-                model,
-                {SNLI.name: train_set},
-                dev_sets,
-                [],
-                settings,
-                seed,
-                out,
-                inputs,
-                system,
-                title=f"{system} s{seed}, {share:g} of SNLI",
-                keep_model=False,
-            )
-            updates = settings.epochs * -(-len(train_set) // settings.batch_size)
-            write_json(
-                out / "about.json", {"share": share, "examples": len(train_set), "updates": updates}
-            )
+    def build(output: Output) -> None:
+        whole = read_examples(snli, SNLI, SNLI.train)
+        train_set = whole.subset(subset(len(whole), fraction, this.seed))
+        settings = tuning(study, len(train_set))
+        seed_everything(this.seed)
+        model = inputs.new_model(encoder, [SNLI], study.model.encoder_dropout)
+        for start in start_of(study, this):
+            model.load(inputs[start].file("model.safetensors"), heads=False)
+        title = f"{this.name} {fraction:g} of SNLI"
+        training = TrainingRun({SNLI.name: train_set}, settings, this.seed, title=title)
+        evaluation = Evaluation([(split, read_examples(snli, SNLI, split)) for split in SNLI.dev])
+        fit(model, training, evaluation, output, system=this.system)
+        updates = count_updates(settings, len(train_set))
+        about = {"share": fraction, "examples": len(train_set), "updates": updates}
+        write_json(output.folder / "fraction.json", about)
 
-        done.append(
-            make(folder(study, "adaptation", system, f"s{seed}", f"{share:g}"), inputs, build)
-        )
-    return done
-
-
-def results(study: Study) -> tuple[list[Artifact], pd.DataFrame]:
-    """Every run of the study, and its scores: a row a system, share, metric and seed (`COLUMNS`; values in percent)."""
-    found = [
-        run
-        for system in SYSTEMS
-        for seed in adaptation_seeds(study)
-        for run in adaptation(study, system, seed)
-    ]
-    return found, scores(found).assign(study=study.name)[COLUMNS]
-
-
-def scores(found: list[Artifact]) -> pd.DataFrame:
-    """The scores of some runs with their share, examples and updates."""
-    return pd.concat(
-        [run.frame("scores.csv").assign(**run.json("about.json")) for run in found],
-        ignore_index=True,
-    )
+    return build_part(study, this, f"{fraction:g}", depends, inputs.artifacts, build)

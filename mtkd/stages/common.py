@@ -1,4 +1,6 @@
-"""What all stages share: runs, artifacts of runs and of their parts, and one training with its scores."""
+"""What all stages share: runs, artifacts of runs and of their parts, and one training with its
+scores.
+"""
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -27,7 +29,9 @@ SCORE_COLUMNS = ["system", "task", "split", "metric", "value", "seed", "n", "par
 
 @dataclass(frozen=True, init=False)
 class Run:
-    """One execution of a stage: its name and its notebook's parameters, which read as attributes."""
+    """One execution of a stage: its name and its notebook's parameters, which read as
+    attributes.
+    """
 
     stage: str
     items: tuple[tuple[str, str | int | float], ...]
@@ -117,9 +121,11 @@ def build_or_load(
     build: Callable[[Output], None],
     parts: dict[str, Artifact] | None = None,
 ) -> Artifact:
-    """Return the artifact of a run: the one on disk if its settings and parents are unchanged, else a new one.
+    """Return the artifact of a run: the one on disk if its settings and parents are unchanged, else
+    a new one.
 
-    `parts` are artifacts that were built on the way (`build_part`); `build` fills the output's folder.
+    `parts` are artifacts that were built on the way (`build_part`); `build` fills the output's
+    folder.
     """
     from mtkd.stages import stages
 
@@ -163,7 +169,9 @@ def _with_threads(study: Study, build: Callable[[Output], None]) -> Callable[[Pa
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a trained model is run on: (split, examples) to be scored, and others to be predicted."""
+    """What a trained model is run on: (split, examples) to be scored, and others to be
+    predicted.
+    """
 
     scored: list[tuple[str, Examples]]
     predicted: list[tuple[str, Examples]] = field(default_factory=list)
@@ -176,14 +184,15 @@ def fit(
     output: Output,
     *,
     system: str,
-    keep_model: bool = True,
+    description: dict | None = None,
 ) -> None:
     """Train and score a model, in `settings.num_processes` processes.
 
-    Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores an epoch), notes.json,
-    predictions.parquet and, unless `keep_model` is false, model.safetensors.
+    Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores an epoch),
+    notes.json and predictions.parquet; with a `description` (`inputs.describe_model`), that to
+    model.json and model.safetensors.
     """
-    arguments = (model, training, evaluation, output, system, keep_model)
+    arguments = (model, training, evaluation, output, system, description)
     run_on_all(_fit, *arguments, num_processes=training.settings.num_processes)
 
 
@@ -193,7 +202,7 @@ def _fit(
     evaluation: Evaluation,
     output: Output,
     system: str,
-    keep_model: bool,
+    description: dict | None,
 ) -> None:
     precision = training.settings.precision
     outputs: dict[tuple[str, str], np.ndarray] = {}
@@ -229,7 +238,8 @@ def _fit(
     write_json(output.folder / "notes.json", notes)
     sets = [*evaluation.scored, *evaluation.predicted]
     predictions(sets, outputs).to_parquet(output.folder / "predictions.parquet", index=False)
-    if keep_model:
+    if description:
+        write_json(output.folder / "model.json", description)
         model.save(output.folder / "model.safetensors")
 
 
@@ -253,15 +263,18 @@ def predictions(sets: list[tuple[str, Examples]], outputs: dict) -> pd.DataFrame
     return pd.concat(parts, ignore_index=True)
 
 
-def merge_parts(parts: Iterable[Artifact], output: Output) -> None:
-    """Write the parts' scores, curves, predictions and notes as one table each."""
+def merge_parts(
+    parts: Iterable[Artifact], output: Output, columns: list[dict] | None = None
+) -> None:
+    """Write the parts' tables and notes as one each, with more `columns` for each part's rows."""
     parts = list(parts)
-    for name in ("scores.csv", "curve.csv"):
-        frames = [part.frame(name) for part in parts]
-        pd.concat(frames, ignore_index=True).to_csv(output.folder / name, index=False)
-    frames = [part.frame("predictions.parquet") for part in parts]
-    merged = pd.concat(frames, ignore_index=True)
-    merged.to_parquet(output.folder / "predictions.parquet", index=False)
+    pairs = list(zip(parts, columns or [{}] * len(parts), strict=True))
+    for name in parts[0].record["files"]:
+        if name.endswith((".csv", ".parquet")):
+            frames = [part.frame(name).assign(**more) for part, more in pairs]
+            merged = pd.concat(frames, ignore_index=True)
+            write = merged.to_csv if name.endswith(".csv") else merged.to_parquet
+            write(output.folder / name, index=False)
     notes = [note for part in parts for note in part.json("notes.json")]
     write_json(output.folder / "notes.json", notes)
 
@@ -272,12 +285,16 @@ def train_settings(settings: Train) -> dict:
 
 
 def model_settings(study: Study) -> dict:
-    """Return the settings of models that hold for every run (the encoder's dropout is a parameter)."""
+    """Return the settings of models that hold for every run (the encoder's dropout is a
+    parameter).
+    """
     return study.model.model_dump(exclude={"encoder_dropout"})
 
 
 def num_train(study: Study, name: str) -> int:
-    """Return about how many train examples a task has under the study's limits, before any are read."""
+    """Return about how many train examples a task has under the study's limits, before any are
+    read.
+    """
     if name in study.own_tasks:
         full = count_train_rows(study, name)
     else:
@@ -285,7 +302,7 @@ def num_train(study: Study, name: str) -> int:
         if study.data.source == "synthetic":
             from mtkd.data.synthetic import LAYOUT
 
-            full = round(LAYOUT[name][2]["train"] * study.data.scale)
+            full = round(LAYOUT[name]["train"] * study.data.scale)
         full -= round((study.data.holdout_fraction or 0) * full)
     return min(full, study.data.max_train or full)
 

@@ -27,7 +27,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Nothing comes before the data."""
+    """Return nothing: the data come first."""
     return []
 
 
@@ -44,15 +44,15 @@ def depends(study: Study, run: Run) -> dict:
 
 
 def steps(study: Study, run: Run) -> int:
-    """Nothing is trained."""
+    """Return 0: nothing is trained."""
     return 0
 
 
 def run(study: Study) -> Artifact:
     """Read the tasks' examples.
 
-    The artifact holds `<task>/<split>.arrow`, `sizes.csv` (Table 1 from the data) and `fingerprints.json`
-    (task -> split -> fingerprint of its examples).
+    The artifact holds `<task>/<split>.arrow`, `sizes.csv` (Table 1 from the data) and
+    `fingerprints.json` (task -> split -> fingerprint of its examples).
     """
     tasks = [study.task(name) for name in study.tasks]
 

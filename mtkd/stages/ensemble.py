@@ -1,4 +1,6 @@
-"""Ensembles of models fine-tuned on one task, and what they predict for examples (MT-DNN_KD, section 3)."""
+"""Ensembles of models fine-tuned on one task, and what they predict for examples (MT-DNN_KD,
+section 3).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate
 from mtkd.data.dataset import Examples
-from mtkd.stages import mtdnn
+from mtkd.stages import mtdnn, pretrain
 from mtkd.stages.common import (
     Evaluation,
     Output,
@@ -20,11 +22,19 @@ from mtkd.stages.common import (
     model_settings,
     train_settings,
 )
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, describe_model
 from mtkd.tasks import Task
 from mtkd.training.loop import TrainingRun, seed_everything
 from mtkd.training.predict import predict
-from mtkd.training.soft_targets import Fold, SoftTargets, chunks, select_candidates
+from mtkd.training.soft_targets import (
+    Fold,
+    SoftTargets,
+    chunks,
+    select_candidates,
+    write_soft_targets,
+)
+
+SOFT_TARGETS = "soft_targets.parquet"
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ class EnsembleMember:
 
 
 def rank_candidates(study: Study, candidates: dict[Run, Artifact]) -> pd.DataFrame:
-    """Return the candidates, best first, by their dev scores on `candidates.select_on` (section 4.1).
+    """Return the candidates, best first, by their dev scores on `candidates.select_on` (section
+    4.1).
 
     Columns: candidate, encoder, dropout, a column per task, mean, kept (in the study's ensembles).
     """
@@ -62,7 +73,9 @@ def rank_candidates(study: Study, candidates: dict[Run, Artifact]) -> pd.DataFra
 
 @dataclass(frozen=True)
 class MemberTraining:
-    """How a candidate is fine-tuned on one task: from which multi-task model, and without which part."""
+    """How a candidate is fine-tuned on one task: from which multi-task model, and without which
+    part.
+    """
 
     task: Task
     candidate: Candidate
@@ -100,7 +113,8 @@ def finetune_member(
         title = f"{this.name} {candidate.name}"
         training = TrainingRun({task.name: train_set}, study.member_finetuning, seed, title=title)
         evaluation = Evaluation(inputs.dev_sets(candidate.encoder, task))
-        fit(model, training, evaluation, output, system="member")
+        description = describe_model(study, candidate.encoder, [task], "member")
+        fit(model, training, evaluation, output, system="member", description=description)
 
     model = build_part(study, this, part, depends, parents, build)
     return EnsembleMember(candidate.encoder, candidate.dropout, model, candidate.name, (task,))
@@ -112,7 +126,8 @@ def predict_soft_targets(
     members: list[EnsembleMember],
     sets: dict[str, Examples] | None = None,
 ) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:
-    """Yield the members' logits, the labels, and the number of all examples, a chunk at a time (Eq. 3).
+    """Yield the members' logits, the labels, and the number of all examples, a chunk at a time (Eq.
+    3).
 
     `sets` holds other examples in place of the train set, as each encoder's tokenizer reads them.
     """
@@ -130,3 +145,38 @@ def predict_soft_targets(
         rows = slice(chunk.start, chunk.stop)
         targets = SoftTargets(task, idx[rows], np.stack(logits), names, examples.fingerprint)
         yield targets, labels[rows], len(examples)
+
+
+def build_soft_targets(
+    inputs: Inputs,
+    owner: Run,
+    part: str,
+    task: Task,
+    teams: dict[Fold | None, list[EnsembleMember]],
+) -> Artifact:
+    """Return a part that holds the members' logits of a task's train examples (`soft_targets.parquet`).
+
+    `teams` maps a part of the train set to the members that predict it; None stands for all of it.
+    """
+    members = [member for team in teams.values() for member in team]
+    depends = {
+        "precision": inputs.study.train.precision,
+        "members": [[member.name, member.model.fingerprint] for member in members],
+    }
+
+    def parts() -> Iterator[SoftTargets]:
+        for fold, team in teams.items():
+            sets = {member.encoder: inputs.train_set(member.encoder, task) for member in team}
+            if fold:
+                sets = {
+                    key: whole.subset(fold.inside(whole).nonzero()[0])
+                    for key, whole in sets.items()
+                }
+            for targets, *_ in predict_soft_targets(inputs, task, team, sets):
+                yield targets
+
+    def build(output: Output) -> None:
+        write_soft_targets(output.folder / SOFT_TARGETS, parts())
+
+    parents = {run: inputs[run] for run in (Run(pretrain.NAME, encoder=m.encoder) for m in members)}
+    return build_part(inputs.study, owner, part, depends, parents, build)

@@ -1,4 +1,6 @@
-"""Stage 05: BERT, MT-DNN and MT-DNN_KD fine-tuned on each task (MT-DNN_KD, Liu et al. 2019, section 4.1)."""
+"""Stage 05: BERT, MT-DNN and MT-DNN_KD fine-tuned on each task (MT-DNN_KD, Liu et al. 2019, section
+4.1).
+"""
 
 from mtkd.artifacts import Artifact
 from mtkd.config.study import SYSTEMS, Study
@@ -29,7 +31,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """A system starts from its multi-task model, BERT from the pre-trained encoder alone."""
+    """Return the multi-task model to start from (none for BERT), and the encoder."""
     return [Run(pretrain.NAME, encoder=study.student_encoder), *start_of(study, run)]
 
 
@@ -62,7 +64,9 @@ def starts_new_head(study: Study, system: str, task: str) -> bool:
 
 
 def predicts_test(study: Study, run: Run) -> bool:
-    """Tell whether a run predicts the test sets: those of `test_predictions` do for the first seed."""
+    """Tell whether a run predicts the test sets: those of `test_predictions` do for the first
+    seed.
+    """
     return run.seed == study.seeds[0] and run.system in study.test_predictions
 
 
@@ -74,7 +78,8 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study, system: str, seed: int) -> Artifact:
     """Fine-tune a system on each task, or load what was fine-tuned.
 
-    The artifact holds the tasks' `scores.csv`, `curve.csv` and `predictions.parquet`; weights are not kept.
+    The artifact holds the tasks' `scores.csv`, `curve.csv` and `predictions.parquet`; weights are
+    not kept.
     """
     this = Run(NAME, system=system, seed=seed)
     inputs = Inputs(study, this)
@@ -105,6 +110,6 @@ def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
         training = TrainingRun({task.name: train_set}, study.finetuning, this.seed, title=title)
         tests = inputs.test_sets(encoder, task) if test else []
         evaluation = Evaluation(inputs.dev_sets(encoder, task), tests)
-        fit(model, training, evaluation, output, system=this.system, keep_model=False)
+        fit(model, training, evaluation, output, system=this.system)
 
     return build_part(study, this, task.name, depends, inputs.artifacts, build)

@@ -1,6 +1,7 @@
 """What a run reads of its parents: examples as word pieces, encoders, and trained weights.
 
-A run sees its parents' artifacts alone, so an edge that `parents` lacks is an error and not a silent dependency.
+A run sees its parents' artifacts alone, so an edge that `parents` lacks is an error and not a
+silent dependency.
 """
 
 from functools import cached_property
@@ -10,7 +11,7 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from mtkd.artifacts import Artifact
+from mtkd.artifacts import Artifact, read
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.models.multitask import MultiTaskModel, load_encoder
@@ -53,10 +54,14 @@ class Inputs:
         """Return the examples as word pieces of an encoder."""
         return self[Run(pretrain.NAME, encoder=encoder)]
 
+    def part(self, run: Run, name: str) -> Artifact:
+        """Return a part that a parent has built."""
+        self[run]  # raises an error if it is no parent
+        return read(run.part_folder(self.study, name))
+
     def encoder(self, name: str) -> Artifact:
         """Return an encoder's weights and tokenizer."""
-        self.tokens(name)
-        return pretrain.encoder_of(self.study, name)
+        return self.part(Run(pretrain.NAME, encoder=name), "encoder")
 
     def tokenizer(self, encoder: str) -> PreTrainedTokenizerBase:
         """Return an encoder's tokenizer."""
@@ -92,7 +97,9 @@ class Inputs:
         return [(split, examples) for split, examples in splits if examples is not None]
 
     def test_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
-        """Return (split, examples) of the test splits that a task's head predicts: its own, and AX for MNLI."""
+        """Return (split, examples) of the test splits that a task's head predicts: its own, and AX
+        for MNLI.
+        """
         others = map(self.study.task, self.study.tasks)
         predicted = [task, *(other for other in others if other.predicted_by == task.name)]
         splits = [
@@ -110,7 +117,9 @@ class Inputs:
 def read_examples(
     tokens: Artifact, task: Task, split: str, as_task: Task | None = None, fingerprint: str = ""
 ) -> Examples:
-    """Return a split from an artifact that holds word pieces (`<task>/<split>.arrow` and `pad.json`)."""
+    """Return a split from an artifact that holds word pieces (`<task>/<split>.arrow` and
+    `pad.json`).
+    """
     path: Path = tokens.file(f"{task.name}/{split}.arrow")
     split_data = datasets.Dataset.from_file(str(path))
     return Examples(as_task or task, split_data, fingerprint, tokens.json("pad.json"))
@@ -121,6 +130,21 @@ def new_model(study: Study, weights: Artifact, tasks: list[Task], dropout: float
     folder = weights.file("encoder")
     encoder = load_encoder(folder, dropout=dropout, pooling=study.model.pooling)
     return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))
+
+
+def describe_model(
+    study: Study, encoder: str, tasks: list[Task], system: str, student: dict | None = None
+) -> dict:
+    """Return what is needed to use a model's weights: tasks, encoder, and settings of an MKD student."""
+    custom = {name: task.model_dump(mode="json") for name, task in study.own_tasks.items()}
+    return {
+        "system": system,
+        "tasks": [{"name": task.name, "custom": custom.get(task.name)} for task in tasks],
+        "encoder": encoder,
+        "pooling": study.model.pooling,
+        "max_length": study.data.max_length,
+        "student": student,
+    }
 
 
 def head_dropouts(study: Study, tasks: list[Task]) -> dict[str, float]:

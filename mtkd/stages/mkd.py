@@ -1,356 +1,280 @@
-"""MKD (Liu et al. 2020, arXiv:1911.03588): students of any shape distilled from the logits of one multi-task teacher.
+"""Stage 09: MKD (Liu et al. 2020, arXiv:1911.03588), small students of one multi-task teacher.
 
-A student is trained four ways on the same budget of updates, with the same batches and the same weights to start from
-for a seed (the same examples in the same order wherever the tasks trained together are the same):
+A student is trained in four or five ways, for a seed with the same updates, batches and initial
+weights:
 
-    stl-hard  a student a task on hard targets              systems  <student>
-    mtl-hard   one student of all tasks on hard targets               mt-<student>:mtl
-    task         a student a task on the teacher's logits               task-kd-<student>
-    multi        one student of all tasks on the logits                 mkd-<student>:mtl
-    mtl-kd-hard  the same with hard targets mixed in                    mkd-<student>:hard-<weight>
+    way           models         targets                       system
+    stl-hard      one per task   labels                        <student>
+    mtl-hard      one            labels                        mt-<student>:mtl
+    stl-kd        one per task   the teacher's logits          task-kd-<student>
+    mtl-kd        one            the teacher's logits          mkd-<student>:mtl
+    mtl-kd-hard   one            logits mixed with labels      mkd-<student>:hard-<weight>
 
-`:mtl` marks a figure before per-task fine-tuning; with `mkd.finetune` both multi-task students are fine-tuned on each
-task's hard targets, as `mt-<student>` and `mkd-<student>`: those have had more updates. `task` and `multi` have the same
-teacher, so they differ in what the *student* shares. Settings, fine-tuning on hard targets, and both students' shapes are
-this project's choices: MKD's full text was not at hand.
+`:mtl` marks scores before per-task fine-tuning. With `mkd.finetune` the students of mtl-hard and
+mtl-kd are fine-tuned on each task's labels, as `mt-<student>` and `mkd-<student>`, which adds
+updates. Settings, fine-tuning and the shapes of students are this project's choices.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
-from transformers import AutoTokenizer
 
-from mtkd.artifacts import Artifact, file_hash, make
+from mtkd.artifacts import Artifact, file_hash
 from mtkd.config.distillation import Distil
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
-from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
-from mtkd.models import MultiTaskModel, load_encoder
-from mtkd.models.lstm import BiAttentiveEncoder, own_table, projected_table, vectors_table
-from mtkd.models.small_transformer import from_checkpoint, keep_layers, new_encoder
-from mtkd.paths import folder
+from mtkd.models.lstm import projected_table, random_table, vectors_table
+from mtkd.models.multitask import MultiTaskModel
+from mtkd.models.student import student_encoder
+from mtkd.stages import mtdnn, pretrain, teacher
 from mtkd.stages.common import (
-    data,
-    dev_splits,
+    Evaluation,
+    Output,
+    Run,
+    build_or_load,
+    build_part,
+    count_updates,
     fit,
-    members_of,
+    merge_parts,
     model_settings,
-    mtdnn,
-    teacher,
-    voices_of,
+    train_settings,
 )
-from mtkd.stages.ensemble import words
-from mtkd.stages.inputs import encoder, examples_of
+from mtkd.stages.ensemble import EnsembleMember, build_soft_targets
+from mtkd.stages.inputs import Inputs, describe_model, head_dropouts
 from mtkd.tasks import Task
-from mtkd.training.loop import seed_everything
-from mtkd.training.soft_targets import SoftTargets, read_soft_targets
-from mtkd.workflow.jobs import (
-    CONTROLS,
-    TOGETHER,
-    mkd_controls,
-    mkd_system,
-    mkd_tasks,
-    teacher_encoder,
-)
+from mtkd.training.loop import TrainingRun, seed_everything
 
-TABLE = "encoder.model.embeddings.word_embeddings.weight"
-
-__all__ = [
-    "CONTROLS",
-    "finetuned",
-    "new_student",
-    "refined",
-    "runs",
-    "student",
-    "student_encoder",
-    "teacher_logits",
-    "with_logits",
-]
+NAME = "09_mkd"
+SHARED = Run(NAME)  # the owner of the teacher's logits, which all runs read
+JOINT = ("mtl-hard", "mtl-kd", "mtl-kd-hard")  # ways with one student of all tasks
+EMBEDDINGS = "encoder.model.embeddings.word_embeddings.weight"
 
 
-def refined(study: Study) -> Artifact:
-    """The multi-task refined teacher: a vanilla MT-DNN, from the same stage as the baseline's."""
-    return mtdnn(study, teacher_encoder(study), study.model.encoder_dropout, study.candidates.seed)
+def runs(study: Study) -> list[Run]:
+    """Return a run per student and seed."""
+    students, seeds = (study.mkd.students, study.mkd.seeds) if study.mkd else ((), ())
+    return [Run(NAME, student=name, seed=seed) for name in students for seed in seeds]
 
 
-def teacher_logits(study: Study, name: str) -> Artifact:
-    """An artifact whose soft_targets.parquet holds the teacher's logits for a task's train examples.
-
-    An ensemble's lie with its soft targets already where the task has a teacher in MT-DNN_KD; all others are stored
-    beside them, in the same format. No teacher runs while a student trains.
-    """
-    task, ensemble = study.task(name), study.mkd.teacher == "ensemble"
-    if ensemble and name in study.distil.teachers:
-        return teacher(study, name)
-    if ensemble:
-        voices = voices_of(task, members_of(study, name))
-    else:
-        own = teacher_encoder(study)
-        voices = [
-            (
-                own,
-                study.model.encoder_dropout,
-                encoder(study, own),
-                refined(study),
-                "mt-dnn",
-                list(map(study.task, study.multitask)),
-            )
-        ]
-    return words(
-        study, folder(study, "teachers", f"logits-{study.mkd.teacher}", name), task, voices
-    )
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return the teachers, and the encoder whose word pieces the students read."""
+    find_student(study, run.student)
+    above = [Run(pretrain.NAME, encoder=study.mkd.teacher_encoder)]
+    if mtdnn.uses_mkd_teacher(study, run.student):
+        above.append(teacher_run(study))
+    if study.mkd.teacher == "ensemble":
+        above += [Run(teacher.NAME, task=name) for name in study.mkd.tasks]
+    return above
 
 
-def with_logits(examples: dict[str, Examples], targets: dict[str, SoftTargets]) -> None:
-    """Gives every task's train examples their teacher's logits; `UserError` where the teacher's tasks or examples are others."""
-    if missing := [split.task.title for name, split in examples.items() if name not in targets]:
-        known = ", ".join(found.task.title for found in targets.values()) or "no task"
-        raise UserError(
-            f"There are no teacher's logits for {', '.join(missing)}: the teacher knows {known}; a student is distilled on its "
-            "teacher's tasks (mkd.tasks)."
-        )
-    for name, split in examples.items():
-        split.soft_targets = targets[name].logits_for(split)
-
-
-def new_student(study: Study, name: str, of: list[Task]) -> MultiTaskModel:
-    """An untrained student with a head for each of these tasks, drawn from torch's state (seed first)."""
-    settings, start = study.mkd.students[name], encoder(study, teacher_encoder(study))
-    place = start.file("encoder")
-    shared = student_encoder(
-        settings,
-        place,
-        study.model.pooling,
-        table=lambda: _table(study, settings, place),
-        teacher=lambda: refined(study).file("model.safetensors"),
-    )
-    return MultiTaskModel(
-        shared,
-        of,
-        {
-            task.name: study.model.head_dropout_of.get(task.name, study.model.head_dropout)
-            for task in of
-        },
-    )
-
-
-def student_encoder(
-    settings: LstmStudent | TransformerStudent,
-    place: Path,
-    pooling: str,
-    table: Callable[[], torch.Tensor],
-    teacher: Callable[[], Path] | None = None,
-) -> nn.Module:
-    """A student's encoder of these settings on the teacher's encoder in the folder `place`.
-
-    `table` gives an LSTM's embeddings, `teacher` the weights of a student that starts from them (None: its shape is all
-    that is wanted).
-    """
-    shape = dict(dropout=settings.dropout, pooling=pooling)
-    if isinstance(settings, LstmStudent):
-        return BiAttentiveEncoder(
-            table(),
-            hidden=settings.hidden,
-            layers=settings.layers,
-            output=settings.output_dim,
-            dropout=settings.dropout,
-        )
-    if settings.init_from == "new":
-        return new_encoder(
-            place,
-            layers=settings.layers,
-            hidden=settings.hidden,
-            heads=settings.heads,
-            intermediate=settings.intermediate,
-            **shape,
-        )
-    if settings.init_from == "checkpoint":
-        return from_checkpoint(
-            settings.checkpoint,
-            len(AutoTokenizer.from_pretrained(place, trust_remote_code=False)),
-            **shape,
-        )
-    shared = load_encoder(place, **shape)
-    if settings.init_from == "teacher" and teacher is not None:
-        MultiTaskModel(shared, [], {}).load(teacher(), heads=False)
-    return keep_layers(shared, settings.kept_layers)
-
-
-def _table(study: Study, settings: LstmStudent, place: Path) -> torch.Tensor:
-    """The LSTM student's embeddings (word pieces, e)."""
-    if settings.embeddings == "teacher":
-        return projected_table(
-            load_file(refined(study).file("model.safetensors"))[TABLE], settings.embedding_dim
-        )
-    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    if settings.embeddings == "vectors":
-        return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
-    return own_table(len(tokenizer), settings.embedding_dim)
-
-
-def _inputs(
-    study: Study, name: str, control: str, seed: int, names: list[str], settings: Train
-) -> dict:
-    """What a student's training depends on."""
-    chosen = study.mkd.students[name]
-    taught = control not in ("stl-hard", "mtl-hard")
-    from_teacher = getattr(chosen, "embeddings", getattr(chosen, "init_from", "")) == "teacher"
-    weight = study.mkd.mixed_hard_weight if control == "mtl-kd-hard" else study.mkd.hard_weight
+def depends(study: Study, run: Run) -> dict:
+    """Return the settings that change the weights of the students."""
+    mkd = study.mkd
+    size = study.candidates.ensemble_size if mkd.teacher == "ensemble" else None
     return {
-        "stage": "mkd",
-        "student": chosen.model_dump(exclude={"train"}),
-        "tasks": names,
-        "seed": seed,
-        "encoder": encoder(study, teacher_encoder(study)).fingerprint,
-        "data": data(study).fingerprint,
-        "max_length": study.data.max_length,
-        "model": model_settings(study),
-        "train": settings.model_dump(exclude={"checkpoint_seconds"}),
-        "start": refined(study).fingerprint if from_teacher else None,
-        "vectors": file_hash(Path(chosen.vectors)) if getattr(chosen, "vectors", None) else None,
-        "teacher": {task: teacher_logits(study, task).fingerprint for task in names}
-        if taught
-        else None,
-        "hard_weight": weight if taught else 1.0,
+        **_student_settings(study, run.student),
+        "train": train_settings(mkd.students[run.student].train or mkd.train),
+        "mkd": mkd.model_dump(include={"teacher", "tasks", "hard_weight", "mixed_hard_weight"}),
+        "finetune": mkd.finetune and mkd.finetune.model_dump(),
+        "ensemble_size": size,
+        "precision": study.train.precision,
     }
 
 
-def _trained(
-    study: Study,
-    place: Path,
-    name: str,
-    system: str,
-    seed: int,
-    names: list[str],
-    settings: Train,
-    inputs: dict,
-    parent: Artifact | None = None,
-    new_head: bool = False,
-    keep_model: bool = True,
-) -> Artifact:
-    """One training of a student over these tasks, from its start or from a multi-task student (`parent`)."""
-    inputs = {
-        **inputs,
-        "system": system,
-        "parent": parent and parent.fingerprint,
-        "new_head": new_head,
-        "keep_model": keep_model,
-    }
-
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
-        train_sets, dev_sets, read = {}, [], teacher_encoder(study)
-        for task in map(study.task, names):
-            train_sets[task.name] = examples_of(study, read, task, task.train)
-            dev_sets += dev_splits(study, read, task)
-        if inputs["teacher"] is not None:
-            with_logits(
-                train_sets,
-                {
-                    task: read_soft_targets(
-                        teacher_logits(study, task).file("soft_targets.parquet"), study.task(task)
-                    )
-                    for task in names
-                },
-            )
-        seed_everything(seed)
-        model = new_student(study, name, list(map(study.task, names)))
-        if parent is not None:
-            model.load(parent.file("model.safetensors"), heads=not new_head)
-            seed_everything(seed)
-        title = " ".join(place.parts[-3:])
-        distil = Distil(hard_weight=inputs["hard_weight"], loss="logits")
-        fit(
-            model,
-            train_sets,
-            dev_sets,
-            [],
-            settings,
-            seed,
-            out,
-            inputs,
-            system,
-            distil,
-            title,
-            keep_model,
-        )
-
-    return make(place, inputs, build)
+def steps(study: Study, run: Run) -> int:
+    """Return the updates of all ways of training, and of fine-tuning."""
+    planned = trainings(study, run.student)
+    return sum(count_updates(study, one.tasks, one.settings) for one in planned)
 
 
-def student(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
-    """One student trained one of the ways of `CONTROLS`: one artifact of all tasks, or one a task."""
-    if name not in study.mkd.students or control not in mkd_controls(study):
+def teacher_run(study: Study) -> Run:
+    """Return the run of the multi-task teacher, a vanilla MT-DNN."""
+    return mtdnn.baseline_run(study, study.candidates.seed, study.mkd.teacher_encoder)
+
+
+def find_student(study: Study, name: str) -> LstmStudent | TransformerStudent:
+    """Return the settings of a student; raise `UserError` if there is none of that name."""
+    students = study.require("mkd").students
+    if name not in students:
+        known = ", ".join(students)
         raise UserError(
-            f"There is no student '{name}' by '{control}' in study {study.name}: its students are "
-            f"{', '.join(study.mkd.students)}, trained by {', '.join(mkd_controls(study))}."
+            f"There is no student '{name}' in study {study.name}: its students are {known}."
         )
-    settings = study.mkd.students[name].train or study.mkd.train
-    together = control in TOGETHER
-    done = []
-    for names in [mkd_tasks(study)] if together else [[task] for task in mkd_tasks(study)]:
-        inputs = _inputs(study, name, control, seed, names, settings)
-        place = folder(study, "mkd", name, f"{control}-s{seed}", "all" if together else names[0])
-        done.append(
-            _trained(
-                study,
-                place,
-                name,
-                mkd_system(study, name, control),
-                seed,
-                names,
-                settings,
-                inputs,
-                keep_model=together,
-            )
-        )
-    return done
+    return students[name]
 
 
-def finetuned(study: Study, name: str, control: str, seed: int) -> list[Artifact]:
-    """A multi-task student (`mtl-hard` or `multi`) fine-tuned on each task's hard targets; none without `mkd.finetune`."""
-    if study.mkd.finetune is None:
-        return []
-    (parent,), done = student(study, name, control, seed), []
-    changed = {
-        key: value
-        for key, value in study.mkd.finetune.model_dump().items()
-        if key != "new_head" and value is not None
+def ways(study: Study) -> list[str]:
+    """Return the ways in which every student is trained."""
+    known = ["stl-hard", "mtl-hard", "stl-kd", "mtl-kd", "mtl-kd-hard"]
+    return known if study.mkd.mixed_hard_weight is not None else known[:-1]
+
+
+def system_name(study: Study, student: str, way: str, tuned: bool = False) -> str:
+    """Return the name in the results of a student that was trained in a way."""
+    mtl = "" if tuned else ":mtl"
+    return {
+        "stl-hard": student,
+        "mtl-hard": f"mt-{student}{mtl}",
+        "stl-kd": f"task-kd-{student}",
+        "mtl-kd": f"mkd-{student}{mtl}",
+        "mtl-kd-hard": f"mkd-{student}:hard-{study.mkd.mixed_hard_weight or 0:g}",
+    }[way]
+
+
+@dataclass(frozen=True)
+class StudentTraining:
+    """One training of a student; `part` names its artifact, such as `mtl-kd/all` or `stl-kd/rte`.
+
+    Without a `hard_weight` it is on labels alone; `start` is the part whose student is fine-tuned.
+    """
+
+    part: str
+    system: str
+    tasks: list[str]
+    settings: Train
+    hard_weight: float | None = None
+    start: str | None = None
+
+    @property
+    def joint(self) -> bool:
+        """Tell whether one student of all tasks is trained, whose weights are kept."""
+        return self.part.endswith("/all")
+
+
+def trainings(study: Study, student: str) -> list[StudentTraining]:
+    """Return all trainings of a student: each way, then fine-tuning."""
+    mkd, planned = study.mkd, []
+    settings = mkd.students[student].train or mkd.train
+    weights = {"stl-kd": mkd.hard_weight, "mtl-kd": mkd.hard_weight}
+    weights["mtl-kd-hard"] = mkd.mixed_hard_weight
+    for way in ways(study):
+        system = system_name(study, student, way)
+        for names in [mkd.tasks] if way in JOINT else [[name] for name in mkd.tasks]:
+            part = f"{way}/{'all' if way in JOINT else names[0]}"
+            planned.append(StudentTraining(part, system, names, settings, weights.get(way)))
+    if mkd.finetune:
+        changed = mkd.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
+        settings = settings.model_copy(update=changed)
+        for way in ("mtl-hard", "mtl-kd"):
+            system, start = system_name(study, student, way, tuned=True), f"{way}/all"
+            for name in mkd.tasks:
+                part = f"{way}-tuned/{name}"
+                planned.append(StudentTraining(part, system, [name], settings, start=start))
+    return planned
+
+
+def run(study: Study, student: str, seed: int) -> Artifact:
+    """Train a student in all ways, or load what was trained.
+
+    The artifact holds the tables of all trainings, with their `system`. Each training is a part of
+    its own; that of a student of all tasks keeps its weights.
+    """
+    find_student(study, student)
+    this = Run(NAME, student=student, seed=seed)
+    inputs, planned = Inputs(study, this), trainings(study, student)
+    logits = {name: _teacher_logits(inputs, study.task(name)) for name in study.mkd.tasks}
+    parts: dict[str, Artifact] = {}
+    for training in planned:
+        parts[training.part] = _train(inputs, this, training, logits, parts.get(training.start))
+
+    def build(output: Output) -> None:
+        merge_parts(parts.values(), output, [{"system": training.system} for training in planned])
+
+    return build_or_load(study, this, build, parts)
+
+
+def _student_settings(study: Study, name: str) -> dict:
+    student = study.mkd.students[name]
+    vectors = getattr(student, "vectors", None)
+    return {
+        "student": student.model_dump(exclude={"train"}),
+        "vectors": file_hash(Path(vectors)) if vectors else None,
+        "model": model_settings(study),
     }
-    settings = (study.mkd.students[name].train or study.mkd.train).model_copy(update=changed)
-    for task in mkd_tasks(study):
-        inputs = _inputs(study, name, "stl-hard", seed, [task], settings)
-        place = folder(study, "mkd", name, f"{control}-tuned-s{seed}", task)
-        done.append(
-            _trained(
-                study,
-                place,
-                name,
-                mkd_system(study, name, control, tuned=True),
-                seed,
-                [task],
-                settings,
-                inputs,
-                parent,
-                study.mkd.finetune.new_head,
-                keep_model=False,
-            )
-        )
-    return done
 
 
-def runs(study: Study, name: str, seed: int) -> dict[str, list[Artifact]]:
-    """06_mkd: everything of one student and seed, by system."""
-    found = {
-        mkd_system(study, name, control): student(study, name, control, seed)
-        for control in mkd_controls(study)
+def _teacher_logits(inputs: Inputs, task: Task) -> Artifact:
+    """Return an artifact with the teacher's logits of a task's train examples.
+
+    They are written once; no teacher runs while a student trains.
+    """
+    study = inputs.study
+    if study.mkd.teacher == "ensemble":
+        return inputs[Run(teacher.NAME, task=task.name)]
+    encoder, dropout = study.mkd.teacher_encoder, study.model.encoder_dropout
+    tasks, model = tuple(map(study.task, study.multitask)), inputs[teacher_run(study)]
+    member = EnsembleMember(encoder, dropout, model, "mt-dnn", tasks)
+    part = f"teacher_logits/{task.name}"
+    return build_soft_targets(inputs, SHARED, part, task, {None: [member]})
+
+
+def _train(
+    inputs: Inputs,
+    this: Run,
+    training: StudentTraining,
+    logits: dict[str, Artifact],
+    start: Artifact | None,
+) -> Artifact:
+    study, encoder = inputs.study, inputs.study.mkd.teacher_encoder
+    size = study.candidates.ensemble_size if study.mkd.teacher == "ensemble" else 1
+    distilled = training.hard_weight is not None
+    new_head = bool(start) and study.mkd.finetune.new_head
+    depends = {
+        **_student_settings(study, this.student),
+        "train": train_settings(training.settings),
+        "tasks": training.tasks,
+        "hard_weight": training.hard_weight,
+        "teacher": [logits[name].fingerprint for name in training.tasks] if distilled else None,
+        "start": start and start.fingerprint,
+        "new_head": new_head,
     }
-    for control in ("mtl-hard", "mtl-kd"):
-        if tuned := finetuned(study, name, control, seed):
-            found[mkd_system(study, name, control, tuned=True)] = tuned
-    return found
+
+    def build(output: Output) -> None:
+        tasks = [study.task(name) for name in training.tasks]
+        train_sets = {task.name: inputs.train_set(encoder, task) for task in tasks}
+        for task in tasks if distilled else ():
+            targets = teacher.soft_targets(logits[task.name], task, size)
+            aligned = targets.aligned(train_sets[task.name], "logits")
+            train_sets[task.name] = train_sets[task.name].replace(soft_targets=aligned)
+        dev_sets = [dev for task in tasks for dev in inputs.dev_sets(encoder, task)]
+        seed_everything(this.seed)
+        model = new_student(inputs, this.student, tasks)
+        if start:
+            model.load(start.file("model.safetensors"), heads=not new_head)
+            seed_everything(this.seed)
+        distil = Distil(hard_weight=training.hard_weight if distilled else 1.0, loss="logits")
+        title = f"{this.name} {training.part}"
+        run = TrainingRun(train_sets, training.settings, this.seed, distil, title)
+        system, description = training.system, None
+        if training.joint:
+            description = describe_model(study, encoder, tasks, system, depends["student"])
+        fit(model, run, Evaluation(dev_sets), output, system=system, description=description)
+
+    above = inputs.only(pretrain.NAME)
+    if mtdnn.starts_from_teacher(study, this.student):
+        above[teacher_run(study)] = inputs[teacher_run(study)]
+    return build_part(study, this, training.part, depends, above, build)
+
+
+def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
+    """Return an untrained student with a head per task; seed first."""
+    study, settings = inputs.study, find_student(inputs.study, name)
+
+    def teacher_weights() -> Path:
+        return inputs[teacher_run(study)].file("model.safetensors")
+
+    def table() -> torch.Tensor:
+        if settings.embeddings == "teacher":
+            return projected_table(load_file(teacher_weights())[EMBEDDINGS], settings.embedding_dim)
+        tokenizer = inputs.tokenizer(study.mkd.teacher_encoder)
+        if settings.embeddings == "vectors":
+            return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
+        return random_table(len(tokenizer), settings.embedding_dim)
+
+    folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
+    encoder = student_encoder(settings, folder, study.model.pooling, table, teacher_weights)
+    return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))

@@ -1,4 +1,5 @@
-"""Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Algorithm 1).
+"""Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Algorithm
+1).
 
 A run is a candidate for the ensembles (section 4.1: encoder x dropout), or a seed of the baseline.
 """
@@ -19,7 +20,7 @@ from mtkd.stages.common import (
     model_settings,
     train_settings,
 )
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, describe_model
 from mtkd.training.loop import TrainingRun, seed_everything
 from mtkd.training.soft_targets import Fold
 
@@ -27,10 +28,12 @@ NAME = "02_mtdnn"
 
 
 def runs(study: Study) -> list[Run]:
-    """Return a run per candidate and per seed of the baseline, and those that other stages start from."""
+    """Return a run per candidate and per seed of the baseline, and those that other stages start
+    from.
+    """
     wanted = [candidate_run(study, candidate) for candidate in study.candidate_models]
     wanted += [baseline_run(study, seed) for seed in study.seeds]
-    if study.mkd and study.mkd.teacher == "mt-dnn":
+    if study.mkd and any(uses_mkd_teacher(study, name) for name in study.mkd.students):
         wanted.append(baseline_run(study, study.candidates.seed, study.mkd.teacher_encoder))
     variants = study.ablation.variants.values() if study.ablation else ()
     if any(variant.source == "self_distillation" for variant in variants):
@@ -50,8 +53,20 @@ def baseline_run(study: Study, seed: int, encoder: str | None = None) -> Run:
     return Run(NAME, encoder=encoder or study.student_encoder, dropout=dropout, seed=seed)
 
 
+def uses_mkd_teacher(study: Study, student: str) -> bool:
+    """Tell whether a student of MKD learns from a vanilla MT-DNN, or starts from its weights."""
+    return study.mkd.teacher == "mt-dnn" or starts_from_teacher(study, student)
+
+
+def starts_from_teacher(study: Study, student: str) -> bool:
+    """Tell whether a student of MKD has layers or embeddings of a vanilla MT-DNN."""
+    settings = study.mkd.students[student]
+    start = settings.embeddings if settings.kind == "lstm" else settings.init_from
+    return start == "teacher"
+
+
 def parents(study: Study, run: Run) -> list[Run]:
-    """An MT-DNN starts from its pre-trained encoder, whose word pieces it reads."""
+    """Return the pre-trained encoder to start from, whose word pieces are read."""
     return [Run(pretrain.NAME, encoder=run.encoder)]
 
 
@@ -68,8 +83,9 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study, encoder: str, dropout: float, seed: int) -> Artifact:
     """Train the model, or load it.
 
-    The artifact holds `model.safetensors`, `scores.csv` (dev scores of the last epoch, percent), `curve.csv` (loss and
-    scores per epoch) and `predictions.parquet` (class probabilities per dev example).
+    The artifact holds `model.safetensors`, `scores.csv` (dev scores of the last epoch, percent),
+    `curve.csv` (loss and scores per epoch) and `predictions.parquet` (class probabilities per dev
+    example).
     """
     this = Run(NAME, encoder=encoder, dropout=float(dropout), seed=seed)
     inputs = Inputs(study, this)
@@ -95,7 +111,9 @@ def fold_settings(without: Fold | None) -> dict:
 
 
 def train_mtdnn(inputs: Inputs, this: Run, output: Output, without: Fold | None = None) -> None:
-    """Train a vanilla MT-DNN from hard targets, on all train examples or `without` a part of them."""
+    """Train a vanilla MT-DNN from hard targets, on all train examples or `without` a part of
+    them.
+    """
     study = inputs.study
     tasks = [study.task(name) for name in study.multitask]
     train_sets = {task.name: inputs.train_set(this.encoder, task, without) for task in tasks}
@@ -103,4 +121,6 @@ def train_mtdnn(inputs: Inputs, this: Run, output: Output, without: Fold | None 
     seed_everything(this.seed)
     model = inputs.new_model(this.encoder, tasks, this.dropout)
     training = TrainingRun(train_sets, study.train, this.seed, title=this.name)
-    fit(model, training, Evaluation(dev_sets), output, system="mt-dnn:mtl")
+    system = "mt-dnn:mtl"
+    description = describe_model(study, this.encoder, tasks, system)
+    fit(model, training, Evaluation(dev_sets), output, system=system, description=description)

@@ -1,7 +1,8 @@
 """Stage 01: the study's encoders, and every task's examples as word pieces of each.
 
-MT-DNN_KD starts from pre-trained BERT (section 2.1 of Liu et al. 2019, arXiv:1904.09482). An encoder is a checkpoint in
-transformers' format, or it is pre-trained here by masked language modelling where no checkpoint is available.
+MT-DNN_KD starts from pre-trained BERT (section 2.1 of Liu et al. 2019, arXiv:1904.09482). An
+encoder is a checkpoint in transformers' format, or it is pre-trained here by masked language
+modelling where no checkpoint is available.
 """
 
 import os
@@ -25,7 +26,7 @@ from mtkd.training.loop import seed_everything
 NAME = "01_pretrain"
 WEIGHTS = (".json", ".safetensors", ".txt")
 
-logging.set_verbosity_error()  # its load report names heads and poolers that are left out on purpose
+logging.set_verbosity_error()  # its load report names heads that are left out on purpose
 logging.disable_progress_bar()
 
 
@@ -35,7 +36,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """An encoder may start from another; its tokenizer reads every task's examples."""
+    """Return the data, which its tokenizer reads, and the encoder that it starts from."""
     start = _recipe_start(study, run.encoder)
     return [Run(data.NAME), *([Run(NAME, encoder=start)] if start else [])]
 
@@ -56,8 +57,9 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study, encoder: str) -> Artifact:
     """Take or pre-train an encoder, and tokenize every task's splits by its tokenizer.
 
-    The artifact holds `<task>/<split>.arrow` (word pieces), `fingerprints.json` (of the examples), `pad.json` (the pad
-    token's id) and `origin.json` (where the weights came from). The weights are its part `encoder`.
+    The artifact holds `<task>/<split>.arrow` (word pieces), `fingerprints.json` (of the examples),
+    `pad.json` (the pad token's id) and `origin.json` (where the weights came from). The weights are
+    its part `encoder`.
     """
     if encoder not in study.encoders:
         known = ", ".join(study.encoders)
@@ -82,12 +84,16 @@ def run(study: Study, encoder: str) -> Artifact:
 
 
 def encoder_of(study: Study, name: str) -> Artifact:
-    """Return an encoder's weights and tokenizer (`encoder/`, in transformers' format) once they are built."""
+    """Return an encoder's weights and tokenizer (`encoder/`, in transformers' format) once they are
+    built.
+    """
     return read(Run(NAME, encoder=name).part_folder(study, "encoder"))
 
 
 def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
-    """Read an encoder's tokenizer; no code of its folder is run. Raise `UserError` if there is none."""
+    """Read an encoder's tokenizer; no code of its folder is run. Raise `UserError` if there is
+    none.
+    """
     folder = weights.file("encoder")
     remedy = f"remove {weights.path} and run its stage again"
     try:
@@ -104,7 +110,9 @@ def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
 
 
 def max_length(study: Study, weights: Artifact) -> int:
-    """Return the word pieces that an example is cut to: `data.max_length`, or the encoder's positions."""
+    """Return the word pieces that an example is cut to: `data.max_length`, or the encoder's
+    positions.
+    """
     config = AutoConfig.from_pretrained(weights.file("encoder"), trust_remote_code=False)
     return min(study.data.max_length, config.max_position_embeddings)
 
@@ -141,7 +149,9 @@ def _recipe_start(study: Study, name: str) -> str | None:
 
 
 def _in_order(study: Study) -> list[str]:
-    """Return the encoders, each after the one that it starts from; raise `UserError` for a cycle."""
+    """Return the encoders, each after the one that it starts from; raise `UserError` for a
+    cycle.
+    """
     ordered: list[str] = []
 
     def add(name: str, above: tuple[str, ...]) -> None:
@@ -200,13 +210,15 @@ def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
     text = source.get("text") or {}
     if "custom" in text and not text["custom"]:
         raise UserError(
-            f"Encoder '{name}' of study {study.name} has no checkpoint that can be loaded: set "
-            f"MTKD_ENCODER_{name.upper()} to a directory with a BERT, or MTKD_PRETRAIN_TEXT to a text file "
-            "to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
+            f"Encoder '{name}' of study {study.name} has no checkpoint: "
+            f"set MTKD_ENCODER_{name.upper()} to a BERT, or MTKD_PRETRAIN_TEXT to a "
+            "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
     parents: dict[Run, Artifact] = {}
     if start:
-        parents[Run(NAME, encoder=start)] = encoder_of(study, start)
+        above = Run(NAME, encoder=start)
+        inputs[above]  # raises an error if it is no parent
+        parents[above] = encoder_of(study, start)
     if "custom" in text:
         parents[Run(data.NAME)] = inputs[Run(data.NAME)]
 
@@ -224,17 +236,16 @@ def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
         model = AutoModel.from_pretrained(checkpoint, use_safetensors=True, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # offline, missing, damaged, code of its own: transformers raises many kinds
+    except Exception as error:  # transformers raises many kinds
         raise UserError(
-            f"The checkpoint {checkpoint} of encoder '{name}' cannot be loaded ({first_line(error)}): set "
-            f"MTKD_ENCODER_{name.upper()} to a directory that holds it, or give it a pretrain recipe."
+            f"The checkpoint {checkpoint} of encoder '{name}' does not load ({first_line(error)}): "
+            f"set MTKD_ENCODER_{name.upper()} to a directory that holds it, or give it a recipe "
+            "(pretrain)."
         ) from None
     if tokenizer("the film was good")["input_ids"].count(tokenizer.unk_token_id) > 2:
         raise UserError(
-            f"The tokenizer of {checkpoint} maps plain English to {tokenizer.unk_token}: its vocabulary is "
-            "missing; give a directory with tokenizer.json or vocab.txt."
+            f"The tokenizer of {checkpoint} maps plain English to {tokenizer.unk_token}: its "
+            "vocabulary is missing; give a directory with tokenizer.json or vocab.txt."
         )
     model.save_pretrained(output.folder / "encoder")
     tokenizer.save_pretrained(output.folder / "encoder")

@@ -1,234 +1,234 @@
-"""Questions and candidates ranked: a head g(question, candidate) beside classification, and the two merged.
+"""Stage 08: questions and candidates ranked, by a head beside classification.
 
-MT-DNN learns QNLI as pairwise ranking (Liu et al. 2019, arXiv:1901.11504): the candidates of a question stand in one
-batch, and the loss is that of the right one under a softmax over them (`mtkd.training.losses.ranking_loss`). Here a model
-that starts like a fine-tuned one (05_finetune) has two heads on the same encoder, trained by Algorithm 1 as two tasks:
-classification of all examples, and ranking of those questions whose train candidates are two or more with exactly one
-right among them; the other questions are left to classification. An answer merges both: the mean of the probability of
-the right class and of the ranking's softmax over the question's candidates, wherever a question has two or more.
+MT-DNN learns QNLI as pairwise ranking (Liu et al. 2019, arXiv:1901.11504): all candidates
+of a question are in one batch, and the loss is that of the right one under a softmax over them
+(`mtkd.training.losses.ranking_loss`). Here a model that starts like a fine-tuned one (05_finetune)
+has two heads on one encoder, trained by Algorithm 1 as two tasks: classification of all examples,
+and ranking of the questions that have several candidates with exactly one right among them. The
+merged prediction is the mean of the probability of the right class and of the softmax over the
+question's candidates, wherever a question has several.
 
-QNLI in GLUE's form has about two candidates a question; a study's `data.max_train` draws examples, not questions, so a
-small share of them leaves few questions to rank. An own task of `type: ranking` is classified in the other stages.
+QNLI in GLUE's form has about two candidates per question; `data.max_train` draws examples and not
+questions, so a small sample leaves few questions to rank.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from torch import nn
 
-from mtkd.artifacts import Artifact, make
-from mtkd.config.study import Study
-from mtkd.data import custom as files
-from mtkd.data import glue as load
+from mtkd.artifacts import Artifact
+from mtkd.config.study import SYSTEMS, Study
+from mtkd.config.training import Train
+from mtkd.data.custom import group_ids
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
-from mtkd.paths import folder
-from mtkd.stages.common import data, dev_splits, fit, model_settings, parent_of
-from mtkd.stages.inputs import encoder, examples_of, new_model
+from mtkd.stages import data, finetune
+from mtkd.stages.common import (
+    Evaluation,
+    Output,
+    Run,
+    build_or_load,
+    build_part,
+    count_updates,
+    fit,
+    merge_parts,
+    model_settings,
+    predictions,
+    train_settings,
+)
+from mtkd.stages.inputs import Inputs
 from mtkd.tasks import Task
 from mtkd.training import metrics
-from mtkd.training.loop import seed_everything
+from mtkd.training.loop import TrainingRun, seed_everything
 from mtkd.training.predict import predict, probabilities
-from mtkd.workflow.jobs import SYSTEMS
 
+NAME = "08_ranking"
 WAYS = ("classification", "ranking", "merged")
-COLUMNS = ["study", "system", "task", "split", "way", "metric", "value", "seed", "n"]
+COLUMNS = ["system", "task", "split", "way", "metric", "value", "seed", "n"]
 
 
-def head_of(task: Task) -> Task:
-    """The ranking head of a task: one score for a question and a candidate."""
-    return replace(
-        task,
-        name=f"{task.name}_ranked",
-        title=f"{task.title} as ranking",
-        labels=(),
-        metrics=(),
-        train=None,
-        dev=(),
-        test=(),
-    )
+def runs(study: Study) -> list[Run]:
+    """Return a run per system and seed, if the study ranks any task."""
+    seeds = study.seeds if study.ranking else []
+    return [Run(NAME, system=system, seed=seed) for system in SYSTEMS for seed in seeds]
 
 
-def questions(study: Study, task: Task, split: str) -> np.ndarray:
-    """The question (a whole number) of each example of a split, in its order."""
-    return files.same(dict(load.splits(data(study), task))[split], task.columns[0])
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return those of fine-tuning, and the data, whose texts tell a question's candidates."""
+    return [Run(data.NAME), *finetune.parents(study, run)]
+
+
+def depends(study: Study, run: Run) -> dict:
+    """Return the settings that change the weights and what they predict."""
+    return {"tasks": {name: _settings(study, run, name) for name in study.ranking}}
+
+
+def steps(study: Study, run: Run) -> int:
+    """Return the updates of both heads, at most as many for ranking as for classification."""
+    return 2 * count_updates(study, study.ranking, study.finetuning)
+
+
+def run(study: Study, system: str, seed: int) -> Artifact:
+    """Fine-tune a system with both heads on each task of `ranking`, or load what was fine-tuned.
+
+    The artifact holds `rankings.csv` (`COLUMNS`), `curve.csv` and `predictions.parquet` with the
+    merged class probabilities of the dev sets, and of the test sets for the first seed.
+    """
+    if not study.ranking:
+        raise UserError(
+            f"Study {study.name} ranks no task: name some in its field ranking, such as "
+            "--set ranking=[qnli]."
+        )
+    this = Run(NAME, system=system, seed=seed)
+    inputs = Inputs(study, this)
+    parts = {name: _finetune(inputs, this, study.task(name)) for name in study.ranking}
+
+    return build_or_load(study, this, lambda output: merge_parts(parts.values(), output), parts)
+
+
+def ranking_head(task: Task) -> Task:
+    """Return the ranking head of a task as a task: one score for a question and a candidate."""
+    name, title = f"{task.name}_ranked", f"{task.title} as ranking"
+    return replace(task, name=name, title=title, labels=(), metrics=(), train=None, dev=(), test=())
 
 
 def rankable(groups: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Whether each example's question has two or more candidates, exactly one of them right; `right` (n,) is true for right ones."""
+    """Tell whether each example's question has several candidates, exactly one of them right.
+
+    `groups` (n,) are the questions, `right` (n,) is true for right candidates.
+    """
     return (np.bincount(groups)[groups] > 1) & (np.bincount(groups, right)[groups] == 1)
 
 
-def within(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Softmax of scores (n,) over the candidates of each question (n,)."""
+def group_softmax(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the softmax of scores (n,) over the candidates of each question (n,)."""
     top = np.full(groups.max() + 1, -np.inf)
     np.maximum.at(top, groups, scores)
     powers = np.exp(scores - top[groups])
     return powers / np.bincount(groups, powers)[groups]
 
 
-def merged(
-    task: Task, groups: np.ndarray, classified: np.ndarray, ranked: np.ndarray
-) -> np.ndarray:
-    """Class probabilities (n, 2) from those of classification (n, 2) and the ranking's (n,), averaged where a question has candidates."""
+def merge(task: Task, groups: np.ndarray, classified: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+    """Return class probabilities (n, 2), averaged with the ranking's where there are candidates.
+
+    `classified` (n, 2) are those of classification, `ranked` (n,) is `group_softmax`.
+    """
     right = classified[:, task.positive_label]
     right = np.where(np.bincount(groups)[groups] > 1, (right + ranked) / 2, right)
     return np.stack([right, 1 - right] if task.positive_label == 0 else [1 - right, right], axis=1)
 
 
 def ranks(groups: np.ndarray, scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The rank (from 1) of each question's one right candidate; candidates with the same score share the worst of their ranks."""
-    places = pd.Series(scores).groupby(groups).rank(ascending=False, method="max").to_numpy()
-    return places[right]
+    """Return the rank (from 1) of each question's right candidate; ties have their worst rank."""
+    worst = pd.Series(scores).groupby(groups).rank(ascending=False, method="max")
+    return worst.to_numpy()[right]
 
 
-def scores(
+def score_ways(
     task: Task, groups: np.ndarray, labels: np.ndarray, classified: np.ndarray, ranked: np.ndarray
 ) -> list[dict]:
-    """A row a way and metric, in percent: the task's own over all examples, and over the rankable questions `top` and `mrr`.
+    """Return a row per way and metric, in percent.
 
-    `top` is the share of questions whose right candidate is ranked first, `mrr` the mean of one over its rank.
+    The task's metrics are over all examples; over the rankable questions, `top` is the fraction
+    whose right candidate is ranked first, `mrr` the mean of one over its rank.
     """
-    right, both, rows = labels == task.positive_label, merged(task, groups, classified, ranked), []
+    right, merged = labels == task.positive_label, merge(task, groups, classified, ranked)
     asked = rankable(groups, right)
-    for way, outputs, by in (
-        ("classification", classified, classified[:, task.positive_label]),
-        ("ranking", None, ranked),
-        ("merged", both, both[:, task.positive_label]),
-    ):
-        values = {} if outputs is None else metrics.score(task, outputs, labels)[0]
-        rows += [
-            dict(way=way, metric=name, value=round(value, 4), n=len(labels))
-            for name, value in values.items()
-        ]
+    rows = []
+
+    def add(way: str, n: int, values: dict[str, float]) -> None:
+        for metric, value in values.items():
+            rows.append({"way": way, "metric": metric, "value": round(value, 4), "n": n})
+
+    for way, outputs in zip(WAYS, (classified, None, merged), strict=True):
+        order = ranked
+        if outputs is not None:
+            order = outputs[:, task.positive_label]
+            add(way, len(labels), metrics.score(task, outputs, labels)[0])
         if asked.any():
-            found = ranks(groups[asked], by[asked], right[asked])
-            rows += [
-                dict(way=way, metric=name, value=round(100 * float(value), 4), n=len(found))
-                for name, value in (("top", (found == 1).mean()), ("mrr", (1 / found).mean()))
-            ]
+            rank = ranks(groups[asked], order[asked], right[asked])
+            top, mrr = float((rank == 1).mean()), float((1 / rank).mean())
+            add(way, len(rank), {"top": 100 * top, "mrr": 100 * mrr})
     return rows
 
 
-def ranking(study: Study, system: str, seed: int) -> list[Artifact]:
-    """06_ranking: a system fine-tuned on each task of `ranking` with both heads.
-
-    Trained in one process, as a question's candidates stand together. An artifact a task: rankings.csv, and
-    predictions.parquet with the merged class probabilities of the dev splits, for the study's first seed of the test set too.
-    """
-    if not study.ranking:
-        raise UserError(
-            f"Study {study.name} ranks no task: name some in its field ranking, such as --set ranking=[qnli]."
-        )
-    name, dropout = study.student_encoder, study.model.encoder_dropout
-    parent, start, done = parent_of(study, system, seed), encoder(study, name), []
-    settings = study.finetuning.model_copy(update={"num_processes": 1})
-    for task in map(study.task, study.ranking):
-        fresh = study.finetune.new_head or parent is None or task.name not in study.multitask
-        test = seed == study.seeds[0] and system in study.test_predictions
-        inputs = {
-            "stage": "ranking",
-            "system": system,
-            "task": task.name,
-            "seed": seed,
-            "dropout": dropout,
-            "new_head": fresh,
-            "test": test,
-            "encoder": start.fingerprint,
-            "parent": parent and parent.fingerprint,
-            "data": data(study).fingerprint,
-            "max_length": study.data.max_length,
-            "model": model_settings(study),
-            "train": settings.model_dump(exclude={"checkpoint_seconds"}),
-        }
-
-        def build(out: Path, task=task, fresh=fresh, test=test, inputs=inputs) -> None:
-            torch.set_num_threads(study.threads)
-            head, train_set = head_of(task), examples_of(study, name, task, task.train)
-            candidates = _candidates(study, task, head, train_set)
-            seed_everything(seed)
-            model = new_model(study, start, [task, head], dropout)
-            if parent is not None:
-                model.load(parent.file("model.safetensors"), heads=[] if fresh else [task.name])
-            both = {task.name: train_set, head.name: candidates}
-            fit(
-                model,
-                both,
-                dev_splits(study, name, task),
-                [],
-                settings,
-                seed,
-                out,
-                inputs,
-                system,
-                title=f"ranking {system} s{seed} {task.title}",
-                keep_model=False,
-            )
-            _answer(study, task, head, model, task.test if test else (), out)
-
-        done.append(make(folder(study, "ranking", system, f"s{seed}", task.name), inputs, build))
-    return done
+def _train_settings(study: Study) -> Train:
+    """Return the settings of training: one process, which has all candidates of a question."""
+    return study.finetuning.model_copy(update={"num_processes": 1})
 
 
-def _candidates(study: Study, task: Task, head: Task, train_set: Examples) -> Examples:
-    """The train examples that the ranking head learns from."""
-    groups = questions(study, task, task.train)
+def _settings(study: Study, run: Run, task: str) -> dict:
+    return {
+        "encoder_dropout": study.model.encoder_dropout,
+        "model": model_settings(study),
+        "train": train_settings(_train_settings(study)),
+        "new_head": finetune.starts_new_head(study, run.system, task),
+        "test": finetune.predicts_test(study, run),
+    }
+
+
+def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
+    study, encoder = inputs.study, inputs.study.student_encoder
+    depends, head = _settings(study, this, task.name), ranking_head(task)
+
+    def build(output: Output) -> None:
+        train_set = inputs.train_set(encoder, task)
+        train_sets = {task.name: train_set, head.name: _rankable_examples(inputs, head, train_set)}
+        seed_everything(this.seed)
+        model = inputs.new_model(encoder, [task, head], study.model.encoder_dropout)
+        heads = [] if depends["new_head"] else [task.name]
+        for start in finetune.start_of(study, this):
+            model.load(inputs[start].file("model.safetensors"), heads=heads)
+        settings, title = _train_settings(study), f"{this.name} {task.title}"
+        training = TrainingRun(train_sets, settings, this.seed, title=title)
+        evaluation = Evaluation(inputs.dev_sets(encoder, task))
+        fit(model, training, evaluation, output, system=this.system)
+        (output.folder / "scores.csv").unlink()  # classification's alone: rankings.csv has all
+        _evaluate(inputs, this, task, model, output)
+
+    return build_part(study, this, task.name, depends, inputs.artifacts, build)
+
+
+def _questions(inputs: Inputs, task: Task, split: str) -> np.ndarray:
+    """Return the question (a whole number) of each example of a split, (n,)."""
+    return group_ids(data.read_splits(inputs.data, task)[split], task.columns[0])
+
+
+def _rankable_examples(inputs: Inputs, head: Task, train_set: Examples) -> Examples:
+    """Return the train examples that the ranking head learns from."""
+    task = train_set.task
+    groups = _questions(inputs, task, task.train)
     rows = np.flatnonzero(rankable(groups, train_set.labels == task.positive_label))
     if not len(rows):
         raise UserError(
-            f"{task.title}: no question of its {len(train_set)} train examples has several candidates with one right among "
-            "them: use more examples (data.max_train), or take the task out of ranking."
+            f"{task.title}: no question of its {len(train_set)} train examples has several "
+            "candidates with one right among them: use more examples (data.max_train), or take "
+            "the task out of ranking."
         )
-    part = train_set.part(rows)
-    part.task, part.group_ids = head, groups[rows]
-    return part
+    return train_set.subset(rows).replace(task=head, group_ids=groups[rows])
 
 
-def _answer(study: Study, task: Task, head: Task, model, tests: tuple[str, ...], out: Path) -> None:
-    """Writes rankings.csv of the dev splits, and the merged predictions of these and of `tests` in the place of classification's."""
-    scored, told, known = [], [], [split for split, _ in load.splits(data(study), task)]
-    for split in [split for split in (*task.dev, *tests) if split in known]:
-        examples = examples_of(study, study.student_encoder, task, split)
-        alike, groups = (
-            examples_of(study, study.student_encoder, task, split, as_task=head),
-            questions(study, task, split),
-        )
-        classified = probabilities(task, predict(model, examples, study.finetuning.precision))
-        ranked = within(groups, predict(model, alike, study.finetuning.precision)[:, 0])
+def _evaluate(inputs: Inputs, this: Run, task: Task, model: nn.Module, output: Output) -> None:
+    """Write rankings.csv of the dev sets, and the merged predictions of dev and test sets."""
+    study, encoder = inputs.study, inputs.study.student_encoder
+    head, precision = ranking_head(task), study.finetuning.precision
+    tests = task.test if finetune.predicts_test(study, this) else ()
+    sets, outputs, rows = [], {}, []
+    for split in (*task.dev, *tests):
+        examples = inputs.examples(encoder, task, split)
+        if examples is None:
+            continue
+        groups = _questions(inputs, task, split)
+        classified = probabilities(task, predict(model, examples, precision))
+        scores = predict(model, examples.replace(task=head), precision)[:, 0]
+        ranked = group_softmax(groups, scores)
         if split in task.dev:
-            scored += [
-                {"task": task.name, "split": split, **row}
-                for row in scores(task, groups, examples.labels, classified, ranked)
-            ]
-        told.append(
-            pd.DataFrame(
-                {
-                    "task": task.name,
-                    "split": split,
-                    "idx": examples.idx,
-                    "label": examples.labels.astype("float32"),
-                    "outputs": list(merged(task, groups, classified, ranked)),
-                }
-            )
-        )
-    pd.DataFrame(scored).to_csv(out / "rankings.csv", index=False)
-    pd.concat(told, ignore_index=True).to_parquet(out / "predictions.parquet", index=False)
-
-
-def results(study: Study) -> tuple[list[Artifact], pd.DataFrame | None]:
-    """Every run of the study, and its scores (`COLUMNS`; values in percent); None where no task is ranked."""
-    if not study.ranking:
-        return [], None
-    runs = {
-        (system, seed): ranking(study, system, seed) for system in SYSTEMS for seed in study.seeds
-    }
-    parts = [
-        run.frame("rankings.csv").assign(system=system, seed=seed)
-        for (system, seed), found in runs.items()
-        for run in found
-    ]
-    return [run for found in runs.values() for run in found], pd.concat(
-        parts, ignore_index=True
-    ).assign(study=study.name)[COLUMNS]
+            about = {"system": this.system, "task": task.name, "split": split, "seed": this.seed}
+            scored = score_ways(task, groups, examples.labels, classified, ranked)
+            rows += [about | row for row in scored]
+        sets.append((split, examples))
+        outputs[task.name, split] = merge(task, groups, classified, ranked)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(output.folder / "rankings.csv", index=False)
+    predictions(sets, outputs).to_parquet(output.folder / "predictions.parquet", index=False)

@@ -1,240 +1,220 @@
-"""07_report: what all stages of a study found, in one tidy table and a page."""
+"""Stage 11: what all stages found, in one tidy table and a page.
 
-from dataclasses import dataclass, replace
+This stage's output is the report's folder, not an artifact: it is rendered anew at every run.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mtkd import paths as work
-from mtkd.artifacts import Artifact, provenance
+from mtkd import paths, stages
+from mtkd.artifacts import RECORD, Artifact, provenance, read
 from mtkd.config.study import Study
-from mtkd.report import significance as comparisons
-from mtkd.report.html import write_report
-from mtkd.report.sections import ablation as ablation_report
-from mtkd.report.sections import mkd as mkd_report
-from mtkd.stages import ablation, adaptation, mkd, ranking
-from mtkd.stages import common as stages
-from mtkd.stages import serving as mkd_serving
-from mtkd.stages.inputs import encoder, examples_of
-from mtkd.workflow.jobs import SYSTEMS, mkd_seeds, mkd_tasks, mtdnn_runs, variants
+from mtkd.report.scores import ENSEMBLE
+from mtkd.report.sections import Section
+from mtkd.report.sections.ablation import AblationResults
+from mtkd.report.sections.adaptation import AdaptationResults
+from mtkd.report.sections.mkd import MkdResults
+from mtkd.report.sections.ranking import RankingResults
+from mtkd.report.significance import PAIRS, compare
+from mtkd.report.write import ReportData, write_report
+from mtkd.stages import (
+    ablation,
+    adaptation,
+    data,
+    finetune,
+    mkd,
+    mtdnn,
+    pretrain,
+    ranking,
+    serving,
+    student,
+    teacher,
+)
+from mtkd.stages.common import SCORE_COLUMNS, Run
+from mtkd.stages.inputs import Inputs
 
-COLUMNS = ["study", "system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the report shows; `write_report` says what the tables hold."""
-
-    folder: Path
-    results: pd.DataFrame
-    curves: pd.DataFrame
-    soft: pd.DataFrame
-    selection: pd.DataFrame
-    sizes: pd.DataFrame
-    run: dict
-    compared: comparisons.Compared
-    mkd: mkd_report.Found | None = None
-    ablation: ablation_report.Found | None = None
-    adaptation: pd.DataFrame | None = None
-    ranking: pd.DataFrame | None = None
+NAME = "11_report"
 
 
-def report(study: Study) -> Report:
-    """Collects every stage's output (making what is missing) and writes reports/<study>/: results.csv, run.json, tables, …"""
-    name, dropout = study.student_encoder, study.model.encoder_dropout
-    mtdnns = {found: stages.mtdnn(study, *found) for found in mtdnn_runs(study)}
-    teachers = {task: stages.teacher(study, task) for task in study.multitask}
-    students = {seed: stages.student(study, seed) for seed in study.seeds}
-    tuned = {
-        (system, seed): stages.finetune(study, system, seed)
-        for system in SYSTEMS
-        for seed in study.seeds
-    }
-    baselines = {seed: mtdnns[name, dropout, seed] for seed in study.seeds}
-    scored = [
-        *baselines.values(),
-        *students.values(),
-        *(found for part in tuned.values() for found in part),
-        *teachers.values(),
-    ]
-    results = pd.concat([found.frame("scores.csv") for found in scored], ignore_index=True).assign(
-        study=study.name
-    )[COLUMNS]
-    curves = [
-        _curve(
-            found,
-            f"{run[0]}-{run[1]:g}-s{run[2]}",
-            "mt-dnn" if found in baselines.values() else "candidate",
-            run[2],
-        )
-        for run, found in mtdnns.items()
-    ]
-    curves += [_curve(found, f"s{seed}", "mt-dnn-kd", seed) for seed, found in students.items()]
-    students_of_mkd, distilled = _mkd(study, results)
-    levers, ways = _ablation(study, results)
-    compared = _compared(
-        study,
-        [*scored, *students_of_mkd, *levers],
-        [*comparisons.PAIRS, *mkd_report.pairs(distilled), *ablation_report.pairs(ways)],
-    )
-    adapted, of_snli = adaptation.results(study) if study.adaptation else ([], None)
-    ranked, of_candidates = ranking.results(study)
-    scored += [
-        *students_of_mkd,
-        *levers,
-        *(ablation.sources(study) if ways else []),
-        *adapted,
-        *ranked,
-    ]
-    members = [member for task in teachers for _, _, member in stages.members_of(study, task)]
-    made = [
-        stages.data(study),
-        *(encoder(study, key) for key in study.encoders),
-        *stages.further(study).values(),
-    ]
-    everything = [*made, *mtdnns.values(), *members, *scored]
-    found = Report(
-        folder=work.reports(study),
-        results=results,
-        curves=pd.concat(curves, ignore_index=True),
-        soft=pd.concat(
-            [found.frame("certainty.parquet") for found in teachers.values()], ignore_index=True
-        ),
-        selection=stages.selection(study),
-        sizes=sizes(study),
-        run=_run(study, everything),
-        compared=compared,
-        mkd=distilled and replace(distilled, compared=compared),
-        ablation=ways and replace(ways, compared=compared),
-        adaptation=of_snli,
-        ranking=of_candidates,
-    )
-    write_report(
-        found.folder,
+def runs(study: Study) -> list[Run]:
+    """Return the one run."""
+    return [Run(NAME)]
+
+
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return every other run of the study."""
+    others = [module for name, module in stages.stages().items() if name != NAME]
+    return [one for module in others for one in module.runs(study)]
+
+
+def depends(study: Study, run: Run) -> dict:
+    """Return all settings: the report shows them."""
+    return study.model_dump()
+
+
+def steps(study: Study, run: Run) -> int:
+    """Return 0: nothing is trained."""
+    return 0
+
+
+def run(study: Study) -> ReportData:
+    """Collect every stage's output and write reports/<study>/."""
+    inputs = Inputs(study, Run(NAME))
+    main = _main_runs(study, inputs)
+    results = _frames(study, main.values(), "scores.csv")
+    sections = _sections(study, inputs, results)
+    pairs = [*PAIRS, *(pair for section in sections for pair in section.pairs())]
+    further = inputs.only(mkd.NAME, ablation.NAME)
+    parts = _predictions([*main.values(), *further.values()], pairs)
+    compared = compare([study.task(name) for name in study.tasks], parts, pairs)
+    confidence = [one.frame("confidence.parquet") for one in inputs.only(teacher.NAME).values()]
+    report = ReportData(
         study=study,
-        results=found.results,
-        curves=found.curves,
-        soft=found.soft,
-        selection=found.selection,
-        sizes=found.sizes,
-        run=found.run,
-        compared=found.compared,
-        mkd=found.mkd,
-        ablation=found.ablation,
-        adaptation=found.adaptation,
-        ranking=found.ranking,
+        results=results,
+        curves=_curves(study, inputs),
+        soft=pd.concat(confidence, ignore_index=True),
+        sizes=_sizes(study, inputs),
+        run=_about(study, inputs),
+        compared=compared,
+        sections=tuple(replace(section, compared=compared) for section in sections),
     )
+    write_report(report, paths.reports(study.name))
+    return report
+
+
+def _main_runs(study: Study, inputs: Inputs) -> dict[Run, Artifact]:
+    """Return the runs of the main systems in the order of results.csv."""
+    baselines = {mtdnn.baseline_run(study, seed): None for seed in study.seeds}
+    baselines = {run: inputs[run] for run in baselines}
+    others = (inputs.only(stage.NAME) for stage in (student, finetune, teacher))
+    return {run: artifact for group in (baselines, *others) for run, artifact in group.items()}
+
+
+def _frames(study: Study, artifacts: Iterable[Artifact], name: str) -> pd.DataFrame:
+    """Return the artifacts' rows of a scores table, the study's name first."""
+    rows = pd.concat([artifact.frame(name) for artifact in artifacts], ignore_index=True)
+    known = [column for column in SCORE_COLUMNS if column in rows] if "params" in rows else []
+    others = [column for column in rows if column not in known]
+    rows = rows[[*known, *others]]
+    rows.insert(0, "study", study.name)
+    return rows
+
+
+def _sections(study: Study, inputs: Inputs, results: pd.DataFrame) -> list[Section]:
+    """Return the sections on the further stages that the study has."""
+    found: list[Section] = []
+    if study.mkd:
+        cost = inputs[Run(serving.NAME)]
+        teacher_system = "mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else ENSEMBLE
+        section = MkdResults(
+            rows=_frames(study, inputs.only(mkd.NAME).values(), "scores.csv"),
+            results=results,
+            tasks=study.mkd.tasks,
+            costs=cost.frame("costs.csv"),
+            machine=cost.json("machine.json"),
+            students=list(study.mkd.students),
+            teacher=teacher_system,
+        )
+        found.append(section)
+    if study.ablation:
+        section = AblationResults(
+            rows=_ablation_rows(study, inputs),
+            results=results,
+            tasks=study.multitask,
+            variants=study.ablation.variants,
+            ensemble_size=study.candidates.ensemble_size,
+        )
+        found.append(section)
+    if study.adaptation:
+        rows = _frames(study, inputs.only(adaptation.NAME).values(), "scores.csv")
+        found.append(AdaptationResults(rows))
+    if study.ranking:
+        rows = _frames(study, inputs.only(ranking.NAME).values(), "rankings.csv")
+        found.append(RankingResults(rows))
     return found
 
 
-def _mkd(study: Study, results: pd.DataFrame) -> tuple[list[Artifact], mkd_report.Found | None]:
-    """MKD's students with their scores beside the other systems', and what all of them cost to run; nothing where there are none."""
-    if study.mkd is None:
-        return [], None
-    ways = [
-        way
-        for name in study.mkd.students
-        for seed in mkd_seeds(study)
-        for way in mkd.runs(study, name, seed).values()
+def _ablation_rows(study: Study, inputs: Inputs) -> pd.DataFrame:
+    """Return the rows of the variants' students, then of ensembles of other sizes by size."""
+    section = study.ablation
+    ordered = [
+        Run(ablation.NAME, variant=variant, seed=seed)
+        for variant in section.variants
+        for seed in section.seeds
     ]
-    parts = [found for way in ways for found in way]
-    rows = pd.concat([found.frame("scores.csv") for found in parts], ignore_index=True).assign(
-        study=study.name
-    )[COLUMNS]
-    served = mkd_serving.serving(study)
-    found = mkd_report.Found(
-        results=pd.concat([results, rows], ignore_index=True),
-        costs=served.frame("costs.csv"),
-        machine=served.json("machine.json"),
-        students=list(study.mkd.students),
-        tasks=mkd_tasks(study),
-        teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else "mt-dnn-ensemble",
-    )
-    return [*parts, served], found
+    students = _frames(study, [inputs[run] for run in ordered], "scores.csv")
+    ensembles = _frames(study, inputs.only(teacher.NAME).values(), "ensembles.csv")
+    size = ensembles["system"].str.rpartition("-")[2].astype(int)
+    ensembles = ensembles.iloc[np.argsort(size, kind="stable")]
+    return pd.concat([students, ensembles], ignore_index=True)
 
 
-def _compared(
-    study: Study, scored: list[Artifact], pairs: list[tuple[str, str]]
-) -> comparisons.Compared:
-    """The pairs by their stages' predictions; a stage without any (of an earlier version) is named, not run again."""
-    parts, lacking = [], []
-    for found in scored:
-        rows = (
-            found.frame("scores.csv").drop_duplicates("system")
-            if "scores.csv" in found.record["files"]
-            else pd.DataFrame()
-        )
-        for row in rows.itertuples():  # one, or none where a stage only measures
-            if not any(row.system in pair for pair in pairs):
-                continue
-            if "predictions.parquet" in found.record["files"]:
-                parts.append((row.system, row.seed, found.frame("predictions.parquet")))
-            else:
-                lacking.append(row.system)
-    return comparisons.compare([study.task(name) for name in study.tasks], parts, pairs, lacking)
+def _predictions(
+    artifacts: Iterable[Artifact], pairs: list[tuple[str, str]]
+) -> Iterator[tuple[str, float, pd.DataFrame]]:
+    """Yield system, seed and predictions of the systems in `pairs`."""
+    wanted = {system for pair in pairs for system in pair}
+    for artifact in artifacts:
+        runs = artifact.frame("scores.csv")[["system", "seed"]].drop_duplicates()
+        runs = runs[runs["system"].isin(wanted)]
+        rows = artifact.frame("predictions.parquet") if len(runs) else None
+        for system, seed in runs.itertuples(index=False):
+            yield system, seed, rows[rows["system"] == system] if "system" in rows else rows
 
 
-def _ablation(
-    study: Study, results: pd.DataFrame
-) -> tuple[list[Artifact], ablation_report.Found | None]:
-    """The students of other ways to distil, and what the report shows of them; nothing where there are none."""
-    if study.ablation is None:
-        return [], None
-    found = ablation_report.Found(
-        results=results,
-        rows=ablation.scores(study).assign(study=study.name)[COLUMNS],
-        variants=variants(study),
-        keep=study.candidates.ensemble_size,
-        tasks=study.multitask,
-    )
-    return ablation.students(study), found
+def _curves(study: Study, inputs: Inputs) -> pd.DataFrame:
+    """Return the learning curves of multi-task training."""
+    baselines = {mtdnn.baseline_run(study, seed) for seed in study.seeds}
+    parts = []
+    for run, artifact in inputs.only(mtdnn.NAME, student.NAME).items():
+        mt_dnn = "mt-dnn" if run in baselines else "candidate"
+        system = "mt-dnn-kd" if run.stage == student.NAME else mt_dnn
+        curve = artifact.frame("curve.csv")
+        parts.append(curve.assign(run=run.label, system=system, seed=run.seed))
+    return pd.concat(parts, ignore_index=True)
 
 
-def _curve(found: Artifact, run: str, system: str, seed: int) -> pd.DataFrame:
-    return found.frame("curve.csv").assign(run=run, system=system, seed=seed)
+def _sizes(study: Study, inputs: Inputs) -> pd.DataFrame:
+    """Return Table 1's frame with the mean word pieces per example (student's tokenizer)."""
+    frame = inputs.data.frame("sizes.csv")
+    pieces = []
+    for row in frame.itertuples():
+        split = inputs.examples(study.student_encoder, study.task(row.task), row.split)
+        pieces.append(np.nan if split is None else round(float(split.lengths.mean()), 1))
+    metrics = [study.task(name).metrics for name in frame["task"]]
+    return frame.assign(pieces=pieces, metrics=metrics)
 
 
-def sizes(study: Study) -> pd.DataFrame:
-    """Table 1 from the data, with the mean word pieces an example under the student's tokenizer."""
-    table = stages.data(study).frame("sizes.csv")
-
-    def pieces(row) -> float:
-        found = (
-            None
-            if row.missing
-            else examples_of(study, study.student_encoder, study.task(row.task), row.split)
-        )
-        return np.nan if found is None else round(float(found.lengths.mean()), 1)
-
-    return table.assign(
-        pieces=[pieces(row) for row in table.itertuples()],
-        metrics=[study.task(name).metrics for name in table.task],
-    )
-
-
-def _run(study: Study, artifacts: list[Artifact]) -> dict:
-    """run.json: what made the results."""
-    seconds: dict[str, float] = {}
-    notes: list[str] = []
-    for found in {found.path: found for found in artifacts}.values():
-        stage = found.path.relative_to(work.folder(study, "")).parts[0]
-        seconds[stage] = seconds.get(stage, 0) + found.seconds
-        if "notes.json" in found.record["files"]:
-            notes += found.json("notes.json")
-    origins = {}
-    for name in study.encoders:
-        found = encoder(study, name)
-        about = {key: value for key, value in found.json("origin.json").items() if key != "loss"}
-        origins[name] = about | {"fingerprint": found.fingerprint}
+def _about(study: Study, inputs: Inputs) -> dict:
+    """Return run.json: what made the results."""
+    seconds, commits, notes = {}, set(), set()
+    for run, artifact in inputs.artifacts.items():
+        for one in (artifact, *_parts(study, run)):
+            seconds[run.stage] = seconds.get(run.stage, 0) + one.seconds
+            commits.add(one.record["made_by"]["commit"])
+        if "notes.json" in artifact.record["files"]:
+            notes |= set(artifact.json("notes.json"))
+    encoders = {}
+    for run, artifact in inputs.only(pretrain.NAME).items():
+        origin = artifact.json("origin.json")
+        origin.pop("loss", None)
+        encoders[run.encoder] = origin | {"fingerprint": artifact.fingerprint}
     return {
         **provenance(),
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "study": study.model_dump(),
-        "computed at commits": sorted({found.record["made_by"]["commit"] for found in artifacts}),
-        "data": stages.data(study).fingerprint,
-        "encoders": origins,
+        "computed at commits": sorted(commits),
+        "data": inputs[Run(data.NAME)].fingerprint,
+        "encoders": encoders,
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
-        "notes": sorted(set(notes)),
+        "notes": sorted(notes),
     }
+
+
+def _parts(study: Study, run: Run) -> list[Artifact]:
+    """Return the parts that a run was built from."""
+    return [read(path.parent) for path in run.part_folder(study, "").rglob(RECORD)]

@@ -1,4 +1,4 @@
-"""06_serving: the systems of a study side by side, with what they cost to run."""
+"""Stage 10: what inference costs, for all systems of a study side by side."""
 
 import platform
 from functools import lru_cache
@@ -7,129 +7,148 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtkd.artifacts import Artifact, make, write_json
+from mtkd.artifacts import Artifact, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Batch, Examples
-from mtkd.models import MultiTaskModel
-from mtkd.paths import folder
-from mtkd.stages.common import data, dev_splits, selection
-from mtkd.stages.inputs import encoder, new_model
-from mtkd.stages.mkd import new_student
-from mtkd.training.cost import Served, costs
+from mtkd.models.multitask import MultiTaskModel
+from mtkd.stages import mkd, mtdnn
+from mtkd.stages.common import Output, Run, build_or_load
+from mtkd.stages.ensemble import rank_candidates
+from mtkd.stages.inputs import Inputs
+from mtkd.training.cost import CostCase, measure_costs
 from mtkd.training.loop import seed_everything
-from mtkd.workflow.jobs import TOGETHER, mkd_controls, mkd_system, mkd_tasks, teacher_encoder
+
+NAME = "10_serving"
 
 
-def serving(study: Study) -> Artifact:
-    """costs.csv: size and speed of single BERT, MT-DNN, MT-DNN_KD, the ensemble and MKD's students, measured in one run.
+def runs(study: Study) -> list[Run]:
+    """Return the one run, if the study has students of MKD."""
+    return [Run(NAME)] if study.mkd else []
 
-    Each is measured on the dev sets of `mkd.tasks` at their real lengths, on the processor and on a GPU where there is
-    one, in fp32. machine.json says on what.
-    """
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    kept = selection(study)
-    kept = [[row.encoder, row.dropout] for row in kept[kept.kept].itertuples()]
-    names = [study.student_encoder, teacher_encoder(study), *(name for name, _ in kept)]
-    inputs = {
-        "stage": "serving",
-        "tasks": mkd_tasks(study),
-        "data": data(study).fingerprint,
-        "max_length": study.data.max_length,
-        "encoders": {name: encoder(study, name).fingerprint for name in names},
-        "ensemble": kept,
-        "student": study.student_encoder,
-        "students": {
-            name: student.model_dump(exclude={"train"})
-            for name, student in study.mkd.students.items()
-        },
-        "systems": [
-            *(mkd_system(study, "", control) for control in mkd_controls(study)),
-            study.mkd.finetune is not None,
-        ],
+
+def parents(study: Study, run: Run) -> list[Run]:
+    """Return every run before this stage, so that none disturbs what is measured."""
+    from mtkd.stages import all_runs
+
+    return [other for other in all_runs(study) if other.stage < NAME]
+
+
+def depends(study: Study, run: Run) -> dict:
+    """Return the shapes of all systems, what is measured, and on what machine."""
+    section = study.require("mkd")
+    students = section.students.items()
+    return {
+        "tasks": section.tasks,
+        "student_encoder": study.student_encoder,
+        "teacher_encoder": section.teacher_encoder,
+        "ensemble_size": study.candidates.ensemble_size,
+        "students": {name: student.model_dump(exclude={"train"}) for name, student in students},
+        "systems": [mkd.system_name(study, "", way) for way in mkd.ways(study)],
+        "finetune": section.finetune is not None,
         "model": study.model.model_dump(),
-        "serving": study.mkd.serving.model_dump(),
+        "serving": section.serving.model_dump(),
         "threads": study.threads,
-        "machine": [platform.machine(), *devices],
+        "machine": [platform.machine(), *_devices()],
     }
-    if teacher_encoder(study) != study.student_encoder:
-        inputs["teacher_encoder"] = teacher_encoder(study)
 
-    def build(out: Path) -> None:
-        torch.set_num_threads(study.threads)
+
+def steps(study: Study, run: Run) -> int:
+    """Return 0: nothing is trained."""
+    return 0
+
+
+def run(study: Study) -> Artifact:
+    """Measure size and speed of BERT, MT-DNN, MT-DNN_KD, the ensemble and MKD's students.
+
+    Each is measured in fp32 on the dev sets of `mkd.tasks` at their real lengths, on the processor
+    and on a GPU if there is one. The artifact holds `costs.csv` and `machine.json`.
+    """
+    study.require("mkd")
+    this = Run(NAME)
+    inputs = Inputs(study, this)
+
+    def build(output: Output) -> None:
         seed_everything(0)
-        found = costs(
-            _shapes(study, kept), study.mkd.serving.rounds, out, list(map(torch.device, devices))
-        )
-        found.to_csv(out / "costs.csv", index=False)
-        gpu = torch.cuda.get_device_name() if "cuda" in devices else None
-        write_json(
-            out / "machine.json",
-            {"cpu": _processor(), "gpu": gpu, "threads": study.threads, "precision": "fp32"},
-        )
+        devices, rounds = list(map(torch.device, _devices())), study.mkd.serving.rounds
+        costs = measure_costs(_cases(inputs), rounds, output.folder, devices)
+        costs.to_csv(output.folder / "costs.csv", index=False)
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        machine = {"cpu": _processor(), "gpu": gpu, "threads": study.threads, "precision": "fp32"}
+        write_json(output.folder / "machine.json", machine)
 
-    return make(folder(study, "serving"), inputs, build)
+    return build_or_load(study, this, build)
 
 
-def _shapes(study: Study, kept: list) -> list[Served]:
-    """Every shape that the study serves. A fine-tuned system has a model a task; its cost an example is that of one of them."""
-    names, own = mkd_tasks(study), study.student_encoder
-    every, many = list(map(study.task, names)), len(names)
-    sizes = study.mkd.serving.batch_sizes
+def _devices() -> list[str]:
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def _cases(inputs: Inputs) -> list[CostCase]:
+    """Return every shape of model in the study.
+
+    A fine-tuned system has a model per task, and costs as much per example as one of them.
+    """
+    study = inputs.study
+    section, encoder = study.mkd, study.student_encoder
+    tasks, many = [study.task(name) for name in section.tasks], len(section.tasks)
 
     @lru_cache
-    def given(encoder_name: str, size: int) -> list[Batch]:
-        sets = [found[0][1] for task in every if (found := dev_splits(study, encoder_name, task))]
-        return _batches(sets, size, study.mkd.serving.examples)
+    def batches(name: str, size: int) -> list[Batch]:
+        dev_sets = [inputs.dev_sets(name, task) for task in tasks]
+        examples = [sets[0][1] for sets in dev_sets if sets]
+        return _batches(examples, size, section.serving.examples)
 
-    def shape(models: list[MultiTaskModel], read: list[str], systems: dict[str, int]) -> Served:
-        return Served(
-            models, {size: [given(name, size) for name in read] for size in sizes}, systems
+    def case(models: list[MultiTaskModel], names: list[str], systems: dict[str, int]) -> CostCase:
+        sizes = section.serving.batch_sizes
+        return CostCase(
+            models, {size: [batches(one, size) for one in names] for size in sizes}, systems
         )
 
-    bert = new_model(study, encoder(study, own), every, 0.0)
-    members = [new_model(study, encoder(study, name), every, dropout) for name, dropout in kept]
-    found = [
-        shape(
-            [bert],
-            [own],
-            {"bert": many, "mt-dnn:mtl": 1, "mt-dnn": many, "mt-dnn-kd:mtl": 1, "mt-dnn-kd": many},
-        ),
-        shape(members, [name for name, _ in kept], {"mt-dnn-ensemble": many}),
+    bert = inputs.new_model(encoder, tasks, 0.0)
+    ranked = rank_candidates(study, inputs.only(mtdnn.NAME))
+    kept = list(ranked[ranked.kept].itertuples())
+    members = [inputs.new_model(row.encoder, tasks, row.dropout) for row in kept]
+    one_each = {
+        "bert": many,
+        "mt-dnn:mtl": 1,
+        "mt-dnn": many,
+        "mt-dnn-kd:mtl": 1,
+        "mt-dnn-kd": many,
+    }
+    cases = [
+        case([bert], [encoder], one_each),
+        case(members, [row.encoder for row in kept], {"mt-dnn-ensemble": many}),
     ]
-    for name in study.mkd.students:
-        systems = {
-            mkd_system(study, name, control): 1 if control in TOGETHER else many
-            for control in mkd_controls(study)
-        }
-        if study.mkd.finetune:
-            systems |= {
-                mkd_system(study, name, control, tuned=True): many
-                for control in ("mtl-hard", "mtl-kd")
-            }
-        found.append(shape([new_student(study, name, every)], [teacher_encoder(study)], systems))
-    return found
+    for name in section.students:
+        copies: dict[str, int] = {}
+        for way in mkd.ways(study):
+            copies[mkd.system_name(study, name, way)] = 1 if way in mkd.JOINT else many
+        for way in ("mtl-hard", "mtl-kd") if section.finetune else ():
+            copies[mkd.system_name(study, name, way, tuned=True)] = many
+        model = mkd.new_student(inputs, name, tasks)
+        cases.append(case([model], [section.teacher_encoder], copies))
+    return cases
 
 
 def _batches(sets: list[Examples], size: int, examples: int) -> list[Batch]:
-    """About so many dev examples in batches of a size, shared by the tasks in turn; a task's order is drawn from a fixed seed.
+    """Return about so many dev examples in batches of a size, an equal part of each set.
 
-    The rows are the same for every tokenizer.
+    The rows are drawn by a fixed seed, and are the same for every tokenizer.
     """
-    each = max(1, round(examples / size / len(sets)))
-    found = []
+    per_set = max(1, round(examples / size / len(sets)))
+    batches = []
     for split in sets:
         order = np.random.default_rng(0).permutation(len(split))
-        rows = np.resize(order, each * size)  # a small dev set comes round again
-        found += [split.batch(part) for part in rows.reshape(each, size)]
-    return found
+        rows = np.resize(order, per_set * size)  # repeats the rows of a small set
+        batches += [split.batch(part) for part in rows.reshape(per_set, size)]
+    return batches
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it."""
+    """Return the processor's name, or its architecture where the system has no name for it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(names)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

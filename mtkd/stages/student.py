@@ -1,4 +1,6 @@
-"""Stage 04: MT-DNN_KD, one MT-DNN trained on hard and soft targets of all tasks at once (section 3)."""
+"""Stage 04: MT-DNN_KD, one MT-DNN trained on hard and soft targets of all tasks at once (section
+3).
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +12,7 @@ from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.stages import mtdnn, pretrain, teacher
 from mtkd.stages.common import Evaluation, Output, Run, build_or_load, count_updates, fit
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, describe_model
 from mtkd.training.loop import TrainingRun, seed_everything
 from mtkd.training.soft_targets import SoftTargets
 
@@ -23,7 +25,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """A student starts from its pre-trained encoder and learns from the tasks' teachers."""
+    """Return the pre-trained encoder to start from, and the teachers to learn from."""
     teachers = [Run(teacher.NAME, task=name) for name in study.distil.teachers]
     return [Run(pretrain.NAME, encoder=study.student_encoder), *teachers]
 
@@ -86,7 +88,9 @@ def student_steps(study: Study, distil: Distil, train: Train) -> int:
 
 
 def train_student(inputs: Inputs, this: Run, student: StudentTraining, output: Output) -> None:
-    """Train an MT-DNN by Algorithm 1 on Eq. 2, averaged with Eq. 4 where a task has soft targets."""
+    """Train an MT-DNN by Algorithm 1 on Eq. 2, averaged with Eq. 4 where a task has soft
+    targets.
+    """
     study, encoder = inputs.study, inputs.study.student_encoder
     tasks = [study.task(name) for name in study.multitask]
     train_sets = {task.name: inputs.train_set(encoder, task) for task in tasks}
@@ -100,7 +104,9 @@ def train_student(inputs: Inputs, this: Run, student: StudentTraining, output: O
     seed_everything(student.seed)
     model = inputs.new_model(encoder, tasks, study.model.encoder_dropout)
     training = TrainingRun(train_sets, student.train, student.seed, student.distil, this.name)
-    fit(model, training, Evaluation(dev_sets), output, system=student.system)
+    description = describe_model(study, encoder, tasks, student.system)
+    evaluation = Evaluation(dev_sets)
+    fit(model, training, evaluation, output, system=student.system, description=description)
 
 
 def _with_unlabelled(
@@ -119,7 +125,7 @@ def _with_unlabelled(
     if not joined:
         titles = ", ".join(study.task(name).title for name in student.distil.teachers)
         raise UserError(
-            f"There is no text beside the train sets of {titles} (unlabelled): lower data.max_train, "
-            "or take texts of SNLI (snli) or of other tasks (other_tasks)."
+            f"There is no text beside the train sets of {titles} (unlabelled): lower "
+            "data.max_train, or take texts of SNLI (snli) or of other tasks (other_tasks)."
         )
     return joined

@@ -1,4 +1,6 @@
-"""Stage 03: a task's teacher, the ensemble of the best MT-DNNs fine-tuned on it (MT-DNN_KD, section 3, Eq. 3)."""
+"""Stage 03: a task's teacher, the ensemble of the best MT-DNNs fine-tuned on it (MT-DNN_KD, section
+3, Eq. 3).
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from mtkd.data.unlabelled import unlabelled_texts
 from mtkd.stages import data, mtdnn, pretrain
 from mtkd.stages.common import Output, Run, build_or_load, build_part, count_updates
 from mtkd.stages.ensemble import (
+    SOFT_TARGETS,
     EnsembleMember,
     MemberTraining,
     finetune_member,
@@ -38,7 +41,6 @@ from mtkd.training.soft_targets import (
 )
 
 NAME = "03_teacher"
-SOFT_TARGETS = "soft_targets.parquet"
 MAX_CONFIDENCE_ROWS = 100_000
 
 
@@ -48,7 +50,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """The ensemble is chosen among all candidates, each of which starts from its encoder."""
+    """Return the candidates that the ensemble is chosen among, and their encoders."""
     encoders = dict.fromkeys(candidate.encoder for candidate in study.candidate_models)
     if _unlabelled(study, run.task):
         encoders |= {study.student_encoder: None}
@@ -58,7 +60,9 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 
 def depends(study: Study, run: Run) -> dict:
-    """Return the settings of selection and fine-tuning, and what the soft targets are wanted for."""
+    """Return the settings of selection and fine-tuning, and what the soft targets are wanted
+    for.
+    """
     texts = _unlabelled(study, run.task)
     return {
         "sizes": ensemble_sizes(study),
@@ -119,9 +123,10 @@ def _unlabelled_settings(study: Study, settings: Unlabelled) -> dict:
 def run(study: Study, task: str) -> Artifact:
     """Fine-tune the best candidates on a task and average them.
 
-    The artifact holds `scores.csv` (the ensemble's dev scores), `ensembles.csv` (those of ensembles of other sizes),
-    `members.csv`, `selection.csv` (the candidates), `predictions.parquet`, `confidence.parquet` and, for a task that
-    a student is taught, `soft_targets.parquet` with every member's logits per train example.
+    The artifact holds `scores.csv` (the ensemble's dev scores), `ensembles.csv` (those of ensembles
+    of other sizes), `members.csv`, `selection.csv` (the candidates), `predictions.parquet`,
+    `confidence.parquet` and, for a task that a student is taught, `soft_targets.parquet` with every
+    member's logits per train example.
     """
     this = Run(NAME, task=task)
     inputs = Inputs(study, this)
@@ -180,7 +185,9 @@ def _write_ensemble(
 def _score(
     task: Task, members: list[EnsembleMember], system: str
 ) -> tuple[pd.DataFrame, list[str], list[pd.DataFrame], pd.DataFrame]:
-    """Return an ensemble's scores, notes, confidence per example, and predictions on the dev sets."""
+    """Return an ensemble's scores, notes, confidence per example, and predictions on the dev
+    sets.
+    """
     frames = [member.model.frame("predictions.parquet") for member in members]
     averaged = average_members([np.stack(frame.outputs) for frame in frames])
     predictions = frames[0].assign(outputs=list(averaged))
@@ -221,9 +228,11 @@ def _collect_confidence(
 def _predict_unlabelled(
     inputs: Inputs, this: Run, settings: Unlabelled, members: list[EnsembleMember]
 ) -> Artifact:
-    """Return further texts of a task as the student's word pieces, with the members' logits for each.
+    """Return further texts of a task as the student's word pieces, with the members' logits for
+    each.
 
-    The part holds `tokens.arrow`, `pad.json` and `soft_targets.parquet`, or a note alone if there is no text.
+    The part holds `tokens.arrow`, `pad.json` and `soft_targets.parquet`, or a note alone if there
+    is no text.
     """
     study, task = inputs.study, inputs.study.task(this.task)
     name = unlabelled_name(settings)
@@ -233,8 +242,8 @@ def _predict_unlabelled(
         "members": [[member.name, member.model.fingerprint] for member in members],
     }
 
-    def splits(other: Task) -> dict[str, datasets.Dataset]:
-        return data.read_splits(inputs.data, other)
+    def splits(name: str) -> dict[str, datasets.Dataset]:
+        return data.read_splits(inputs.data, study.task(name))
 
     def build(output: Output) -> None:
         scratch = output.folder / ".read"
@@ -261,7 +270,9 @@ def _predict_unlabelled(
 
 
 def soft_targets(teacher: Artifact, task: Task, size: int) -> SoftTargets:
-    """Return the soft targets of the ensemble of the `size` best candidates, from this stage's artifact."""
+    """Return the soft targets of the ensemble of the `size` best candidates, from this stage's
+    artifact.
+    """
     return read_soft_targets(teacher.file(SOFT_TARGETS), task).first(size)
 
 

@@ -1,0 +1,1 @@
+"""Algorithm 1, losses, soft targets, predictions and metrics; no study and no disk layout."""

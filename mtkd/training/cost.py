@@ -1,14 +1,16 @@
-"""What it costs to run a system: parameters, bytes, operations an example, and time by batch size.
+"""Inference cost of a study's systems: parameters, bytes, operations per example, latency and rate.
 
-One function measures all systems of a study on the same dev examples, in turn, after a warm-up, so that what else the
-machine does falls on all alike. Time is that of the model from word pieces to logits: tokenising is left out. Weights
-do not matter to the cost, shapes do; a system of a model a task is measured by one of them and pays for its size as
-often as it has models.
+All systems are measured on the same dev examples, in turn, after a warm-up, so that other load on
+the machine falls on all alike. Time is from word pieces to logits, without tokenization. Weights do
+not matter to the cost, shapes do: a system with a model per task is measured by one of them, and
+pays for the size of all.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +26,12 @@ from mtkd.models.lstm import BiLstm
 
 
 @dataclass(frozen=True)
-class Served:
-    """A shape that is measured: the models that an example goes through (one, or an ensemble's members), and its batches by
-    size, a list a member. `systems` share the shape: their names with how many such models serve all tasks (1: one serves
-    them all; otherwise each has a single head).
+class CostCase:
+    """Models of one shape, measured once for all systems that have it.
+
+    An example passes through all of `models`: one, or an ensemble's members. `batches` holds, by
+    batch size, a list of batches per model. `systems` are names, each with the number of copies of
+    the models for all tasks: with 1, a model has all heads; otherwise each copy has one.
     """
 
     models: list[MultiTaskModel]
@@ -36,63 +40,136 @@ class Served:
 
     @property
     def name(self) -> str:
+        """The first system's."""
         return next(iter(self.systems))
 
 
+def measure_costs(
+    cases: list[CostCase], rounds: int, scratch: Path, devices: list[torch.device]
+) -> pd.DataFrame:
+    """Measure every system: a row per system, device and batch size.
+
+    Columns: those of `measure_speeds` (the case is named in `measured`), models (for all tasks),
+    params, params_without_embeddings and bytes (of the models that an example passes through),
+    bytes_all (of all models), flops (per example, at the smallest batch size).
+    """
+    sizes = []
+    for case in cases:
+        smallest = case.batches[min(case.batches)]
+        operations = sum(map(flops, case.models, smallest))
+        for system, copies in case.systems.items():
+            models = case.models if copies == 1 else [_one_head(model) for model in case.models]
+            counts = [parameters(model) for model in models]
+            size = sum(_file_size(model, scratch) for model in models)
+            row = {"system": system, "measured": case.name, "models": copies * len(models)}
+            row["params"] = sum(total for total, _ in counts)
+            row["params_without_embeddings"] = sum(total - table for total, table in counts)
+            sizes.append(row | {"bytes": size, "bytes_all": size * copies, "flops": operations})
+    speeds = pd.concat([measure_speeds(cases, rounds, device) for device in devices])
+    return pd.DataFrame(sizes).merge(speeds, on="measured", sort=False)
+
+
+def measure_speeds(cases: list[CostCase], rounds: int, device: torch.device) -> pd.DataFrame:
+    """Measure every case on a device: a row per case and batch size.
+
+    Columns: measured, device, batch, latency (ms per batch, median of all), latency_low and
+    latency_high (least and greatest of the rounds' medians), rate (examples per second, median of
+    the rounds), rate_low, rate_high, examples. In each round every case is measured once, in turn.
+    """
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    for model in (model for case in cases for model in case.models):
+        model.to(device).eval()
+    batches = {
+        (case.name, size): [[batch.to(device) for batch in part] for part in parts]
+        for case in cases
+        for size, parts in case.batches.items()
+    }
+    passes = defaultdict(list)
+    for number in range(rounds + 1):
+        for size in cases[0].batches:
+            for case in cases:
+                seconds = _time_batches(case.models, batches[case.name, size], wait)
+                if number > 0:  # the first warms up
+                    passes[case.name, size].append(seconds)
+    rows = []
+    for (name, size), seconds in passes.items():
+        medians = [1000 * statistics.median(part) for part in seconds]
+        examples = sum(len(batch.labels) for batch in batches[name, size][0])
+        rates = [examples / sum(part) for part in seconds]
+        row = {"measured": name, "device": device.type, "batch": size}
+        row["latency"] = 1000 * float(np.median(np.concatenate(seconds)))
+        row |= {"latency_low": min(medians), "latency_high": max(medians)}
+        row |= {"rate": statistics.median(rates), "rate_low": min(rates), "rate_high": max(rates)}
+        rows.append(row | {"examples": examples})
+    return pd.DataFrame(rows)
+
+
+@torch.inference_mode()
+def _time_batches(models: list, batches: list[list[Batch]], wait: Callable) -> list[float]:
+    """Return the seconds of each batch: all models on it, one after the other."""
+    seconds = []
+    for parts in zip(*batches, strict=True):
+        wait()
+        started = time.perf_counter()
+        for model, batch in zip(models, parts, strict=True):
+            model(batch)
+        wait()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
 def parameters(model: nn.Module) -> tuple[int, int]:
-    """Parameters of a model in all, and those of its embedding tables."""
-    tables = sum(
-        module.weight.numel() for module in model.modules() if isinstance(module, nn.Embedding)
-    )
-    return sum(parameter.numel() for parameter in model.parameters()), tables
+    """Return the number of a model's parameters, and of those in its embedding tables."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return total, sum(table.weight.numel() for table in tables)
 
 
 @torch.no_grad()
 def flops(model: MultiTaskModel, batches: list[Batch]) -> float:
-    """Floating-point operations of matrix products an example (a multiplication and an addition are two), padding included.
+    """Return the floating-point operations of matrix products per example, padding included.
 
-    Counted by torch as the model runs, with attention spelled out; an LSTM's by formula, since its operation differs from
-    machine to machine, over the word pieces that it is given (packed, so without padding).
+    A multiplication and an addition are two. torch counts them, with attention spelled out; an
+    LSTM's follow from its formula, without padding, as its operation differs between machines.
     """
     model.eval()
-    device, by_formula, hooks = next(model.parameters()).device, [0], []
-    inner = getattr(model.encoder, "model", None)
-    attention = inner.config._attn_implementation if inner is not None else None
-    for module in model.modules():
-        if isinstance(module, BiLstm):
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda lstm, given: by_formula.__setitem__(
-                        0, by_formula[0] + lstm.flops(int(given[1].sum()))
-                    )
-                )
-            )
-    if inner is not None:
-        inner.set_attn_implementation("eager")
-    total = examples = 0
-    try:
+    device, total = next(model.parameters()).device, 0
+    with _spelled_out(model) as lstm_flops:
         for batch in batches:
-            counter = FlopCounterMode(display=False)
-            with counter:
+            with FlopCounterMode(display=False) as counter:
                 model(batch.to(device))
-            counted = counter.get_flop_counts()
-            inside = sum(
-                sum(values.values())
-                for name, values in counted.items()
-                if name.rpartition(".")[2] == "lstm"
-            )
-            total += counter.get_total_flops() - inside
-            examples += len(batch.labels)
+            total += counter.get_total_flops()
+            for module, counts in counter.get_flop_counts().items():
+                if module.rpartition(".")[2] == "lstm":
+                    total -= sum(counts.values())
+    return (total + sum(lstm_flops)) / sum(len(batch.labels) for batch in batches)
+
+
+@contextmanager
+def _spelled_out(model: MultiTaskModel) -> Iterator[list[int]]:
+    """Use plain attention in the block, and collect the operations of each call of an LSTM."""
+    lstm_flops: list[int] = []
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda lstm, inputs: lstm_flops.append(lstm.flops(int(inputs[1].sum())))
+        )
+        for module in model.modules()
+        if isinstance(module, BiLstm)
+    ]
+    bert = getattr(model.encoder, "model", None)
+    attention = bert and bert.config._attn_implementation
+    try:
+        if bert:
+            bert.set_attn_implementation("eager")
+        yield lstm_flops
     finally:
         for hook in hooks:
             hook.remove()
-        if inner is not None:
-            inner.set_attn_implementation(attention)
-    return (total + by_formula[0]) / examples
+        if bert:
+            bert.set_attn_implementation(attention)
 
 
-def bytes_on_disk(model: MultiTaskModel, folder: Path) -> int:
-    """Size of the model's file of weights."""
+def _file_size(model: MultiTaskModel, folder: Path) -> int:
     path = folder / "model.safetensors"
     model.save(path)
     size = path.stat().st_size
@@ -100,106 +177,6 @@ def bytes_on_disk(model: MultiTaskModel, folder: Path) -> int:
     return size
 
 
-@torch.inference_mode()
-def _pass(served: Served, batches: list[list[Batch]], wait: Callable[[], None]) -> list[float]:
-    """Seconds of each batch: all members on it, one after the other."""
-    seconds = []
-    for parts in zip(*batches, strict=True):
-        wait()
-        started = time.perf_counter()
-        for model, batch in zip(served.models, parts, strict=True):
-            model(batch)
-        wait()
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def speeds(
-    systems: list[Served], sizes: list[int], rounds: int, device: torch.device
-) -> pd.DataFrame:
-    """A row a system and batch size: `latency` (ms a batch, median of all), `latency_low` and `latency_high` (least and
-    greatest of the rounds' medians), `rate` (examples/s, median of the rounds) with `rate_low` and `rate_high`.
-
-    In each round every system is measured once, in turn; the first round warms up and does not count.
-    """
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    found: dict[tuple[str, int], list[list[float]]] = {}
-    for served in systems:
-        for model in served.models:
-            model.to(device).eval()
-    given = {
-        (served.name, size): [[batch.to(device) for batch in part] for part in served.batches[size]]
-        for served in systems
-        for size in sizes
-    }
-    for turn in range(rounds + 1):
-        for size in sizes:
-            for served in systems:
-                seconds = _pass(served, given[served.name, size], wait)
-                if turn:
-                    found.setdefault((served.name, size), []).append(seconds)
-    rows = []
-    for (name, size), passes in found.items():
-        medians = [1000 * statistics.median(seconds) for seconds in passes]
-        count = sum(len(batch.labels) for batch in given[name, size][0])
-        rates = [count / sum(seconds) for seconds in passes]
-        rows.append(
-            dict(
-                system=name,
-                device=device.type,
-                batch=size,
-                latency=1000 * float(np.median(np.concatenate(passes))),
-                latency_low=min(medians),
-                latency_high=max(medians),
-                rate=statistics.median(rates),
-                rate_low=min(rates),
-                rate_high=max(rates),
-                examples=count,
-            )
-        )
-    return pd.DataFrame(rows)
-
-
-def costs(
-    shapes: list[Served], rounds: int, scratch: Path, devices: list[torch.device]
-) -> pd.DataFrame:
-    """The cost of every system: a row a system, device and batch size.
-
-    Columns of `speeds` (systems of one shape share its measurement, named in `measured`), and: `models` (to serve all
-    tasks, members counted), `params`, `params_without_embeddings`, `bytes` (of the models an example goes through),
-    `bytes_all` (of all models), `flops` (an example, in batches of the smallest size).
-    """
-    about = []
-    for served in shapes:
-        smallest = served.batches[min(served.batches)]
-        operations = sum(
-            flops(model, part) for model, part in zip(served.models, smallest, strict=True)
-        )
-        for system, times in served.systems.items():
-            models = served.models if times == 1 else [_one_head(model) for model in served.models]
-            sizes = [parameters(model) for model in models]
-            size = sum(bytes_on_disk(model, scratch) for model in models)
-            about.append(
-                dict(
-                    system=system,
-                    measured=served.name,
-                    models=times * len(models),
-                    params=sum(both for both, _ in sizes),
-                    params_without_embeddings=sum(both - tables for both, tables in sizes),
-                    bytes=size,
-                    bytes_all=size * times,
-                    flops=operations,
-                )
-            )
-    timed = pd.concat(
-        [speeds(shapes, list(shapes[0].batches), rounds, device) for device in devices]
-    )
-    return pd.DataFrame(about).merge(
-        timed.rename(columns={"system": "measured"}), on="measured", sort=False
-    )
-
-
 def _one_head(model: MultiTaskModel) -> MultiTaskModel:
-    """The same encoder under one task's head."""
     task = next(iter(model.tasks.values()))
     return MultiTaskModel(model.encoder, [task], {task.name: 0.0})

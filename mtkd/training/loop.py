@@ -1,8 +1,12 @@
-"""Algorithm 1: multi-task training by one-task mini-batches; fine-tuning is the same with a single task."""
+"""Algorithm 1 of MT-DNN_KD: multi-task training by mini-batches of one task each.
+
+Fine-tuning on a task is the same with that task alone.
+"""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,228 +22,186 @@ from mtkd.config.training import Train
 from mtkd.data.dataset import Batch, Examples
 from mtkd.data.sampler import plan_epoch
 from mtkd.errors import UserError
-from mtkd.models import fast_cpu as processor
+from mtkd.models import fast_cpu
 from mtkd.progress import bar
-from mtkd.training import checkpoint as checkpoints
+from mtkd.training.checkpoint import resume, save_checkpoint
 from mtkd.training.losses import ranking_loss, task_loss
 
-Scorer = Callable[[nn.Module], list[dict]]
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training depends on, besides the initial weights.
+
+    A task whose train set carries soft targets is distilled as `distil` says (under
+    `distil.loss: logits` these must be logits); one with groups is ranked; the others are trained
+    on their labels. `title` names the run in the progress bar and in errors.
+    """
+
+    train_sets: dict[str, Examples]
+    settings: Train
+    seed: int
+    distil: Distil = field(default_factory=Distil)
+    title: str = "training"
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch. Call it before a model is built: new heads are drawn from these states."""
+    """Seed Python, NumPy and torch; call it before a model is built, which draws its new heads."""
     set_seed(seed)
-
-
-def optimizer_of(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """Adamax (section 4.1), or AdamW; biases and LayerNorms are not decayed."""
-    # Fused: one pass over the weights; the plain one's square roots of zeros (word pieces not seen yet) take half a small model's step.
-    kind = {"adamax": torch.optim.Adamax, "adamw": partial(torch.optim.AdamW, fused=True)}[
-        settings.optimizer
-    ]
-    plain = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return kind(groups, lr=settings.learning_rate)
-
-
-def plan(
-    examples: dict[str, Examples], settings: Train, seed: int, epoch: int
-) -> list[tuple[str, np.ndarray]]:
-    """The batches of one epoch: lines 1 and 2 of Algorithm 1 under the study's settings."""
-    lengths = {name: split.lengths for name, split in examples.items()}
-    groups = {
-        name: split.group_ids for name, split in examples.items() if split.group_ids is not None
-    }
-    return plan_epoch(
-        lengths,
-        batch_size=settings.batch_size,
-        seed=seed,
-        epoch=epoch,
-        sampling=settings.sampling,
-        temperature=settings.sampling_temperature,
-        bucket=settings.length_bucket,
-        epoch_sizes={name: split.epoch_size for name, split in examples.items()},
-        groups=groups,
-    )
 
 
 def train(
     model: nn.Module,
-    examples: dict[str, Examples],
-    settings: Train,
+    run: TrainingRun,
     *,
-    seed: int,
     checkpoint: Path,
-    distil: Distil | None = None,
-    scorer: Scorer | None = None,
-    title: str = "training",
+    scorer: Callable[[nn.Module], list[dict]] | None = None,
 ) -> list[dict]:
-    """Trains `model` in place by Algorithm 1 and returns its log.
+    """Train `model` in place (MT-DNN_KD, Algorithm 1).
 
-    `examples` holds the tasks' train splits; one that carries soft targets (under `distil.loss: logits`, its teacher's
-    logits) is trained on the average of Eq. 2 and the loss on these. `scorer` gives dev scores, after every epoch or after
-    the last. The log has a row an epoch and task, or an epoch, task and score:
-    epoch, task, loss (mean over the epoch's batches), split, metric, value, and the training's seconds so far. Every
-    `settings.checkpoint_seconds` the state goes to `checkpoint`; a run that finds one there goes on from it and ends
-    with the same weights to the last bit. Raises `UserError` when the loss is not finite.
+    In a group of processes (see `mtkd.training.distributed`) each computes its part of every
+    mini-batch, and all end with the same model; the first alone scores and writes the checkpoint.
 
-    Called in every process of a group (`mtkd.training.distributed`), a step is that of the whole mini-batch: each takes its part of
-    the rows, losses are means over all of them, and the model ends the same everywhere. The first process alone scores,
-    shows progress and writes the checkpoint; all read it.
+    Args:
+        model: maps a `Batch` to logits (b, outputs) of the batch's task.
+        run: data, settings and seed.
+        checkpoint: file that takes the state every `settings.checkpoint_seconds`. A run that finds
+            one continues from it and ends with the same weights to the last bit.
+        scorer: returns rows (task, split, metric, value) of dev scores, of every epoch or the last.
+
+    Returns:
+        The log: a row per epoch and score, or per epoch and task without one, with epoch (from 1),
+        task, loss (mean over the epoch's batches), the scorer's columns, and seconds so far.
+
+    Raises:
+        UserError: the loss is not finite, or the checkpoint is of another model.
     """
-    distil = distil or Distil()
-    processor.keep_memory()
+    fast_cpu.keep_memory()
+    settings = run.settings
+    plan = partial(plan_epoch, run.train_sets, settings, seed=run.seed)  # lines 1 and 2
+    updates = [len(plan(epoch=epoch)) for epoch in range(settings.epochs)]
+    trainer = Trainer(model, run, sum(updates))
+    state = {"epoch": 0, "step": 0, "losses": {}, "log": [], "seconds": 0.0}
+    state |= resume(checkpoint, **trainer.parts) or {}
+    done = sum(updates[: state["epoch"]]) + state["step"]
+    started, saved = time.perf_counter() - state["seconds"], time.perf_counter()
+    with bar(run.title, sum(updates), done, hidden=not trainer.is_main) as progress:
+        for epoch in range(state["epoch"], settings.epochs):
+            batches, losses = plan(epoch=epoch), state["losses"]
+            for step in range(state["step"], len(batches)):
+                task, rows = batches[step]
+                loss = trainer.update(task, rows, done)
+                total, count = losses.get(task, (0.0, 0))
+                losses[task] = (total + loss, count + 1)
+                done += 1
+                progress.step(len(rows), loss)
+                now = time.perf_counter()
+                due = now - saved > settings.checkpoint_seconds and step + 1 < len(batches)
+                if trainer.is_main and due:
+                    state |= {"epoch": epoch, "step": step + 1, "seconds": now - started}
+                    trainer.save(checkpoint, state)
+                    saved = time.perf_counter()
+            seconds = round(time.perf_counter() - started, 2)
+            scored = settings.score_every_epoch or epoch + 1 == settings.epochs
+            scores = scorer(model) if scorer and scored and trainer.is_main else []
+            state["log"] += _log_rows(epoch, losses, scores, seconds)
+            state |= {"step": 0, "losses": {}}
+    return state["log"]
+
+
+def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    """Return Adamax (MT-DNN_KD, section 4.1) or AdamW; biases and LayerNorms are not decayed."""
+    # Fused: the plain AdamW spends half of a small model's step on square roots of zeros.
+    kinds = {"adamax": torch.optim.Adamax, "adamw": partial(torch.optim.AdamW, fused=True)}
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    decayed = {"params": matrices, "weight_decay": settings.weight_decay}
+    plain = {"params": vectors, "weight_decay": 0.0}
+    return kinds[settings.optimizer]([decayed, plain], lr=settings.learning_rate)
+
+
+class Trainer:
+    """The model, its optimizer and schedule, and one update of them in a group of processes."""
+
+    def __init__(self, model: nn.Module, run: TrainingRun, updates: int):
+        self.run, self.updates = run, updates
+        self.accelerator = _accelerator(run.title)
+        self.is_main = self.accelerator.is_main_process
+        optimizer = make_optimizer(model, run.settings)
+        warmup = math.ceil(run.settings.warmup_ratio * updates)
+        self.scheduler = get_linear_schedule_with_warmup(optimizer, warmup, updates)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.parts = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+
+    def update(self, task: str, rows: np.ndarray, done: int) -> float:
+        """Update the model by one mini-batch (MT-DNN_KD, Algorithm 1, lines 3 to 5).
+
+        Args:
+            task: of the batch; the heads of others have no gradient and stay as they are.
+            rows: of the task's train set.
+            done: updates made before.
+
+        Returns:
+            The mini-batch's loss; `UserError` where it is not finite.
+        """
+        accelerator, settings = self.accelerator, self.run.settings
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        part = rows[rank::processes]
+        fraction = len(part) / len(rows)
+        # A last batch may be too small for all: a process without rows has one with weight 0.
+        examples = self.run.train_sets[task]
+        batch = examples.batch(part if len(part) else rows[:1]).to(accelerator.device)
+        if processes > 1:  # one process draws dropout from torch's state, which a checkpoint keeps
+            seed = np.random.SeedSequence([self.run.seed, rank, done]).generate_state(1, np.uint64)
+            torch.manual_seed(int(seed[0]))
+
+        self.model.train()
+        bf16 = settings.precision == "bf16"
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+            logits = self.model(batch)
+        loss = self._loss(logits, batch, done / max(1, self.updates - 1))
+        # Gradients are averaged over the processes; so weighted, the average is the mini-batch's.
+        accelerator.backward(loss * (fraction * processes))
+        accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        value = accelerator.reduce(loss.detach() * fraction, "sum").item()
+        if not math.isfinite(value):
+            raise UserError(
+                f"{self.run.title}: the loss is {value} on {task} in update {done + 1}: lower "
+                f"train.learning_rate ({settings.learning_rate:g}) or use train.precision: fp32."
+            )
+        return value
+
+    def save(self, checkpoint: Path, position: dict) -> None:
+        """Write the state of all parts, and the position in the run."""
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        save_checkpoint(checkpoint, position | states)
+
+    def _loss(self, logits: torch.Tensor, batch: Batch, done: float) -> torch.Tensor:
+        task = self.run.train_sets[batch.task].task
+        labels, distil = batch.labels, self.run.distil
+        if batch.group_ids is not None:
+            return ranking_loss(task, logits[:, 0], labels, batch.group_ids)
+        return task_loss(task, logits, labels, batch.soft_targets, distil, done, batch.label_mask)
+
+
+def _accelerator(title: str) -> Accelerator:
     # A head of another task has no gradient, in any process.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    try:  # its settings hold for a whole process
-        accelerator = Accelerator(
-            mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[unused]
-        )
-    except ValueError:
+    cpu = not torch.cuda.is_available()
+    try:
+        return Accelerator(mixed_precision="no", cpu=cpu, kwargs_handlers=[unused])
+    except ValueError:  # accelerate keeps one precision and device for a whole process
         raise UserError(
-            f"{title}: this process already has an Accelerator of another precision or device (a Trainer with bf16=True "
-            "makes one), and train.precision would not hold; train in a process or kernel of its own."
+            f"{title}: this process already has an Accelerator of another precision or device (a "
+            "Trainer with bf16=True makes one): train in a process or kernel of its own."
         ) from None
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    optimizer = optimizer_of(model, settings)
-    steps = [len(plan(examples, settings, seed, epoch)) for epoch in range(settings.epochs)]
-    warmup = math.ceil(settings.warmup_ratio * sum(steps))
-    scheduler = get_linear_schedule_with_warmup(optimizer, warmup, sum(steps))
-    shared, optimizer = accelerator.prepare(model, optimizer)
-    tasks = {name: split.task for name, split in examples.items()}
-    position, log = {"epoch": 0, "step": 0, "done": 0, "seconds": 0.0, "losses": {}}, []
-    with accelerator.main_process_first():  # it may remove a damaged one
-        found = checkpoints.load(checkpoint, model=model, optimizer=optimizer, scheduler=scheduler)
-    if found:
-        position, log = found
-    started, saved = time.perf_counter() - position["seconds"], time.perf_counter()
-    with bar(
-        title, total=sum(steps), done=position["done"], hidden=not accelerator.is_main_process
-    ) as progress:
-        for epoch in range(position["epoch"], settings.epochs):
-            losses = position["losses"] if epoch == position["epoch"] else {}
-            first = position["step"] if epoch == position["epoch"] else 0
-            batches = plan(examples, settings, seed, epoch)
-            for step in range(first, len(batches)):
-                task, rows = batches[step]
-                own = rows[rank::processes]
-                # A process without rows (a last batch may be small) computes on another's, with no weight.
-                batch = examples[task].batch(own if len(own) else rows[:1]).to(accelerator.device)
-                update = sum(steps[:epoch]) + step
-                if processes > 1:
-                    torch.manual_seed(_dropout_seed(seed, rank, update))
-                loss = step_on(
-                    shared,
-                    batch,
-                    tasks[task],
-                    optimizer,
-                    accelerator,
-                    settings,
-                    distil,
-                    len(own) / len(rows),
-                    update / max(1, sum(steps) - 1),
-                )
-                scheduler.step()
-                if not math.isfinite(loss):
-                    raise UserError(
-                        f"{title}: the loss on {tasks[task].title} is {loss} at step {step + 1} of epoch {epoch + 1}; lower "
-                        f"train.learning_rate (it is {settings.learning_rate:g}) or use train.precision: fp32."
-                    )
-                total, count = losses.get(task, (0.0, 0))
-                losses[task] = [total + loss, count + 1]
-                progress.step(examples=len(rows), loss=loss)
-                due = (
-                    accelerator.is_main_process
-                    and time.perf_counter() - saved > settings.checkpoint_seconds
-                )
-                if due and step + 1 < len(batches):
-                    position = {
-                        "epoch": epoch,
-                        "step": step + 1,
-                        "done": sum(steps[:epoch]) + step + 1,
-                        "losses": losses,
-                        "seconds": time.perf_counter() - started,
-                    }
-                    checkpoints.save(
-                        checkpoint,
-                        model=model,
-                        optimizer=optimizer,
-                        scheduler=scheduler,
-                        position=position,
-                        log=log,
-                    )
-                    saved = time.perf_counter()
-            own_scorer = scorer if accelerator.is_main_process else None
-            log += _epoch_rows(
-                epoch, settings, losses, model, own_scorer, round(time.perf_counter() - started, 2)
-            )
-    return log
 
 
-def step_on(
-    model: nn.Module,
-    batch: Batch,
-    task,
-    optimizer,
-    accelerator: Accelerator,
-    settings: Train,
-    distil: Distil,
-    share: float = 1.0,
-    done: float = 0.0,
-) -> float:
-    """Lines 3 to 5 of Algorithm 1: loss, gradient, update. Heads of other tasks have no gradient and stay as they are.
-
-    `share` is this process's part of the mini-batch's examples, `done` how far the training is (0 at its first update, 1 at
-    its last). Returns the mini-batch's loss.
-    """
-    model.train()
-    with torch.autocast(
-        accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
-    ):
-        logits = model(batch)
-    if batch.group_ids is None:
-        loss = task_loss(
-            task, logits, batch.labels, batch.soft_targets, distil, done, batch.label_mask
-        )
-    else:
-        loss = ranking_loss(task, logits[:, 0], batch.labels, batch.group_ids)
-    # Gradients are averaged over the processes: so weighted, the average is the mini-batch's.
-    accelerator.backward(loss * (share * accelerator.num_processes))
-    accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return accelerator.reduce(loss.detach() * share, "sum").item()
-
-
-def _dropout_seed(seed: int, rank: int, step: int) -> int:
-    """Each process and step draws from a stream of its own, so a resumed process needs no state but the step."""
-    return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0])
-
-
-def _epoch_rows(
-    epoch: int,
-    settings: Train,
-    losses: dict,
-    model: nn.Module,
-    scorer: Scorer | None,
-    seconds: float,
-) -> list[dict]:
-    last = epoch + 1 == settings.epochs
-    scores = scorer(model) if scorer and (last or settings.score_every_epoch) else []
+def _log_rows(epoch: int, losses: dict, scores: list[dict], seconds: float) -> list[dict]:
     means = {task: total / count for task, (total, count) in losses.items()}
-    rows: Iterator[dict] = (
-        {"epoch": epoch + 1, "task": task, "loss": loss, "seconds": seconds}
-        for task, loss in means.items()
-    )
     scored = {row["task"] for row in scores}
-    return [
-        *(row for row in rows if row["task"] not in scored),
-        *(
-            {"epoch": epoch + 1, "loss": means.get(row["task"]), "seconds": seconds, **row}
-            for row in scores
-        ),
-    ]
+    rows = [{"task": task, "loss": means[task]} for task in means if task not in scored]
+    rows += [{"loss": means.get(row["task"]), **row} for row in scores]
+    return [{"epoch": epoch + 1, "seconds": seconds, **row} for row in rows]

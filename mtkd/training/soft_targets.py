@@ -1,10 +1,12 @@
-"""Teachers: which candidates they are made of, what they say (Eq. 3), and how it is kept."""
+"""Soft targets: the candidates that make a teacher, and their predictions on a train set."""
 
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,39 +14,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtkd.data.dataset import Examples
-from mtkd.errors import UserError
+from mtkd.errors import UserError, first_line
 from mtkd.tasks import Task
+from mtkd.training.predict import probabilities
 
-SLAB = 2**18  # examples
+CHUNK = 2**18  # examples
+CONFIDENCE_COLUMNS = ["task", "split", "source", "entropy", "confidence", "correct"]
 
 
-def ensemble(members: list[np.ndarray]) -> np.ndarray:
-    """Eq. 3: the average of the members' class probabilities (n, classes), or of their scores (n, 1)."""
+def average_members(members: list[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Average k members' probabilities (n, classes), or scores (n, 1) (MT-DNN_KD, Eq. 3)."""
     return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
 
 
-def select(scores: pd.DataFrame, on: list[str], keep: int) -> pd.DataFrame:
-    """The candidates with their dev scores, best first (section 4.1: the best by the MNLI and RTE dev sets).
+def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.DataFrame:
+    """Rank the candidates by dev scores, and keep the best `size` (MT-DNN_KD, section 4.1).
 
-    `scores` has a row a candidate and metric: candidate, task, split, metric, value. A task counts once: the mean of
-    its metrics and dev splits. Columns of the result: candidate, a column a task of `on`, mean, kept. Ties keep the
-    candidates' order.
+    `scores` has a row per candidate and metric: candidate, task, split, metric, value. Each task of
+    `on` counts once, by the mean of its metrics and dev splits. Returns, best first and ties in the
+    candidates' order: candidate, a column per task, mean, kept.
     """
     table = scores[scores.task.isin(on)].pivot_table(
         index="candidate", columns="task", values="value", aggfunc="mean", sort=False
-    )
-    table = (
-        table[list(on)]
-        .assign(mean=lambda found: found.mean(axis=1))
-        .sort_values("mean", ascending=False, kind="stable")
-    )
-    table["kept"] = np.arange(len(table)) < keep
+    )[list(on)]
+    table = table.assign(mean=table.mean(axis=1))
+    table = table.sort_values("mean", ascending=False, kind="stable")
+    table["kept"] = np.arange(len(table)) < size
     return table.reset_index().rename_axis(columns=None)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One of `of` parts of these tasks' train sets, drawn by `seed`: models that are to score it are trained without it."""
+    """One of `of` random parts of these tasks' train sets, left out in cross-fitting."""
 
     number: int
     of: int
@@ -52,168 +53,133 @@ class Fold:
     seed: int
 
     def inside(self, examples: Examples) -> np.ndarray:
-        """Which of a task's train examples are in this part (n,): none where the task is not one of these."""
-        part = np.random.default_rng([self.seed, self.of]).permutation(len(examples)) % self.of
-        return (part == self.number) & (examples.task.name in self.tasks)
+        """Return which of a task's train examples are in this part, (n,) booleans."""
+        fold = np.random.default_rng([self.seed, self.of]).permutation(len(examples)) % self.of
+        return (fold == self.number) & (examples.task.name in self.tasks)
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """A teacher's word on every train example of a task.
+    """An ensemble's predictions on the examples of one task.
 
-    `soft` (n, outputs): the ensemble's probabilities (scores for a regression); `members` (k, n, outputs): each
-    member's own; `logits` (n, outputs): the mean of the members' logits, for distillation through logits (MKD);
-    `idx` (n,): the examples; `fingerprint`: of the examples they belong to.
+    `idx` (n,) and `fingerprint` are of the examples; `member_logits` (k, n, outputs), float32, and
+    `names` are of the members, the best first. The logits of a regression are its scores.
     """
 
     task: Task
     idx: np.ndarray
-    soft: np.ndarray
-    members: np.ndarray
-    logits: np.ndarray
+    member_logits: np.ndarray
     names: list[str]
     fingerprint: str
 
-    def write(self, path: Path) -> None:
-        write_soft_targets(path, [self])
+    @cached_property
+    def member_probabilities(self) -> np.ndarray:
+        """Class probabilities of each member, or scores (k, n, outputs)."""
+        return probabilities(self.task, self.member_logits)
 
-    def table(self) -> pa.Table:
-        """idx, soft, logits and a column a member; task, labels and fingerprint in the metadata."""
-        columns = {
-            "idx": pa.array(self.idx),
-            "soft": _lists(self.soft),
-            "logits": _lists(self.logits),
-        }
-        columns |= {
-            f"member:{name}": _lists(values)
-            for name, values in zip(self.names, self.members, strict=True)
-        }
-        about = {
-            "task": self.task.name,
-            "labels": self.task.labels,
-            "fingerprint": self.fingerprint,
-        }
-        return pa.table(columns).replace_schema_metadata({"mtkd": json.dumps(about)})
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """The ensemble's class probabilities, or scores (n, outputs) (MT-DNN_KD, Eq. 3)."""
+        return average_members(self.member_probabilities)
 
-    def for_examples(self, examples: Examples) -> np.ndarray:
-        """`soft` in the order of these examples; `UserError` where they are not the ones the teacher saw."""
-        return self.soft[self._order(examples)]
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """The mean of the members' logits (n, outputs), for distillation through logits (MKD)."""
+        return np.mean(self.member_logits, axis=0)
 
-    def logits_for(self, examples: Examples) -> np.ndarray:
-        """`logits` in the order of these examples; `UserError` where they are another task's, or not those the teacher saw."""
-        if examples.task.name != self.task.name:
+    def first(self, k: int) -> "SoftTargets":
+        """Return the soft targets of the ensemble of the `k` best members."""
+        if k > len(self.names):
             raise UserError(
-                f"These are the teacher's logits for {self.task.title}, the student's examples are of {examples.task.title}: a "
-                "student is distilled on its teacher's tasks."
+                f"{self.task.title}: soft targets of {k} members are needed, and there are "
+                f"{len(self.names)}: run the teacher stage again."
             )
-        return self.logits[self._order(examples)]
+        return replace(self, member_logits=self.member_logits[:k], names=self.names[:k])
 
-    def _order(self, examples: Examples) -> np.ndarray | slice:
-        if examples.fingerprint != self.fingerprint or len(examples) != len(self.idx):
+    def aligned(
+        self, examples: Examples, kind: Literal["probabilities", "logits"] = "probabilities"
+    ) -> np.ndarray:
+        """Return the probabilities or logits (n, outputs) in the order of these examples.
+
+        Raises `UserError` where they are not the examples that the teacher predicted.
+        """
+        order = pd.Index(self.idx).get_indexer(examples.idx)
+        mine = (self.task.name, self.fingerprint, len(self.idx))
+        theirs = (examples.task.name, examples.fingerprint, len(examples))
+        if mine != theirs or (order < 0).any():
             raise UserError(
-                f"{self.task.title}: the soft targets belong to other examples (fingerprint {self.fingerprint}, "
-                f"{len(self.idx)} examples) than these ({examples.fingerprint}, {len(examples)}): make them again by the "
-                "teachers stage of this study."
+                f"The soft targets are not of these examples (task, fingerprint and number are "
+                f"{mine} and {theirs}): distil on the teacher's tasks, or run its stage again."
             )
-        wanted = examples.idx
-        if np.array_equal(wanted, self.idx):
-            return slice(None)
-        order = pd.Index(self.idx).get_indexer(wanted)
-        if (order < 0).any():
-            raise UserError(
-                f"{self.task.title}: there is no soft target for the example with idx {wanted[order < 0][0]}: make "
-                "them again by the teachers stage of this study."
-            )
-        return order
+        return (self.logits if kind == "logits" else self.probabilities)[order]
 
 
-def _lists(values: np.ndarray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel()), values.shape[1]
-    )
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers or of lists of one length as (n, length)."""
-    values = column.combine_chunks()
-    return (
-        (values.flatten() if pa.types.is_nested(column.type) else values)
-        .to_numpy()
-        .reshape(len(values), -1)
-    )
+def chunks(count: int) -> list[range]:
+    """Split `count` examples into ranges that are predicted, and written, one after another."""
+    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
 
 
 def write_soft_targets(path: Path, parts: Iterable[SoftTargets]) -> None:
-    """One Parquet file of the parts of a task's soft targets, each written as it comes."""
-    with ExitStack() as opened:
-        file = None
+    """Write consecutive parts of a task's soft targets to one Parquet file, each as it comes.
+
+    Columns: idx, and `member:<name>` with a list of logits; metadata: task, labels, fingerprint.
+    """
+    with ExitStack() as stack:
+        writer = None
         for part in parts:
-            table = part.table()
-            file = file or opened.enter_context(pq.ParquetWriter(path, table.schema))
-            file.write_table(table)
+            table = _to_arrow(part)
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table)
 
 
-def slabs(examples: int) -> list[range]:
-    """The parts in which a task's soft targets are made: a large train set's would not fit into memory, a column a member."""
-    return [range(first, min(first + SLAB, examples)) for first in range(0, examples, SLAB)]
+def _to_arrow(part: SoftTargets) -> pa.Table:
+    columns = {"idx": pa.array(part.idx)}
+    for name, logits in zip(part.names, part.member_logits, strict=True):
+        flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())
+        columns[f"member:{name}"] = pa.FixedSizeListArray.from_arrays(flat, logits.shape[1])
+    about = {"task": part.task.name, "labels": part.task.labels, "fingerprint": part.fingerprint}
+    return pa.table(columns).replace_schema_metadata({"mtkd": json.dumps(about)})
 
 
-def read_soft_targets(path: Path, task: Task, members: bool = False) -> SoftTargets:
-    """What `write` wrote, the members' own words only where they are asked for (without them k is 0).
+def read_soft_targets(path: Path, task: Task) -> SoftTargets:
+    """Read what `write_soft_targets` wrote.
 
-    Raises `UserError` for another task, another label order, or a damaged file.
+    Raises `UserError` for another task, another order of the labels, or a damaged file.
     """
     try:
-        schema = pq.read_schema(path)
-        about = json.loads(schema.metadata[b"mtkd"])
-        names = [
-            name.removeprefix("member:") for name in schema.names if name.startswith("member:")
-        ]
-        wanted = [name for name in schema.names if members or not name.startswith("member:")]
-        # One after another: of a large train set's columns no two are copied at once.
-        found = {name: _matrix(pq.read_table(path, columns=[name])[name]) for name in wanted}
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[b"mtkd"])
+        members = [name for name in table.column_names if name.startswith("member:")]
+        values = [table[name].combine_chunks().flatten().to_numpy() for name in members]
+        logits = np.stack(values).reshape(len(members), len(table), -1)
+        idx = table["idx"].to_numpy()
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} is not a readable file of soft targets ({str(error).splitlines()[0][:100]}): run the teachers stage "
-            "again."
+            f"{path} is not a readable file of soft targets ({first_line(error)}): run the "
+            "teacher stage again."
         ) from None
-    if about["task"] != task.name:
+    if about["task"] != task.name or tuple(about["labels"]) != task.labels:
         raise UserError(
-            f"{path} holds soft targets of '{about['task']}', not of '{task.name}': give that task's own file."
+            f"{path} holds soft targets of '{about['task']}' with labels {about['labels']}, not of "
+            f"'{task.name}' with labels {list(task.labels)}: train a teacher for this task."
         )
-    if tuple(about["labels"]) != task.labels:
+    if not np.isfinite(logits).all() or logits.shape[2] != task.num_outputs:
         raise UserError(
-            f"{path}: the teacher's labels are {about['labels']}, this task's are {list(task.labels)}: the order must be the "
-            "same; train the teacher on these labels."
+            f"{path}: the logits are not {task.num_outputs} finite numbers per example: run the "
+            "teacher stage again."
         )
-    if not names or not {"idx", "soft", "logits"} <= set(schema.names):
-        raise UserError(
-            f"{path} lacks columns of soft targets (it has {', '.join(schema.names)}): run the teachers stage again."
-        )
-    soft = found["soft"]
-    each = (
-        np.stack([found[f"member:{name}"] for name in names])
-        if members
-        else np.empty((0, *soft.shape), dtype=np.float32)
-    )
-    spread = not task.regression and ((soft < 0).any() or np.abs(soft.sum(axis=1) - 1).max() > 1e-3)
-    if not np.isfinite(soft).all() or spread:
-        raise UserError(
-            f"{path}: a row of the soft targets is no probability distribution: run the teachers stage again."
-        )
-    return SoftTargets(
-        task, found["idx"][:, 0], soft, each, found["logits"], names, about["fingerprint"]
-    )
+    names = [name.removeprefix("member:") for name in members]
+    return SoftTargets(task, idx, logits, names, about["fingerprint"])
 
 
-CERTAINTY = ["task", "split", "source", "entropy", "confidence", "correct"]
-
-
-def certainty(
-    task: Task, split: str, source: str, probabilities: np.ndarray, labels: np.ndarray
+def confidence_table(
+    task: Task, split: str, source: str, outputs: np.ndarray, labels: np.ndarray
 ) -> pd.DataFrame:
-    """Entropy (nats), confidence (largest probability) and rightness of each example: task, split, source, …"""
-    entropy = -(probabilities * np.log(np.clip(probabilities, 1e-12, None))).sum(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    columns = [task.name, split, source, entropy, probabilities.max(axis=1), right]
-    return pd.DataFrame(dict(zip(CERTAINTY, columns, strict=True)))
+    """Return entropy (nats), confidence (largest probability) and correctness of each example.
+
+    `outputs` are class probabilities (n, classes), `labels` (n,); columns: CONFIDENCE_COLUMNS.
+    """
+    entropy = -(outputs * np.log(np.clip(outputs, 1e-12, None))).sum(axis=1)
+    correct = outputs.argmax(axis=1) == labels
+    columns = [task.name, split, source, entropy, outputs.max(axis=1), correct]
+    return pd.DataFrame(dict(zip(CONFIDENCE_COLUMNS, columns, strict=True)))

@@ -1,97 +1,75 @@
-"""Notebooks as batches: papermill behind one function, with unknown parameters refused."""
+"""A stage's notebook as a batch: papermill behind one function."""
 
-import ast
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from mtkd.artifacts import sync
+from mtkd import paths
 from mtkd.errors import UserError, full_disk_told
+from mtkd.stages import Run
 
 MARK = "mtkd: "
-STARTS = 3
-KILLED = "the run was killed (out of memory?); run the same command again to go on from its last checkpoint."
+TRIES = 3
+KILLED = "the kernel was killed (out of memory?); run again to go on from its last checkpoint."
 
 
-def folder() -> Path:
-    """Where the source notebooks lie: MTKD_NOTEBOOKS, default `notebooks` of this checkout."""
-    return Path(os.environ.get("MTKD_NOTEBOOKS", Path(__file__).resolve().parents[2] / "notebooks"))
+def execute(run: Run, study: str, overrides: list[str], output: Path, log: Path) -> None:
+    """Execute a run's notebook; the result goes to `output` once it has ended well.
 
-
-def run(name: str, output: Path, parameters: dict, log: Path) -> None:
-    """Executes `notebooks/<name>.ipynb` with parameters; the executed notebook goes to `output` once it has ended well.
-
-    Progress goes to `log`. Raises `UserError` for an unknown notebook or parameter, and for what the notebook raised;
-    a failed notebook is kept beside the log.
+    Progress goes to `log`. Raise `UserError` with what the notebook raised; a failed notebook is
+    kept beside the log.
     """
-    import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    every = {path.stem: path for path in sorted(folder().glob("*.ipynb"))}
-    if name not in every:
-        raise UserError(f"There is no notebook '{name}': the notebooks are {', '.join(every)}.")
-    source = every[name]
-    known = papermill.inspect_notebook(str(source))
-    if unknown := [key for key in parameters if key not in known]:
+    source = paths.notebooks() / f"{run.stage}.ipynb"
+    if not source.is_file():
         raise UserError(
-            f"Notebook {name} has no parameter '{unknown[0]}': its parameters are {', '.join(known)}."
+            f"There is no notebook {source}: set MTKD_NOTEBOOKS to the folder that has it."
         )
-    for key, value in parameters.items():
-        _check(name, key, value, ast.literal_eval(known[key]["default"]))
     failed = log.with_suffix(".ipynb")
-    with _as_batch(log), full_disk_told(output, "MTKD_REPORTS"):
+    with _batch_log(log), full_disk_told(output, "MTKD_REPORTS"):
         log.parent.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
+        parameters = {"study": study, "overrides": overrides, **run.parameters}
         try:
-            _execute(source, failed, parameters)
+            _papermill(source, failed, parameters)
         except PapermillExecutionError as error:
             lines = str(error.evalue).strip().splitlines() or [error.ename]
-            told = (
-                lines[0]
-                if error.ename == "UserError"
-                else f"{error.ename}: {lines[0]} (see {failed})"
-            )
-            raise UserError(told) from None
+            detail = f"{error.ename}: {lines[0]} (see {failed})"
+            raise UserError(lines[0] if error.ename == "UserError" else detail) from None
         except DeadKernelError:
             raise UserError(KILLED) from None
-        sync(failed)
         os.replace(failed, output)
 
 
-def _execute(source: Path, output: Path, parameters: dict) -> None:
-    """Papermill's run, begun again where its kernel dies as it starts: jupyter_client looks for free ports and lets go of
-    them until the kernel takes them, so another kernel that starts meanwhile may be the first.
+def _papermill(source: Path, output: Path, parameters: dict) -> None:
+    """Run papermill; again where the kernel dies as it starts.
+
+    jupyter_client looks for free ports and lets go of them until the kernel takes them: another may
+    be faster.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    for left in reversed(range(STARTS)):
+    options = {"kernel_name": "python3", "progress_bar": False, "log_output": False}
+    for left in reversed(range(TRIES)):
         try:
-            papermill.execute_notebook(
-                str(source),
-                str(output),
-                parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                log_output=False,
-            )
+            papermill.execute_notebook(str(source), str(output), parameters, **options)
             return
         except DeadKernelError:
             raise
         except RuntimeError as error:
             if not left:
                 raise UserError(
-                    f"No kernel started for notebook {source.stem} in {STARTS} tries ({error}): try again."
+                    f"No kernel started for {source.stem} ({error}): try again."
                 ) from None
 
 
 @contextmanager
-def _as_batch(log: Path) -> Iterator[None]:
-    """MTKD_LOG names the log for the kernel that is started; afterwards it is as it was, so a later notebook shows its bars and boxes."""
+def _batch_log(log: Path) -> Iterator[None]:
+    """Name the log for the kernel in MTKD_LOG, and restore the variable afterwards."""
     before = os.environ.get("MTKD_LOG")
     os.environ["MTKD_LOG"] = str(log.absolute())
     try:
@@ -100,12 +78,3 @@ def _as_batch(log: Path) -> Iterator[None]:
         del os.environ["MTKD_LOG"]
         if before is not None:
             os.environ["MTKD_LOG"] = before
-
-
-def _check(name: str, key: str, value: Any, default: Any) -> None:
-    """`UserError` for a parameter of another type than its default in the notebook; a whole number is a number too."""
-    wanted = (int, float) if isinstance(default, float) else type(default)
-    if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
-        raise UserError(
-            f"Notebook {name}: the parameter {key} is {json.dumps(value)}: give a value such as {json.dumps(default)}."
-        )

@@ -1,9 +1,4 @@
-"""One run of a study at a time, and no process that outlives its run.
-
-A run is a tree of processes (Snakemake, the server of warm starts, a fork and a kernel a notebook), and any of them may be
-killed at any moment. Two rules make the next run safe: a process ends soon after its parent, and the study's lock is
-inherited by all that write, so it is free only when the last of them is gone.
-"""
+"""One run of a study at a time, and no process that outlives its run."""
 
 import fcntl
 import json
@@ -18,43 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PARENT = "MTKD_RUN_PID"  # of the `mtkd run` that started a notebook on this machine
+
 
 @contextmanager
-def alone(lock: Path, title: str) -> Iterator[int]:
-    """Holds a lock for the length of the block, and gives its file descriptor: a child that inherits it holds it too.
-
-    Where another process has it, says on stderr which one (process, machine, since when) and waits.
-    """
+def exclusive_run(lock: Path, title: str) -> Iterator[None]:
+    """Hold a lock for the length of the block; if another process holds it, say which and wait."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(
-                f"Another run of {title} is under way ({_holder(lock)}); waiting for its end.",
-                file=sys.stderr,
-                flush=True,
-            )
+            _warn(f"Another run of {title} is under way ({_holder(lock)}); waiting for its end.")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            print(
-                f"{lock} cannot be locked ({error.strerror}): let no two runs of {title} be under way.",
-                file=sys.stderr,
-                flush=True,
-            )
+            _warn(f"{lock} cannot be locked ({error.strerror}): do not run {title} twice at once.")
         file.truncate(0)
         with suppress(OSError):  # a full disk: the lock holds without a name on it
-            file.write(
-                json.dumps(
-                    {
-                        "pid": os.getpid(),
-                        "host": platform.node(),
-                        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-                    }
-                )
-            )
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            json.dump({"pid": os.getpid(), "host": platform.node(), "since": since}, file)
             file.flush()
-        yield file.fileno()
+        yield
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _holder(lock: Path) -> str:
@@ -65,20 +48,35 @@ def _holder(lock: Path) -> str:
         return f"lock {lock}"
 
 
-def end_with(parent: int) -> None:
-    """From now on this process is killed within a moment of its parent's end, however that ends."""
+def die_with(process: int) -> None:
+    """Kill this process within a moment of another's end, however that ends."""
+
+    def alive() -> bool:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while alive():
             time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
+def die_with_run() -> None:
+    """Kill this process with the `mtkd run` that started it, if one on this machine did."""
+    if parent := os.environ.get(PARENT):
+        die_with(int(parent))
+
+
 if (
     __name__ == "__main__"
-):  # python -m mtkd.workflow.process PARENT MODULE ARGUMENTS: another's program that ends with its parent
-    end_with(int(sys.argv[1]))
-    sys.argv = sys.argv[2:]
+):  # python -m mtkd.workflow.process MODULE ARGUMENTS: a program that ends with its run
+    die_with_run()
+    sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,0 +1,144 @@
+"""A report's folder: what it shows, the files of a run, and the reference that is committed."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mtkd import paths
+from mtkd.config.study import Study
+from mtkd.errors import UserError
+from mtkd.report import figures, tables
+from mtkd.report.comparisons import comparisons_table, gains_table
+from mtkd.report.finding import finding
+from mtkd.report.html import INDEX, write_page
+from mtkd.report.sections import Section
+from mtkd.report.significance import Compared
+from mtkd.report.style import save
+from mtkd.report.table import Table
+from mtkd.report.verdict import Verdict, compare_with_reference
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that a report shows.
+
+    Attributes:
+        study: the study's settings.
+        results: rows of results.csv of the study's main systems.
+        curves: learning curves: run, system, seed, epoch, task, loss, metric, value.
+        soft: entropy and confidence of the teachers (confidence.parquet of all tasks).
+        sizes: Table 1's frame, from the data.
+        run: what made the results (run.json).
+        compared: pairs of systems by their predictions.
+        sections: the results of further stages.
+    """
+
+    study: Study
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    soft: pd.DataFrame
+    sizes: pd.DataFrame
+    run: dict
+    compared: Compared
+    sections: tuple[Section, ...] = ()
+
+    @cached_property
+    def all_results(self) -> pd.DataFrame:
+        """The frame of results.csv: the main systems, then those of sections without a CSV file."""
+        rows = [one.rows for one in self.sections if one.csv == "results"]
+        return pd.concat([self.results, *rows], ignore_index=True)
+
+    @cached_property
+    def finding(self) -> list[str]:
+        """The finding on the main systems, a sentence each."""
+        return finding(self.results, self.sizes, self.study.distil, self.compared)
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """The main tables by name."""
+        shown = [
+            tables.summary(self.all_results, self.compared.frame),
+            tables.table1(self.sizes),
+            tables.table2(),
+            tables.table3(self.results),
+            gains_table(self.results, self.compared),
+            comparisons_table(self.compared),
+        ]
+        return {table.name: table for table in shown}
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The main figures by name."""
+        taught, gains = self.study.distil.teachers, (self.results, self.sizes)
+        return {
+            "overview": figures.overview(*gains, taught, self.compared),
+            "gain_by_size": figures.gain_by_size(*gains, taught, self.compared),
+            "ensemble_vs_student": figures.ensemble_vs_student(self.results, taught, self.compared),
+            "learning_curves": figures.learning_curves(self.curves),
+            "loss_curves": figures.learning_curves(self.curves, of="loss"),
+            "soft_targets": figures.soft_targets(self.soft),
+        }
+
+    def verdict(self) -> Verdict | None:
+        """Compare the written report with the reference, where there is one."""
+        return compare_with_reference(self.study.name)
+
+
+def write_report(report: ReportData, folder: Path) -> None:
+    """Write a report's files to `folder`; the same data give the same bytes.
+
+    These are results.csv, comparisons.csv, the sections' own CSV files, run.json, finding.md,
+    tables/ (Markdown and CSV) and figures/ (PNG and SVG).
+    """
+    for part in ("tables", "figures"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    frames = {"results": report.all_results, "comparisons": report.compared.frame.round(4)}
+    frames |= {one.csv: one.rows for one in report.sections if one.csv != "results"}
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    run = json.dumps(report.run, indent=1, default=str, ensure_ascii=False)
+    (folder / "run.json").write_text(f"{run}\n", encoding="utf-8")
+    sentences = [*report.finding, *(line for one in report.sections for line in one.finding())]
+    (folder / "finding.md").write_text(bullets(sentences), encoding="utf-8")
+    shown, drawn = list(report.tables.values()), dict(report.figures)
+    for section in report.sections:
+        shown += section.tables()
+        drawn |= section.figures()
+    for table in shown:
+        (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
+        (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
+    for name, figure in drawn.items():
+        save(figure, folder / "figures" / name)
+
+
+def bullets(sentences: list[str]) -> str:
+    """Return sentences as a Markdown list."""
+    return "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def write_reference(study_name: str) -> Path:
+    """Copy what is committed of a report to reports/reference/<study>, and return that folder.
+
+    These are results.csv, comparisons.csv, run.json, tables as Markdown, figures as PNG (a third of
+    the SVG's size) and the index page without the verdict and the links to other pages.
+
+    Raises:
+        UserError: if the study has no report.
+    """
+    folder, reference = paths.reports(study_name), paths.reference(study_name)
+    notebook = folder / "notebooks" / f"{INDEX}.ipynb"
+    if not notebook.is_file():
+        raise UserError(f"{folder} holds no report: run 'mtkd run {study_name}' first.")
+    shutil.rmtree(reference, ignore_errors=True)
+    for pattern in ("results.csv", "comparisons.csv", "run.json", "tables/*.md", "figures/*.png"):
+        for path in sorted(folder.glob(pattern)):
+            copy = reference / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    write_page(notebook, reference / "index.html", drop="verdict")
+    return reference

@@ -1,0 +1,35 @@
+"""Small studies for the tests of stages: three tasks, two candidates, one-layer encoders."""
+
+import json
+from pathlib import Path
+
+from mtkd.config.study import Study, load
+
+TINY = Path(__file__).parents[2] / "studies" / "tiny.yaml"
+SMALL = [
+    "name=small",
+    "tasks=[rte, stsb, mrpc]",
+    "exclude_from_multitask=[]",
+    "data={source: synthetic, scale: 0.2, max_length: 48, max_train: 40}",
+    "mkd=null",
+    "ablation=null",
+    "candidates={dropouts: [0.1], ensemble_size: 2, select_on: [rte]}",
+    "distil.teachers=[rte, stsb]",
+    "train.epochs=1",
+    "train.score_every_epoch=false",
+]
+MKD = """mkd={
+  train: {optimizer: adamw, learning_rate: 1.0e-3, epochs: 1}, mixed_hard_weight: 0.5,
+  finetune: {epochs: 1}, seeds: [0], tasks: [rte, stsb], serving: {examples: 8, rounds: 1},
+  students: {
+    lstm: {kind: lstm, embedding_dim: 16, hidden: 16, output_dim: 32, embeddings: teacher},
+    transformer: {kind: transformer, init_from: encoder, kept_layers: [0]}}}"""
+ADAPTATION = """adaptation={
+  fractions: [0.01, 0.1, 1.0], seeds: [0], max_train: 100, max_dev: 40, min_updates: 5}"""
+
+
+def small(*overrides: str, **variants: dict) -> Study:
+    """Return a small study with these settings and these variants of an ablation."""
+    named = {name.replace("_", "-"): variant for name, variant in variants.items()}
+    ablation = [f"ablation={json.dumps({'variants': named})}"] if variants else []
+    return load(TINY, [*SMALL, *ablation, *overrides])

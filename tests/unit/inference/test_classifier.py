@@ -1,0 +1,73 @@
+"""An exported folder gives the study's logits, in transformers' own classes."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import some_examples, tiny_bert
+from transformers import AutoConfig, AutoTokenizer, pipeline
+
+from mtkd import tasks
+from mtkd.data.dataset import Batch
+from mtkd.errors import UserError
+from mtkd.inference.classifier import MEAN_POOLING_SNIPPET, export_transformers
+from mtkd.inference.onnx import INPUTS
+
+from .random_models import make_model
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return AutoTokenizer.from_pretrained(tiny_bert(tmp_path_factory.mktemp("tokenizer") / "bert"))
+
+
+def encoded(tokenizer, task, *texts: str) -> Batch:
+    inputs = tokenizer(*texts, return_tensors="pt")
+    return Batch(task.name, *(inputs[name] for name in INPUTS), labels=torch.zeros(1))
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("name", ["mnli", "cola", "stsb"])
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_the_exported_model_has_equal_logits(tmp_path, tokenizer, pooling, name, scale):
+    task = tasks.get(name)
+    model = make_model(task, pooling, scale=scale)
+    logits = export_transformers(model, task, tokenizer, tmp_path)
+    batch = some_examples(task, 16).batch(np.arange(16))
+    with torch.inference_mode():
+        expected = model(batch).numpy()
+    assert (batch.attention_mask == 0).any() and expected.std() > 0.01
+    assert np.abs(logits(batch) - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert list(config.id2label.values()) == list(task.labels or ("score",))
+    assert (tmp_path / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("texts", [("a film",), ("a film", "the acting is not bad")])
+def test_the_snippet_of_a_mean_pooled_model_gives_its_logits(tmp_path, tokenizer, texts):
+    task = tasks.get("mnli")
+    model = make_model(task, "mean", vocab_size=len(tokenizer))
+    export_transformers(model, task, tokenizer, tmp_path)
+    literals = ", ".join(map(repr, texts))
+    scope = {}
+    exec(MEAN_POOLING_SNIPPET.format(folder=tmp_path, texts=literals), scope)
+    with torch.inference_mode():
+        expected = model(encoded(tokenizer, task, *texts))
+    assert torch.allclose(scope["logits"], expected, atol=1e-5)
+
+
+def test_transformers_pipeline_classifies_with_the_exported_model(tmp_path, tokenizer):
+    task = tasks.get("sst2")
+    model = make_model(task, "cls", vocab_size=len(tokenizer), scale=10.0)
+    export_transformers(model, task, tokenizer, tmp_path)
+    (found,) = pipeline("text-classification", model=str(tmp_path))("the film was good")
+    with torch.inference_mode():
+        expected = model(encoded(tokenizer, task, "the film was good")).softmax(-1)[0]
+    assert found["label"] == task.labels[expected.argmax()]
+    assert found["score"] == pytest.approx(expected.max().item(), abs=1e-5)
+
+
+def test_an_encoder_without_a_class_in_transformers_is_refused(tmp_path, tokenizer):
+    task = tasks.get("mnli")
+    with pytest.raises(UserError, match=r"\(BiAttentiveEncoder\) is no BERT.*--format onnx"):
+        export_transformers(make_model(task, "lstm"), task, tokenizer, tmp_path)
+    assert not list(tmp_path.iterdir())

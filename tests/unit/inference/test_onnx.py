@@ -1,0 +1,40 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import some_examples
+
+from mtkd import tasks
+from mtkd.errors import UserError
+from mtkd.inference.onnx import export_onnx
+
+from .random_models import make_model
+
+
+@pytest.mark.parametrize("kind", ["cls", "pooler", "mean", "lstm"])
+@pytest.mark.parametrize("name", ["mnli", "cola"])
+def test_onnx_has_equal_logits_for_other_shapes_than_it_was_traced_on(tmp_path, name, kind):
+    pytest.importorskip("onnxruntime")
+    task = tasks.get(name)
+    model = make_model(task, kind)
+    logits = export_onnx(model, task, tmp_path)
+    examples = some_examples(task, 20)
+    for rows in (np.arange(1), np.arange(20), np.arange(3, 8)):
+        batch = examples.batch(rows)
+        if len(task.columns) == 1:
+            none = torch.zeros_like(batch.token_type_ids)
+            batch = dataclasses.replace(batch, token_type_ids=none)
+        with torch.inference_mode():
+            expected = model(batch).numpy()
+        largest = max(1, np.abs(expected).max())
+        assert np.abs(logits["onnx"](batch) - expected).max() < 1e-5
+        assert np.abs(logits["onnx int8"](batch) - expected).max() < 0.5 * largest
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"pip install 'mtkd\[onnx\]'"):
+        export_onnx(make_model(tasks.get("cola")), tasks.get("cola"), tmp_path)
+    assert not list(tmp_path.iterdir())

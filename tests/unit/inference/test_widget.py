@@ -1,0 +1,82 @@
+"""The box of notebook 04: predictions of the student beside its teachers."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import TINY
+
+from mtkd.artifacts import make
+from mtkd.config.study import load
+from mtkd.inference import widget
+from mtkd.inference.load import load_model
+from mtkd.inference.predict import predict_rows
+from mtkd.stages import Run, student, teacher
+
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>$\\frac{1}{"
+
+
+@pytest.fixture
+def study(copied, monkeypatch):
+    """The tiny study with a student of four tasks, and MNLI's teacher of two members."""
+    monkeypatch.setenv("MTKD_WORK", str(copied.work))
+    settings = ["tasks=[sst2, mrpc, stsb, mnli]", "distil.teachers=[mnli]"]
+    settings += ["candidates.select_on=[mnli]", "exclude_from_multitask=[]", "mkd=null"]
+    study = load(TINY, settings)
+    run = Run(teacher.NAME, task="mnli")
+    frame = pd.DataFrame({"encoder": ["uncased", "uncased"], "dropout": [0.1, 0.2]})
+    make(run.folder(study), {}, lambda out, _: frame.to_csv(out / "selection.csv"))
+    for dropout in frame.dropout:
+        member = run.part_folder(study, f"uncased-{dropout}")
+        shutil.copytree(copied.transformer, member)
+        shutil.copy(copied.transformer / "model.safetensors", member)
+        copied.change_description(member, system="member")
+    return study
+
+
+def test_student_and_teachers_are_asked_about_every_task(study, copied):
+    frame = widget.ask(study, 0, "a cat sees", "the dog")
+    assert list(frame.groupby("task", sort=False).size()) == [2, 2, 1, 3]
+    folder = str(Run(student.NAME, seed=0).folder(study))
+    groups = frame.groupby("task", sort=False)
+    for name, rows in zip(study.multitask, groups, strict=True):
+        texts = ("a cat sees",) if name == "sst2" else ("a cat sees", "the dog")
+        (expected,) = predict_rows(load_model(folder, name), [texts])
+        values = expected.get("probabilities", {"score": expected.get("score")})
+        assert rows[1].label.tolist() == list(values)
+        assert np.allclose(rows[1].student, list(values.values()), atol=1e-6)
+    # Both members are copies of the student here, so their average is the student.
+    mnli = frame[frame.task == "MNLI"]
+    assert np.allclose(mnli.teacher, mnli.student)
+    assert frame[frame.task != "MNLI"].teacher.isna().all()
+
+
+def test_a_batch_shows_an_example_of_the_synthetic_data(study, monkeypatch):
+    monkeypatch.setenv("MTKD_LOG", "log")
+    box = widget.Box(study, 0)
+    bundle = box._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert box.texts[0] in bundle["text/html"] and "MNLI" in bundle["text/html"]
+    assert bundle["text/html"].count("<meter") == 8 + 3
+
+
+def test_a_notebook_shows_boxes_that_predict_anew(study):
+    box = widget.Box(study, 0)
+    shown = box._widget(box._table(box.texts))
+    first, second, button, table = shown.children
+    assert (first.value, second.value) == box.texts and box.texts[0] in table.value
+    first.value, second.value = "A bird sings .", HOSTILE
+    button.click()
+    assert "A bird sings ." in table.value and "<script>" not in table.value
+
+
+def test_rows_of_real_data_are_not_shown(study):
+    real = study.model_copy(update={"data": study.data.model_copy(update={"source": "glue"})})
+    assert widget.example_texts(real) == widget.EXAMPLE
+
+
+def test_texts_labels_and_names_are_escaped():
+    row = {"task": HOSTILE, "label": HOSTILE, "student": 0.5, "teacher": np.nan, "top": 1.0}
+    page = widget.predictions_table((HOSTILE, HOSTILE), pd.DataFrame([row]))
+    assert "<script" not in page and "<img" not in page and page.count("&lt;script&gt;") == 4

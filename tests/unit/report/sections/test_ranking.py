@@ -1,0 +1,48 @@
+"""Ranking's section: what merging adds to classification."""
+
+import pandas as pd
+
+from mtkd.report.sections.ranking import RankingResults
+
+
+def section(gain: float, seeds: int = 3) -> RankingResults:
+    """Return scores in which the merged predictions are `gain` above the others."""
+    rows = [
+        (system, "qnli", way, metric, 60 + seed + gain * (way == "merged"), seed)
+        for system in ("bert", "mt-dnn", "mt-dnn-kd")
+        for seed in range(seeds)
+        for way in ("classification", "ranking", "merged")
+        for metric in ("accuracy", "top", "mrr")
+        if (way, metric) != ("ranking", "accuracy")
+    ]
+    frame = pd.DataFrame(rows, columns=["system", "task", "way", "metric", "value", "seed"])
+    return RankingResults(frame.assign(n=frame["metric"].map({"top": 40}).fillna(100)))
+
+
+def test_the_finding_says_what_merging_adds():
+    (sentence,) = section(2.5).finding()
+    assert (
+        "**QNLI: merging ranking into classification changes accuracy from 61.0 to 63.5" in sentence
+    )
+    assert "+2.5 (+2.5 to +2.5) points for MT-DNN_KD" in sentence
+    assert "95 % intervals over 3 seeds" in sentence
+    assert "one seed, no intervals" in section(1.0, seeds=1).finding()[0]
+
+
+def test_the_table_has_a_column_per_metric_and_way():
+    (table,) = section(2.5).tables()
+    assert list(table.frame.columns) == [
+        "Task",
+        "System",
+        "accuracy, classification",
+        "accuracy, merged",
+        "right first, classification",
+        "right first, ranking",
+        "right first, merged",
+        "MRR, classification",
+        "MRR, ranking",
+        "MRR, merged",
+    ]
+    assert table.frame["accuracy, merged"].iloc[0] == "63.5 ± 1.0"
+    assert "(QNLI: 40)" in table.notes[0]
+    assert section(2.5).csv == "ranking"

@@ -1,0 +1,180 @@
+"""What the report's figures show, of full, partial and empty results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import compared
+
+from mtkd import tasks
+from mtkd.report import figures
+from mtkd.report.run_plots import learning_curves, soft_targets
+from mtkd.report.significance import PAIRS, Compared
+from mtkd.report.style import image
+
+TASKS = ("mnli", "rte", "cola", "wnli")
+SHIFTS = {"bert": -2.0, "mt-dnn": 0.0, "mt-dnn-kd": 1.0, "mt-dnn-ensemble": 2.0}
+
+
+def results(seeds: int = 3, names=TASKS, systems=tuple(SHIFTS)) -> pd.DataFrame:
+    """MT-DNN at 60 percent plus the seed on every task, the others some points from it."""
+    rows = [
+        ("t", system, name, tasks.get(name).dev[0], metric, 60 + SHIFTS[system] + seed, seed)
+        for name in names
+        for metric in tasks.get(name).metrics
+        for system in systems
+        for seed in ([1] if system == "mt-dnn-ensemble" else range(seeds))
+    ]
+    columns = ["study", "system", "task", "split", "metric", "value", "seed"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame.loc[frame["system"] == "mt-dnn-ensemble", "seed"] = np.nan
+    return frame
+
+
+def sizes(**train: int) -> pd.DataFrame:
+    """Return Table 1's frame of training sets."""
+    frame = pd.DataFrame({"task": train.keys(), "examples": train.values()})
+    return frame.assign(role="train", missing=False)
+
+
+def curves() -> pd.DataFrame:
+    """Return two runs of MT-DNN and one of MT-DNN_KD on two tasks."""
+    columns = ["system", "run", "task", "epoch", "loss", "value"]
+    runs = (("mt-dnn", "a", 0.0), ("mt-dnn", "b", 2.0), ("mt-dnn-kd:mtl", "c", 5.0))
+    rows = [
+        (system, run, task, epoch, 1 / epoch, 50 + add + epoch)
+        for system, run, add in runs
+        for task in ("rte", "cola")
+        for epoch in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def soft(examples: int = 100, names=("rte", "mnli", "cola")) -> pd.DataFrame:
+    """Return soft targets of confidence 0.95 that are right on all training examples alone."""
+    columns = ["task", "split", "source", "entropy", "confidence", "correct"]
+    rows = [
+        (task, split, "teacher", 0.2, 0.95, split == "train" or number % 2 == 0)
+        for task in names
+        for split in ("train", "validation")
+        for number in range(examples)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def points(axes, label: str) -> dict[str, float]:
+    """Return the x values of a series of a forest plot by row name."""
+    (line,) = [one.lines[0] for one in axes.containers if one.get_label() == label]
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    return {names[round(y)]: x for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+
+
+def test_forest_draws_gains_and_intervals():
+    axes = figures.new_figure(5, 3).subplots()
+    rows = pd.DataFrame({"gain": [1.0, -2.0], "low": [0.5, np.nan], "high": [2.0, np.nan]})
+    rows.index = ["CoLA", "RTE"]
+    figures.forest(axes, ["RTE", "CoLA"], [figures.Series("a", rows, "black")])
+    assert points(axes, "a") == {"CoLA": 1.0, "RTE": -2.0}
+    (bars,) = axes.containers[0].lines[2]
+    (start, end), without = bars.get_segments()
+    assert (start[0], end[0]) == (0.5, 2.0)
+    assert not len(without)
+    assert str(figures.Series("a", rows, "black")) == "a: CoLA +1.00, RTE −2.00"
+
+
+def test_forest_cuts_intervals_far_longer_than_the_gains():
+    axes = figures.new_figure(5, 3).subplots()
+    rows = pd.DataFrame({"gain": [2.0], "low": [-90.0], "high": [90.0]}, index=["RTE"])
+    figures.forest(axes, ["RTE"], [figures.Series("a", rows, "black")])
+    assert axes.get_xlim() == (-6, 6)
+
+
+def test_overview_orders_tasks_by_size_and_the_average_last():
+    frame = results()
+    figure = figures.overview(
+        frame, sizes(mnli=9000, rte=2500, cola=500), ["rte"], compared(frame, PAIRS, 0.5)
+    )
+    left, right = figure.axes
+    names = [tick.get_text() for tick in right.get_yticklabels()]
+    assert names == ["CoLA (500)", "RTE (2,500)", "MNLI (9,000)", "WNLI", "Average"]
+    assert points(right, "task with a teacher") == {"RTE (2,500)": pytest.approx(1)}
+    assert points(right, "average") == {"Average": pytest.approx(1)}
+    assert [tick.get_text() for tick in left.get_yticklabels()] == [
+        "BERT  59.0",
+        "MT-DNN  61.0",
+        "MT-DNN_KD  62.0",
+        "MT-DNN-ensemble  63.0",
+    ]
+    assert "95 % interval over 3 seeds" in right.get_xlabel()
+    assert "Average +1.00" in figure.get_label()
+
+
+def test_figures_without_predictions_say_so():
+    assert "no predictions, so no interval" in figures.overview(results()).axes[1].get_xlabel()
+
+
+def test_gain_by_size_has_the_published_gains_of_the_same_tasks():
+    figure = figures.gain_by_size(results(), sizes(rte=500), ["rte"])
+    published = points(figure.axes[0], "published (BERT-large, all of GLUE)")
+    assert published["RTE (500)"] == pytest.approx(88.6 - 83.4)
+    assert set(published) == {"MNLI", "RTE (500)", "CoLA"}
+
+
+def test_ensemble_vs_student_by_hand():
+    frame = results()
+    figure = figures.ensemble_vs_student(frame, ["rte"], compared(frame, PAIRS, 0.5))
+    (axes,) = figure.axes
+    assert points(axes, "MT-DNN_KD")["RTE*  61.0"] == pytest.approx(1)
+    assert points(axes, "MT-DNN-ensemble")["RTE*  61.0"] == pytest.approx(2)
+    assert "Average  61.0 +2.00" in figure.get_label()
+
+
+@pytest.mark.parametrize("systems", [(), ("bert",), ("bert", "mt-dnn"), ("mt-dnn", "mt-dnn-kd")])
+@pytest.mark.parametrize("names", [("wnli",), ("rte",), ("cola", "stsb")])
+def test_partial_studies_have_figures(systems, names):
+    frame = results(1, names, systems)
+    for figure in (
+        figures.overview(frame),
+        figures.gain_by_size(frame, sizes(rte=5)),
+        figures.ensemble_vs_student(frame, compared=Compared()),
+    ):
+        assert figure.get_label()
+        assert image(figure)
+
+
+def test_tasks_of_a_study_s_own_have_no_published_gain():
+    frame = results(names=("rte",)).assign(task="tickets")
+    (axes,) = figures.gain_by_size(frame, None).axes
+    labels = [one.get_label() for one in axes.containers]
+    assert labels == ["task without a teacher", "average"]
+
+
+@pytest.mark.parametrize("of", ["score", "loss"])
+def test_learning_curves_are_means_over_runs(of):
+    figure = learning_curves(curves(), of)
+    assert [axes.get_title("left") for axes in figure.axes] == ["RTE", "CoLA"]
+    mean = {"score": [52.0, 53.0, 54.0], "loss": [1, 1 / 2, 1 / 3]}[of]
+    assert figure.axes[0].lines[0].get_ydata() == pytest.approx(mean)
+    assert "before fine-tuning" in figure.get_label()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["MT-DNN", "MT-DNN_KD, before fine-tuning"]
+
+
+def test_soft_targets_show_overconfidence():
+    figure = soft_targets(soft())
+    assert "RTE dev: mean entropy 0.20, mean confidence 95%, correct 50%" in figure.get_label()
+    assert "RTE training (soft targets): mean entropy 0.20" in figure.get_label()
+    shown = [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
+    assert shown == ["MNLI", "RTE", "CoLA"]
+    train, dev = figure.axes[1].lines[:2]
+    assert (train.get_ydata()[0], dev.get_ydata()[0]) == (1.0, 0.5)
+
+
+def test_few_examples_have_no_calibration():
+    figure = soft_targets(soft(examples=9, names=("rte",)))
+    assert image(figure)
+    assert "RTE dev" in figure.get_label()
+
+
+def test_figures_of_nothing_say_so():
+    assert learning_curves(curves()[:0]).get_label() == "There are no learning curves."
+    assert "no class probabilities" in soft_targets(soft()[:0]).get_label()
