@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT, mtkd
+from helpers import ROOT, mtkd
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
