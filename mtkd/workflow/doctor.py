@@ -158,8 +158,8 @@ def missing_requirements(study: Study, online: bool) -> list[str]:
         missing += [f"{folder} has no {split}-*.parquet" for split in lacking]
     elif uses_glue and not online:
         missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
-    for field, place in snli_settings(study).items():
-        if not online and not Path(place, tasks.SNLI.name).is_dir():
+    for field, where in snli_settings(study).items():
+        if not online and not Path(where, tasks.SNLI.name).is_dir():
             missing.append(f"SNLI: set MTKD_SNLI, connect to the hub, or use --set {field}=null")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)

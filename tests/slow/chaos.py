@@ -88,14 +88,14 @@ class Life:
     def tree(self) -> dict[str, list[psutil.Process]]:
         """Return the run's processes by role; shells are left out."""
         root = psutil.Process(self.process.pid)
-        found: dict[str, list[psutil.Process]] = {"run": [root]} | {role: [] for role in ROLES}
+        tree: dict[str, list[psutil.Process]] = {"run": [root]} | {role: [] for role in ROLES}
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in root.children(recursive=True):
                 line = " ".join(process.cmdline())
                 role = next((role for role in ROLES if ROLES[role].search(line)), None)
                 if role and "bash" not in line.split()[0]:
-                    found[role].append(process)
-        return found
+                    tree[role].append(process)
+        return tree
 
     def seconds(self) -> float:
         """Return processor seconds of all processes of the run, those that have ended too."""
