@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtkd import paths
-from mtkd.errors import UserError, full_disk_told
+from mtkd.errors import UserError, explain_full_disk
 from mtkd.stages import Run
 
 MARK = "mtkd: "
@@ -29,7 +29,7 @@ def execute(run: Run, study: str, overrides: list[str], output: Path, log: Path)
             f"There is no notebook {source}: set MTKD_NOTEBOOKS to the folder that has it."
         )
     failed = log.with_suffix(".ipynb")
-    with _batch_log(log), full_disk_told(output, "MTKD_REPORTS"):
+    with _batch_log(log), explain_full_disk(output, "MTKD_REPORTS"):
         log.parent.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         parameters = {"study": study, "overrides": overrides, **run.parameters}
