@@ -1,11 +1,14 @@
 """Write what is generated of the documentation: `make docs`.
 
 These are docs/results.md, from the reference reports; docs/configuration.md, from the settings'
-types; and README's blocks of results, from `<!-- STUDY -->` to `<!-- end -->`.
+types; README's blocks of results and docs/architecture.md's list of modules, each from its
+`<!-- name -->` to `<!-- end -->`.
 """
 
+import ast
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -59,11 +62,12 @@ empty, and the description says what `null` means.
 
 def pages(reference: Path = ROOT / "reports" / "reference") -> dict[Path, str]:
     """Return the text of every file that is generated, wholly or in part, by its path."""
-    readme = ROOT / "README.md"
+    readme, architecture = ROOT / "README.md", ROOT / "docs" / "architecture.md"
     return {
         ROOT / "docs" / "results.md": results_page(reference),
         ROOT / "docs" / "configuration.md": configuration_page(),
-        readme: fill_blocks(readme.read_text(encoding="utf-8"), reference),
+        readme: fill_blocks(readme, lambda name: readme_block(reference / name)),
+        architecture: fill_blocks(architecture, lambda _: modules_table()),
     }
 
 
@@ -103,14 +107,26 @@ def study_section(folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def fill_blocks(readme: str, reference: Path) -> str:
-    """Return README with its blocks of results filled in."""
+def fill_blocks(path: Path, block: Callable[[str], str]) -> str:
+    """Return a file's text with its blocks filled in; `block` maps a block's name to its content."""
 
-    def block(match: re.Match) -> str:
-        name = match[1]
-        return f"<!-- {name} -->\n\n{readme_block(reference / name)}\n\n<!-- end -->"
+    def fill(match: re.Match) -> str:
+        return f"<!-- {match[1]} -->\n\n{block(match[1])}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- (\w+) -->.*?<!-- end -->", block, readme, flags=re.DOTALL)
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"<!-- (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def modules_table() -> str:
+    """Return the packages of mtkd, what their docstrings say, and their modules."""
+    lines = ["| package | holds | modules |", "| --- | --- | --- |"]
+    for init in sorted((ROOT / "mtkd").glob("*/__init__.py")):
+        docstring = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+        files = [path.relative_to(init.parent) for path in sorted(init.parent.rglob("*.py"))]
+        names = [file.with_suffix("").as_posix() for file in files if file.stem != "__init__"]
+        name, holds = init.parent.name, docstring.partition("\n")[0]
+        lines.append(f"| `{name}` | {holds} | {', '.join(names)} |")
+    return "\n".join(lines)
 
 
 def readme_block(folder: Path) -> str:
