@@ -32,7 +32,9 @@ Range = Annotated[tuple[float, float], Field(strict=False)]
 class CustomTask(Settings):
     """Examples in files, or in a data set of the hub."""
 
-    type: Kind = field(..., "One text, two with a class, two with a score, or query and candidate.")
+    type: Kind = field(
+        ..., "Text and class, two texts and class, two texts and score, or query and candidate."
+    )
     train: str = field(
         ..., ".csv, .tsv, .jsonl or .parquet file beside the study; or the hub's split."
     )
@@ -42,7 +44,9 @@ class CustomTask(Settings):
     config: str | None = field(None, "Configuration of the hub's data set.")
     columns: list[str] = field(..., "The text column, or the two.", min_length=1, max_length=2)
     label: str = field("label", "The column of the class or score.")
-    labels: list[ClassName] = field([], "Classes by number; a ranking's are wrong, right (0, 1).")
+    labels: list[ClassName] = field(
+        [], "Classes in the order of their numbers; of a ranking, wrong and right candidate."
+    )
     range: Range = field((0, 5), "Lowest and highest score of a similarity.")
     metrics: list[Metric] = field([], "Default: accuracy; pearson and spearman of a similarity.")
     quotes: bool | None = field(None, 'Whether " encloses a field; null: in .csv only.')

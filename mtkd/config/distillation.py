@@ -36,11 +36,17 @@ class Distil(Settings):
     """Soft targets, and how they enter the loss (MT-DNN_KD, section 3)."""
 
     teachers: TaskNames = field(["mnli", "qqp", "rte", "qnli"], "Tasks with a teacher.")
-    hard_weight: Fraction = field(0.5, "Weight of labels (Eq. 2); the rest is Eq. 4's.")
+    hard_weight: Fraction = field(
+        0.5, "Weight of the loss on labels (Eq. 2); the rest is that of Eq. 4."
+    )
     hard_weight_of: dict[str, Fraction] = field({}, "Weight of labels for these tasks.")
     temperature: Positive = field(1.0, "Softens logits and soft targets (arXiv:1503.02531).")
-    loss: Loss = field("cross-entropy", "Eq. 4, the KL divergence, or squared error of logits.")
-    annealing: bool = field(False, "Let the weight of labels grow from 0 to 1 (arXiv:1907.04829).")
+    loss: Loss = field(
+        "cross-entropy", "Loss on soft targets: Eq. 4, KL divergence, or squared error of logits."
+    )
+    annealing: bool = field(
+        False, "Whether the weight of labels grows from 0 to 1 (arXiv:1907.04829)."
+    )
     unlabelled: Unlabelled | None = field(None, "Texts beside the training sets; null: none.")
 
     @model_validator(mode="after")
@@ -55,22 +61,24 @@ class Distil(Settings):
 class Variant(Settings):
     """One variant of distillation: what is given replaces the study's setting."""
 
-    hard_weight: Fraction | None = field(None, "As in distil; null: that.")
-    hard_weight_of: dict[str, Fraction] | None = field(None, "As in distil; null: that.")
-    temperature: Positive | None = field(None, "As in distil; null: that.")
-    loss: Loss | None = field(None, "As in distil; null: that.")
-    annealing: bool | None = field(None, "As in distil; null: that.")
+    hard_weight: Fraction | None = field(None, "See distil; null: as there.")
+    hard_weight_of: dict[str, Fraction] | None = field(None, "See distil; null: as there.")
+    temperature: Positive | None = field(None, "See distil; null: as there.")
+    loss: Loss | None = field(None, "See distil; null: as there.")
+    annealing: bool | None = field(None, "See distil; null: as there.")
     ensemble_size: Count | None = field(None, "Members of an ensemble; null: as in candidates.")
     teachers: TaskNames | None = field(None, "Tasks with a teacher; null: `distil.teachers`.")
     epochs: Count | None = field(None, "Passes of the student's training; null: train.epochs.")
     source: Source | None = field(
         None,
-        "Soft targets are from ensembles (on training sets alone), from cross-fitted ensembles, "
-        "from ensembles on unlabelled texts too, or from a model like the student; null: distil's.",
+        "Soft targets from ensembles on the training sets alone, from cross-fitted ensembles, from "
+        "ensembles on unlabelled texts too, or from a model like the student; null: as in distil.",
     )
     folds: Folds | None = field(None, "Folds of cross_fit, scored by models of the others.")
     unlabelled: Unlabelled | None = field(None, "The texts of source: unlabelled.")
-    generations: Generations | None = field(None, "1: taught by MT-DNN; 2: by that student.")
+    generations: Generations | None = field(
+        None, "Of self_distillation: 1 is taught by the vanilla MT-DNN, 2 by that student."
+    )
     control: str | None = field(None, "Another variant to compare this one with, too.")
 
     @model_validator(mode="after")
@@ -113,7 +121,9 @@ class Ablation(Settings):
     """Students distilled in other ways, compared with MT-DNN_KD before fine-tuning."""
 
     seeds: Seeds | None = field(None, "Seeds of the students, some of the study's; null: all.")
-    variants: dict[VariantName, Variant] = field(..., "null leaves one out.", min_length=1)
+    variants: dict[VariantName, Variant] = field(
+        ..., "Variants by name; null in place of one leaves it out.", min_length=1
+    )
 
     @field_validator("variants", mode="before")
     @classmethod

@@ -28,7 +28,9 @@ class LstmStudent(Settings):
     """A bi-attentive LSTM student (`mtkd.models.lstm`)."""
 
     kind: Literal["lstm"] = field(..., "The architecture.")
-    embeddings: Embeddings = field("own", "Random, the teacher's, or word vectors.")
+    embeddings: Embeddings = field(
+        "own", "New, those of the teacher (projected), or word vectors from a file."
+    )
     vectors: str | None = field(None, "File of word vectors in GloVe's text format.")
     embedding_dim: Count = field(128, "Width of the embeddings; not used for word vectors.")
     hidden: Count = field(128, "Width of each direction of both BiLSTMs.")
@@ -48,7 +50,10 @@ class TransformerStudent(Settings):
     """A small Transformer student (`mtkd.models.small_transformer`)."""
 
     kind: Literal["transformer"] = field(..., "The architecture.")
-    init_from: Start = field("encoder", "The encoder is that of the teacher before training.")
+    init_from: Start = field(
+        "encoder",
+        "Weights of the teacher, of its encoder before that was trained, of a checkpoint, or new.",
+    )
     kept_layers: Layers | None = field(None, "Layers to keep of teacher or encoder, from 0.")
     checkpoint: str | None = field(None, "A BERT with the teacher's vocabulary.")
     layers: Count = field(2, "Transformer layers (init_from: new).")

@@ -33,7 +33,7 @@ class Study(Settings):
     tasks: TaskNames = field(list(GLUE), "Tasks that are scored; default: all own_tasks, or GLUE.")
     exclude_from_multitask: list[str] = field(["wnli"], "Tasks only for per-task fine-tuning.")
     own_tasks: dict[CustomTaskName, CustomTask] = field(
-        {}, "Custom tasks; alone, all have a teacher."
+        {}, "Custom tasks by name; without tasks of GLUE, all of them have a teacher."
     )
     data: Data = field(Data(), "The examples, and how many of them are used.")
     encoders: dict[ShortName, Encoder] = field(..., "The pre-trained encoders.", min_length=1)
@@ -44,7 +44,9 @@ class Study(Settings):
     candidates: Candidates = field(Candidates(), "The models from which ensembles are chosen.")
     distil: Distil = field(Distil(), "Soft targets, and how they enter the loss.")
     seeds: Seeds = field([0], "Seeds of `bert`, `mt-dnn` and `mt-dnn-kd`.")
-    test_predictions: list[System] = field(list(SYSTEMS), "Systems that predict the test sets.")
+    test_predictions: list[System] = field(
+        list(SYSTEMS), "Systems whose first seed predicts the test sets."
+    )
     threads: Annotated[int, Field(ge=1, lt=2**31)] = field(1, "Processor threads per run.")
     resources: Resources = field(Resources(), "What a job requests from a cluster.")
     ranking: list[str] = field([], "Ranking tasks for which a ranking head is trained, too.")

@@ -59,7 +59,9 @@ class Pretrain(Settings):
     packing: Packing = field("packed", "Windows of running text, or of one line each.")
     seq_length: Width = field(64, "Word pieces per window.")
     long_seq_length: Width | None = field(128, "Word pieces per long window; null: seq_length.")
-    long_fraction: Fraction = field(0.1, "Last fraction of the training, on long windows.")
+    long_fraction: Fraction = field(
+        0.1, "Fraction of the training, its last part, on long windows."
+    )
     train_tokens: Count = field(10_000_000, "Word pieces trained on, repeated ones counted.")
     sentences: Width = field(60_000, "Generated sentences to train on, for data.source: synthetic.")
     batch_size: Count = field(64, "Windows per update.")
@@ -67,7 +69,9 @@ class Pretrain(Settings):
     warmup_ratio: Fraction = field(0.05, "Fraction of the updates with a rising learning rate.")
     weight_decay: NonNegative = field(0.01, "Weight decay of AdamW.")
     mask_probability: Exclusive = field(0.15, "Fraction of the word pieces to predict.")
-    attention_guidance_steps: Size = field(1200, "Updates with guidance (arXiv:2010.02399).")
+    attention_guidance_steps: Size = field(
+        1200, "Updates with guided attention (arXiv:2010.02399)."
+    )
     attention_guidance_weight: NonNegative = field(0.5, "Weight of the guidance loss.")
     initializer_range: Positive = field(0.02, "Standard deviation of the initial weights.")
     precision: NumberFormat = field("bf16", "Number format of the matrix products.")
@@ -108,8 +112,11 @@ class Train(Settings):
     warmup_ratio: Fraction = field(0.1, "Fraction of the updates with a rising learning rate.")
     weight_decay: NonNegative = field(0.0, "Weight decay.")
     max_grad_norm: Positive = field(1.0, "Norm above which gradients are clipped.")
-    sampling: Sampling = field("proportional", "Batches of a task: by size, or a root of its size.")
-    sampling_temperature: float = field(2.0, "The root of sampling: temperature.", ge=1)
+    sampling: Sampling = field(
+        "proportional",
+        "Batches of a task are in proportion to size, size ** (1/2), or size ** (1/temperature).",
+    )
+    sampling_temperature: float = field(2.0, "Temperature of sampling: temperature.", ge=1)
     length_bucket: Count = field(8, "Batches sorted by length together: more means less padding.")
     precision: NumberFormat = field("bf16", "Number format of the matrix products.")
     score_every_epoch: bool = field(True, "Whether to score after every epoch, or the last.")

@@ -117,12 +117,12 @@ def _examples(
     batches: Iterator[pa.RecordBatch], own: CustomTask, where: str, unlabelled: bool
 ) -> Iterator[pa.RecordBatch]:
     """Yield batches of text columns, `label` and `idx`."""
-    first, empty = 0, set(own.columns)
+    first, empty = 0, list(own.columns)
     for batch in batches:
         texts = [check_text(batch.column(name), name, where, first) for name in own.columns]
-        for column, values in zip(own.columns, texts, strict=True):
-            if pc.any(pc.not_equal(values, "")).as_py():
-                empty.discard(column)
+        columns = zip(own.columns, texts, strict=True)
+        filled = [name for name, text in columns if pc.any(pc.not_equal(text, "")).as_py()]
+        empty = [name for name in empty if name not in filled]
         labels = pa.array(np.full(len(batch), -1))
         if own.label in batch.schema.names:
             labels, words = _labels(batch.column(own.label), own, where)
@@ -137,8 +137,8 @@ def _examples(
         first += len(batch)
     if not first:
         raise UserError(f"{where}: it has no examples; give it some.")
-    for column in empty:
-        raise UserError(f"{where}: column '{column}' is empty in every row: name another column.")
+    if empty:
+        raise UserError(f"{where}: column '{empty[0]}' is empty in every row: name another column.")
 
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -158,7 +158,7 @@ def _labels(values: pa.Array, own: CustomTask, where: str) -> tuple[pa.Array, pa
     if own.type == "similarity":
         is_number = pc.match_substring_regex(words, _NUMBER)
         return pc.if_else(is_number, words, None).cast(pa.float32()), words
-    # Numbers stand for the classes in their order, unless a class is a number itself.
+    # Numbers are indices into the classes, unless a class is a number itself.
     count = len(own.classes)
     numeric = any(name.lstrip("-").isdigit() for name in own.classes)
     numbers = [] if numeric else list(map(str, range(count)))

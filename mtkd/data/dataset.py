@@ -38,9 +38,8 @@ def encode(
         verbose=False,
     )
     encoded: dict[str, list] = {"input_ids": [], "segment_start": []}
-    for row, (ids, types) in enumerate(
-        zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
-    ):
+    examples = zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
+    for row, (ids, types) in enumerate(examples):
         if len(ids) > max_length:
             kept = _kept_positions(pieces.sequence_ids(row), max_length)
             ids, types = (
@@ -81,17 +80,16 @@ def tokenize(
         "input_ids": datasets.List(datasets.Value("int32")),
         "segment_start": datasets.Value("int32"),
     }
-    target: dict[str, Any] = {"keep_in_memory": True}
-    if path:
-        target = {"cache_file_name": str(path), "load_from_cache_file": False}
-        target["writer_batch_size"] = 10_000
     return split.map(
         lambda batch: encode([batch[name] for name in task.columns], tokenizer, max_length),
         batched=True,
         remove_columns=list(task.columns),
         features=datasets.Features(features),
         new_fingerprint="tokenised",  # a random one would be written: same examples, same bytes
-        **target,
+        keep_in_memory=path is None,
+        cache_file_name=path and str(path),
+        load_from_cache_file=False,
+        writer_batch_size=10_000,
     )
 
 
@@ -171,19 +169,15 @@ class Examples:
     def subset(self, rows: np.ndarray) -> "Examples":
         """Return the examples of these rows in that order, in memory."""
         split = self.split.select(rows).flatten_indices(keep_in_memory=True)
-        soft_targets = None if self.soft_targets is None else self.soft_targets[rows]
-        group_ids = None if self.group_ids is None else self.group_ids[rows]
-        return replace(
-            self, split=split, soft_targets=soft_targets, group_ids=group_ids, epoch_size=None
-        )
+        soft = None if self.soft_targets is None else self.soft_targets[rows]
+        groups = None if self.group_ids is None else self.group_ids[rows]
+        return replace(self, split=split, soft_targets=soft, group_ids=groups, epoch_size=None)
 
     def concat(self, other: "Examples") -> "Examples":
         """Return these examples followed by others, all with their soft targets."""
         split = datasets.concatenate_datasets([self.split, other.split])
-        soft_targets = np.concatenate([self.soft_targets, other.soft_targets])
-        return replace(
-            self, split=split, soft_targets=soft_targets, group_ids=None, epoch_size=None
-        )
+        soft = np.concatenate([self.soft_targets, other.soft_targets])
+        return replace(self, split=split, soft_targets=soft, group_ids=None, epoch_size=None)
 
     @cached_property
     def _arrow(self) -> datasets.Dataset:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
-from pyarrow import dataset as arrow
 
 from mtkd.errors import UserError
 
@@ -32,7 +32,7 @@ def check_file(path: Path, where: str) -> Path:
 
 
 def read_rows(
-    path: Path,
+    file: Path | BinaryIO,
     where: str,
     columns: Sequence[str] | None = None,
     optional: Sequence[str] = (),
@@ -40,10 +40,10 @@ def read_rows(
     quotes: bool | None = None,
     suffix: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file in batches of at most `ROWS`.
+    """Yield the rows of a file in batches.
 
     Args:
-        path: A file that exists.
+        file: The path of a file, or an open file.
         where: What error messages begin with.
         columns: Columns that must be there; None: all that are.
         optional: Columns that may be there besides.
@@ -51,40 +51,43 @@ def read_rows(
         suffix: Read the file as if its name ended so.
 
     Raises:
-        UserError: The file cannot be read, or or a column is missing.
+        UserError: The file cannot be read, or a column is missing or appears twice.
     """
-    suffix = suffix or path.suffix.lower()
-    file_format = _file_format(suffix, quotes, [*(columns or ()), *optional])
+    suffix = suffix or file.suffix.lower()
     try:
-        table = arrow.dataset(path, format=file_format)
-        names = None
-        if columns is not None:
-            names = select_columns(table.schema.names, where, columns, optional)
-        yield from table.to_batches(columns=names, batch_size=ROWS)
+        reader = _open(file, suffix, quotes, [*(columns or ()), *optional])
+        names = select_columns(reader.schema.names, where, columns or (), optional)
+        for batch in reader:
+            yield batch if columns is None else batch.select(names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(where, suffix, error) from None
 
 
-def _file_format(suffix: str, quotes: bool | None, text: list[str]) -> arrow.FileFormat:
+def _open(
+    file: Path | BinaryIO, suffix: str, quotes: bool | None, text: list[str]
+) -> pa.RecordBatchReader:
     if suffix == ".parquet":
-        return arrow.ParquetFileFormat()
+        parquet_file = parquet.ParquetFile(file)
+        batches = parquet_file.iter_batches(ROWS)
+        return pa.RecordBatchReader.from_batches(parquet_file.schema_arrow, batches)
     if suffix == ".jsonl":
-        return arrow.JsonFileFormat(read_options=json.ReadOptions(block_size=BLOCK))
+        return json.open_json(file, json.ReadOptions(block_size=BLOCK))
     quotes = suffix == ".csv" if quotes is None else quotes
-    return arrow.CsvFileFormat(
+    return csv.open_csv(
+        file,
+        csv.ReadOptions(block_size=BLOCK),
         csv.ParseOptions(
             delimiter="," if suffix == ".csv" else "\t",
             quote_char='"' if quotes else False,
             newlines_in_values=quotes,
         ),
-        read_options=csv.ReadOptions(block_size=BLOCK),
         # Text as it is: "", NA and null are no missing values, and 01 stays 01.
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
+        csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
     )
 
 
 def _unreadable(where: str, suffix: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()).rpartition("Invalid: ")[2].removesuffix(".")[:160]
+    reason = " ".join(str(error).split()).removesuffix(".")[:160]
     hint = "" if suffix == ".parquet" else " (it must be UTF-8 text)"
     read_as = f"the file cannot be read as {FORMATS[suffix]} ({reason})"
     return UserError(f"{where}: {read_as}: correct or convert it{hint}.")
@@ -93,12 +96,17 @@ def _unreadable(where: str, suffix: str, error: Exception) -> UserError:
 def select_columns(
     names: Sequence[str], where: str, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> list[str]:
-    """Return the columns to read; `UserError` where one is missing."""
+    """Return the columns to read; `UserError` where one is missing or appears twice."""
+    names = list(names)
     for column in columns:
         if column not in names:
             there = f"column '{column}' is missing (there are {', '.join(names)})"
             raise UserError(f"{where}: {there}: correct its name.")
-    return [*columns, *(column for column in optional if column in names)]
+    selected = [*columns, *(column for column in optional if column in names)]
+    for column in selected:
+        if names.count(column) > 1:
+            raise UserError(f"{where}: column '{column}' appears twice: rename one of the two.")
+    return selected
 
 
 def check_text(values: pa.Array, column: str, where: str, first: int = 0) -> pa.Array:

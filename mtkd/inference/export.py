@@ -16,7 +16,6 @@ from mtkd.inference.classifier import export_transformers
 from mtkd.inference.load import TrainedModel
 from mtkd.inference.model_card import model_card
 from mtkd.inference.onnx import export_onnx
-from mtkd.models.multitask import MultiTaskModel
 from mtkd.training.predict import probabilities, score_rows
 
 FORMATS = ("transformers", "onnx")
@@ -53,7 +52,8 @@ def export(trained: TrainedModel, out: Path, export_format: str = "transformers"
             tokenizer.save_pretrained(folder)
             labels = {"task": task.name, "labels": task.labels, "max_length": trained.max_length}
             write_json(folder / "labels.json", labels)
-        table = compare(trained, {"study": _study_logits(model)} | exported)
+        study = torch.inference_mode()(lambda batch: model(batch).numpy())
+        table = compare(trained, {"study": study} | exported)
         gap = table.gap[table.variant == export_format].item()
         if not gap <= TOLERANCE:
             raise UserError(
@@ -94,23 +94,18 @@ def compare(trained: TrainedModel, variants: dict[str, Logits]) -> pd.DataFrame:
     return table
 
 
-def _study_logits(model: MultiTaskModel) -> Logits:
-    @torch.inference_mode()
-    def logits(batch: Batch) -> np.ndarray:
-        return model(batch).numpy()
-
-    return logits
-
-
 def _rates(variants: dict[str, Logits], batches: list[Batch], rounds: int = 3) -> list[float]:
-    """Return examples per second, the median of some rounds in which the variants take turns."""
+    """Return examples per second on one thread, the median of rounds with all variants in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for _ in range(1 + rounds):
         for name, run in variants.items():
             started = time.perf_counter()
             for batch in batches:
                 run(batch)
             seconds[name].append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
     count = sum(len(batch.labels) for batch in batches)
     return [count / statistics.median(each[1:]) for each in seconds.values()]  # the first warms up
 

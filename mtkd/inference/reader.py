@@ -1,13 +1,11 @@
 """Texts to predict: the arguments themselves, a file, or the standard input."""
 
 import io
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mtkd.data.files import check_text, count_rows, read_rows
 from mtkd.errors import UserError
@@ -57,7 +55,10 @@ def source(
             raise UserError("There is nothing to predict: give a text or a file, or pipe lines.")
         if kind == "parquet":
             raise UserError("--format parquet: give a file; Parquet cannot be piped.")
-        return Source(_lines(None, names) if kind in (None, "text") else _piped(names, kind))
+        stdin, where = sys.stdin.buffer, "the standard input"
+        if kind in (None, "text"):
+            return Source(_lines(stdin, names, where))
+        return Source(_table(stdin, names, where, _suffix(kind)))
     path, is_file = Path(given[0]), _is_file(given[0])
     suffix = path.suffix.lower()
     named = suffix in FORMATS and " " not in given[0]
@@ -67,7 +68,10 @@ def source(
         if kind is None and suffix not in FORMATS:
             raise UserError(f"{path}: give --format ({', '.join(FORMATS.values())}).")
         suffix = suffix if kind is None else _suffix(kind)
-        rows = _lines(path, names) if suffix == ".txt" else _table(path, names, suffix, str(path))
+        if suffix == ".txt":
+            rows = _lines(path.open("rb"), names, str(path))
+        else:
+            rows = _table(path, names, str(path), suffix)
         return Source(rows, count_rows(path, path.stat().st_mtime_ns, str(path)))
     if len(given) != len(task.columns):
         raise UserError(f"{needed}: {len(given)} texts are given; put each in quotes.")
@@ -87,33 +91,24 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _lines(path: Path | None, columns: list[str]) -> Iterator[Row]:
-    where = str(path or "the standard input")
+def _lines(file: BinaryIO, columns: list[str], where: str) -> Iterator[Row]:
     number = 0
-    with path.open("rb") if path else nullcontext(sys.stdin.buffer) as file:
-        try:
-            for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), 1):
-                text = line.removesuffix("\n")
-                row = tuple(text.split("\t")) if len(columns) == 2 else (text,)
-                if len(row) != len(columns):
-                    needed = f"one tab between {' and '.join(columns)}"
-                    raise UserError(f"{where}, line {number}: it needs {needed}; correct it.")
-                yield row
-        except UnicodeDecodeError as error:
-            reason = f"it is not UTF-8 text ({error.reason})"
-            raise UserError(f"{where}, after line {number}: {reason}; convert it.") from None
+    try:
+        for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), 1):
+            text = line.removesuffix("\n")
+            row = tuple(text.split("\t")) if len(columns) == 2 else (text,)
+            if len(row) != len(columns):
+                needed = f"one tab between {' and '.join(columns)}"
+                raise UserError(f"{where}, line {number}: it needs {needed}; correct it.")
+            yield row
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text ({error.reason})"
+        raise UserError(f"{where}, after line {number}: {reason}; convert it.") from None
 
 
-def _piped(columns: list[str], kind: str) -> Iterator[Row]:
-    with tempfile.NamedTemporaryFile() as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        yield from _table(Path(file.name), columns, _suffix(kind), "the standard input")
-
-
-def _table(path: Path, columns: list[str], suffix: str, where: str) -> Iterator[Row]:
+def _table(file: Path | BinaryIO, columns: list[str], where: str, suffix: str) -> Iterator[Row]:
     first = 0
-    for batch in read_rows(path, where, columns, suffix=suffix):
+    for batch in read_rows(file, where, columns, suffix=suffix):
         texts = [check_text(batch.column(name), name, where, first) for name in columns]
         yield from zip(*(column.to_pylist() for column in texts), strict=True)
         first += len(batch)

@@ -247,13 +247,6 @@ def span(row, digits: int = 2) -> str:
     return f"{low} to {high}" if math.isfinite(row["low"]) else ""
 
 
-def reach(row) -> list[list[float]] | None:
-    """Return a gain's error bar for matplotlib: the distances to the ends of its interval."""
-    if not math.isfinite(row["low"]):
-        return None
-    return [[row["gain"] - row["low"]], [row["high"] - row["gain"]]]
-
-
 def bars(frame: pd.DataFrame) -> str:
     """Describe the error bars of these gains."""
     if not np.isfinite(frame["low"].to_numpy(dtype=float)).any():

@@ -50,7 +50,7 @@ class Table:
 
     def text(self) -> str:
         """Return the table for a terminal: at most `WIDTH` columns, numbers to the right."""
-        lines = [[plain(cell) for cell in line] for line in self._lines()]
+        lines = [[plain(cell) for cell in line] for line in self._lines()] or [[""]]
         first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
         first = min(first, WIDTH - sum(widths) - 2 * len(widths))
         body = [
@@ -119,12 +119,6 @@ def spread(values) -> str:
     if not len(values):
         return NONE
     return number(values.mean()) + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
-
-
-def gained(row) -> str:
-    """Return a difference in points (`gain`) with its interval (`low`, `high`), if it has one."""
-    gain, low, high = (number(row[key], 1, sign=True) for key in ("gain", "low", "high"))
-    return f"{gain} ({low} to {high})" if math.isfinite(row["low"]) else gain
 
 
 def count(value) -> str:

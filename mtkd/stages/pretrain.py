@@ -216,7 +216,9 @@ def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
         )
     parents: dict[Run, Artifact] = {}
     if start:
-        parents[Run(NAME, encoder=start)] = encoder_of(study, start)
+        above = Run(NAME, encoder=start)
+        inputs[above]  # raises an error if it is no parent
+        parents[above] = encoder_of(study, start)
     if "custom" in text:
         parents[Run(data.NAME)] = inputs[Run(data.NAME)]
 

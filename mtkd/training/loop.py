@@ -77,7 +77,8 @@ def train(
     """
     fast_cpu.keep_memory()
     settings = run.settings
-    updates = [len(epoch_plan(run, epoch)) for epoch in range(settings.epochs)]
+    plan = partial(plan_epoch, run.train_sets, settings, seed=run.seed)  # lines 1 and 2
+    updates = [len(plan(epoch=epoch)) for epoch in range(settings.epochs)]
     trainer = Trainer(model, run, sum(updates))
     state = {"epoch": 0, "step": 0, "losses": {}, "log": [], "seconds": 0.0}
     state |= resume(checkpoint, **trainer.parts) or {}
@@ -85,7 +86,7 @@ def train(
     started, saved = time.perf_counter() - state["seconds"], time.perf_counter()
     with bar(run.title, sum(updates), done, hidden=not trainer.is_main) as progress:
         for epoch in range(state["epoch"], settings.epochs):
-            batches, losses = epoch_plan(run, epoch), state["losses"]
+            batches, losses = plan(epoch=epoch), state["losses"]
             for step in range(state["step"], len(batches)):
                 task, rows = batches[step]
                 loss = trainer.update(task, rows, done)
@@ -105,22 +106,6 @@ def train(
             state["log"] += _log_rows(epoch, losses, scores, seconds)
             state |= {"step": 0, "losses": {}}
     return state["log"]
-
-
-def epoch_plan(run: TrainingRun, epoch: int) -> list[tuple[str, np.ndarray]]:
-    """Draw the batches (task, rows) of an epoch (MT-DNN_KD, Algorithm 1, lines 1 and 2)."""
-    sets, settings = run.train_sets, run.settings
-    return plan_epoch(
-        {name: examples.lengths for name, examples in sets.items()},
-        batch_size=settings.batch_size,
-        seed=run.seed,
-        epoch=epoch,
-        sampling=settings.sampling,
-        temperature=settings.sampling_temperature,
-        bucket=settings.length_bucket,
-        epoch_sizes={name: examples.epoch_size for name, examples in sets.items()},
-        groups={name: e.group_ids for name, e in sets.items() if e.group_ids is not None},
-    )
 
 
 def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:

@@ -52,8 +52,6 @@ def pretrain(
     The recipe is that of Devlin et al. 2019 (arXiv:1810.04805) without next-sentence prediction and
     dropout: 80/10/10 masking, AdamW, linear warm-up and decay; half of the windows are
     [CLS] A [SEP] B [SEP], where B follows A in the text, so that segment embeddings are trained.
-    The first `attention_guidance_steps` updates guide the attention (Deshpande & Narasimhan 2020,
-    arXiv:2010.02399).
 
     Args:
         texts: returns the text anew at each call, a paragraph an item. Of a text with more than
@@ -90,7 +88,6 @@ def pretrain(
     if settings.start_from:
         start_from(model, tokenizer, settings.start_from)
     use_fast_cpu(model)
-    fast_attention = model.config._attn_implementation
     model.to(device).train()
     optimizer = _optimizer(model, settings)
     warmup = math.ceil(settings.warmup_ratio * total)
@@ -102,25 +99,19 @@ def pretrain(
     if state["fingerprint"] != fingerprint:
         raise UserError(f"{checkpoint} is of another text, seed or settings: delete it.")
     started, saved = time.monotonic() - state["seconds"], time.monotonic()
-    guided_steps = min(settings.attention_guidance_steps, total)
     with bar("pre-training", total, done=state["step"]) as progress:
         for step in range(state["step"], total):
-            guided = step < guided_steps
-            _set_attention(model, "eager" if guided else fast_attention)
             rows = _rows(corpus, settings, step, seed)
             masked = mask_windows(rows, tokenizer, settings.mask_probability)
             batch = Windows(*(None if tensor is None else tensor.to(device) for tensor in masked))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                loss, guidance = masked_lm_loss(model, batch, guided=guided)
+                loss = masked_lm_loss(model, batch)
             value = loss.item()
             if not math.isfinite(value):
                 raise UserError(
                     f"The pre-training loss is {value} at step {step}: "
                     "lower learning_rate or use precision: fp32."
                 )
-            if guided:
-                decay = 1 - step / guided_steps
-                loss = loss + settings.attention_guidance_weight * decay * guidance
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -205,39 +196,13 @@ def _splits(rows: Tensor, lengths: Tensor, tokenizer: BertTokenizerFast) -> Tens
     return torch.where(lengths == content, anywhere, at_stop)
 
 
-def masked_lm_loss(
-    model: BertForMaskedLM, batch: Windows, *, guided: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return the mean masked-LM loss in nats and, if `guided`, the guidance loss."""
-    output = model.bert(
-        batch.inputs,
-        attention_mask=batch.mask,
-        token_type_ids=batch.segments,
-        output_attentions=guided,
-    )
-    hidden = output.last_hidden_state
+def masked_lm_loss(model: BertForMaskedLM, batch: Windows) -> Tensor:
+    """Return the mean loss over the masked tokens in nats."""
+    inputs = {"attention_mask": batch.mask, "token_type_ids": batch.segments}
+    hidden = model.bert(batch.inputs, **inputs).last_hidden_state
     # Only the masked positions go through the head, the dearest part of a small model: (b, k, d).
     hidden = hidden.gather(1, batch.positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-    loss = F.cross_entropy(model.cls(hidden).flatten(0, 1).float(), batch.targets.flatten())
-    return loss, guidance_loss(output.attentions) if guided else None
-
-
-def guidance_loss(attentions: tuple[Tensor, ...]) -> Tensor:
-    """Return the mean negative log of the attention to neighbouring tokens.
-
-    They are those at -1, +1, -2, +2 for the heads of layer 1, at -1, +1 for those of layer 2.
-    """
-    terms = []
-    for layer, offsets in zip(attentions, ([-1, 1, -2, 2], [-1, 1]), strict=False):
-        for head, offset in zip(layer.float().unbind(1), offsets, strict=False):
-            terms.append(-head.diagonal(offset, 1, 2).clamp(min=1e-9).log().mean())
-    return torch.stack(terms).mean()
-
-
-def _set_attention(model: BertForMaskedLM, kind: str) -> None:
-    """Guidance needs the probabilities, which only eager attention gives."""
-    if model.config._attn_implementation != kind:
-        model.set_attn_implementation(kind)
+    return F.cross_entropy(model.cls(hidden).flatten(0, 1).float(), batch.targets.flatten())
 
 
 class Corpus(NamedTuple):

@@ -25,7 +25,13 @@ CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 
 
 def report_lines(names: list[str] | None = None) -> Iterator[str]:
-    """Yield the report's lines; `names` are the studies to look at (all of `studies/` if empty)."""
+    """Yield the report's lines; `names` are the studies to look at (all of `studies/` if empty).
+
+    Raises:
+        UserError: One of the named studies cannot be loaded.
+    """
+    for name in names or ():
+        load(name)
     yield from _packages()
     reached = reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     switches = [key for key in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE") if os.environ.get(key)]

@@ -174,7 +174,7 @@ def test_names_texts_and_labels_from_data_are_text_on_every_page(tmp_path, monke
     (tmp_path / "notebooks").mkdir()
     for name in ("04_student.s0", "11_report"):
         nbformat.write(new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
-    for page in html.all_pages(tmp_path):
+    for page in html.write_pages(tmp_path):
         text, markup = page.read_text(encoding="utf-8"), Markup()
         markup.feed(text)
         assert markup.scripts == 1 and not markup.bad, markup.bad

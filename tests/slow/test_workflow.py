@@ -216,7 +216,7 @@ def test_a_damaged_notebook_is_named(tiny_run, tmp_path):
     file = folder / "notebooks" / "00_data.ipynb"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"00_data\.ipynb is damaged"):
-        html.all_pages(folder)
+        html.write_pages(folder)
 
 
 def test_the_example_of_own_tasks_runs_from_its_files_to_the_report(example_run):

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +22,7 @@ LONG = " ".join(sentences(8_000, shortest=12, longest=13))  # more than 100,000 
 STRANGE = [
     *("", " ", "\0", "a\0b", "x" * 500_000, "كتاب 日本語 ελληνικά ไทย", "😀👩‍👩‍👧 🏳️‍🌈"),
     *('he said "well', '""', "'", "\ufeff", "a\u2028b", "e\u0301" * 500, "\u202eright to left"),
-    *("[MASK] [SEP] [PAD]", "<script>alert(1)</script>", "NA", "null", "-1", "\x1b[31m", LONG),
+    *("[MASK] [SEP] [PAD]", "<script>alert(1)</script>", "NA", "null", "-1", "\x1b[31m"),
 ]
 
 
@@ -71,7 +70,7 @@ def test_an_argument_that_is_no_utf8_is_predicted(made, tmp_path):
 
 def test_pairs_of_strange_texts_have_scores(folder):
     trained = load_model(str(folder), "stsb")
-    pairs = [(text, other) for text in STRANGE for other in ("", "a cat")] + [(LONG, LONG)]
+    pairs = [(text, other) for text in STRANGE for other in ("", "a cat")]
     scores = [row["score"] for row in predict_rows(trained, pairs)]
     assert len(scores) == len(pairs) and np.isfinite(scores).all()
 
@@ -119,11 +118,3 @@ def test_a_place_that_no_file_can_be_written_to_is_refused(made, tmp_path, out):
     trained = load_model(str(made.transformer), "sst2")
     with pytest.raises(UserError, match=r"--out .*a file in a folder that exists"):
         write_predictions(trained, source(["a text"], trained.task), tmp_path / out)
-
-
-def test_predictions_do_not_depend_on_the_other_task_heads(made):
-    trained = load_model(str(made.transformer), "sst2")
-    other = replace(trained, task=tasks.get("mrpc"))
-    direct = load_model(str(made.transformer), "mrpc")
-    rows = [("a cat", "a dog")]
-    assert (predict_logits(other, rows) == predict_logits(direct, rows)).all()

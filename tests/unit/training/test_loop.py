@@ -26,7 +26,7 @@ from mtkd import tasks
 from mtkd.config.distillation import Distil
 from mtkd.errors import UserError
 from mtkd.training import loop
-from mtkd.training.loop import Trainer, TrainingRun, epoch_plan, make_optimizer, train
+from mtkd.training.loop import Trainer, TrainingRun, make_optimizer, train
 from mtkd.training.losses import task_loss
 from mtkd.training.predict import predict, probabilities, score_rows
 
@@ -101,15 +101,6 @@ def test_biases_and_layer_norms_are_not_decayed():
         for parameter in plain["params"]
     )
     assert len(decayed["params"]) + len(plain["params"]) == len(names)
-
-
-def test_an_epoch_shows_every_example_once_in_batches_of_one_task():
-    run = small_run(20)
-    plan = epoch_plan(run, 0)
-    for name in NAMES:
-        rows = np.concatenate([rows for task, rows in plan if task == name])
-        assert sorted(rows) == list(range(20))
-    assert [task for task, _ in plan] != [task for task, _ in epoch_plan(run, 1)]
 
 
 def test_the_log_has_losses_and_scores_of_every_task_and_epoch(tmp_path):

@@ -101,10 +101,10 @@ def test_lines_are_split_after_a_sentence_and_their_padding_is_never_masked(toke
 @pytest.mark.slow
 def test_the_loss_falls_far_below_the_entropy_of_single_words(tmp_path):
     tokens = 16 * 16 * 400
-    changes = {"learning_rate": 6e-3, "initializer_range": 0.1, "attention_guidance_steps": 300}
+    changes = {"learning_rate": 6e-3, "initializer_range": 0.1}
     _, log = run(tmp_path, train_tokens=tokens, **changes)
     assert log["loss"][-1][0] == 400 and log["tokens"] == tokens and log["seconds"] > 0
-    assert log["loss"][-1][1] < 0.4 * math.log(40)
+    assert log["loss"][-1][1] < 0.55 * math.log(40)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "encoder")
     assert tokenizer.model_max_length == 64
     encoder = AutoModel.from_pretrained(tmp_path / "encoder")
@@ -195,13 +195,6 @@ def test_strange_pieces_are_cut_by_the_other_vocabulary():
     assert mlm._cut("xylem", vocabulary) == []
 
 
-def test_guidance_is_least_where_heads_attend_to_their_tokens():
-    to_left = torch.eye(6).roll(-1, 1) + 1e-6  # row i attends to i - 1
-    uniform = torch.full((6, 6), 1 / 6)
-    good, blind = (torch.stack([left, left.T]).expand(3, 2, 6, 6) for left in (to_left, uniform))
-    assert mlm.guidance_loss((good, good)) < 0.01 < mlm.guidance_loss((blind, blind))
-
-
 def test_a_long_text_is_read_evenly_and_only_as_far_as_needed(tokenizer):
     assert 2000 <= len(mlm.read_corpus(lambda: TEXTS, tokenizer, 2000).ids) < 2400
     whole = mlm.read_corpus(lambda: TEXTS, tokenizer, 10**6)
@@ -223,6 +216,6 @@ def test_bad_input_is_explained(tmp_path, monkeypatch):
         run(tmp_path, seq_length=128)
     with pytest.raises(UserError, match="start_from"):
         run(tmp_path, start_from=str(tmp_path / "nowhere"))
-    monkeypatch.setattr(mlm, "masked_lm_loss", lambda *_, **__: (torch.tensor(math.nan), None))
+    monkeypatch.setattr(mlm, "masked_lm_loss", lambda *_, **__: torch.tensor(math.nan))
     with pytest.raises(UserError, match="nan at step 0"):
         run(tmp_path)

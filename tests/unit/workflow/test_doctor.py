@@ -6,6 +6,7 @@ import pytest
 from helpers import ROOT, TINY, study
 
 from mtkd.config.study import load
+from mtkd.errors import UserError
 from mtkd.workflow import doctor
 
 VARIABLES = (
@@ -41,7 +42,7 @@ def test_a_network_that_never_answers_costs_seconds(monkeypatch):
 
 
 def test_it_reports_what_is_there_and_which_studies_run(bare):
-    text = "\n".join(doctor.report_lines([str(TINY), "paper", "nowhere"]))
+    text = "\n".join(doctor.report_lines([str(TINY), "paper"]))
     for part in (
         "packages: mtkd",
         "hub: not reachable",
@@ -53,9 +54,16 @@ def test_it_reports_what_is_there_and_which_studies_run(bare):
         "updates; ",
         "a minute (resources.steps_per_minute)",
         "paper: cannot run: GLUE: set MTKD_GLUE",
-        "nowhere: cannot run: There is no study 'nowhere'",
     ):
         assert part in text
+
+
+def test_a_broken_study_of_the_folder_is_reported_and_one_that_is_named_is_an_error(bare, tmp_path):
+    (tmp_path / "broken.yaml").write_text("sed: [0]")
+    bare.setenv("MTKD_STUDIES", str(tmp_path))
+    assert "broken: cannot run: " in list(doctor.report_lines())[-1]
+    with pytest.raises(UserError, match="'sed'"):
+        next(doctor.report_lines(["broken"]))
 
 
 @pytest.fixture
@@ -84,11 +92,11 @@ def test_missing_requirements_are_named_with_their_remedy(bare, glue_study, tmp_
     bare.setenv("MTKD_SNLI", str(tmp_path))
     bare.setenv("MTKD_PRETRAIN_TEXT", str(ROOT / "README.md"))
     assert doctor.missing_requirements(glue_study, online=False) == []
-    assert f"MTKD_SNLI: {tmp_path}, complete" in doctor.report_lines(["nowhere"])
+    assert f"MTKD_SNLI: {tmp_path}, complete" in doctor.report_lines([str(TINY)])
     (tmp_path / "rte" / "train-00000-of-00001.parquet").unlink()
     lacking = [f"{tmp_path} has no rte/train-*.parquet"]
     assert doctor.missing_requirements(glue_study, online=False) == lacking
-    line = next(line for line in doctor.report_lines(["nowhere"]) if line.startswith("MTKD_GLUE"))
+    line = next(line for line in doctor.report_lines([str(TINY)]) if line.startswith("MTKD_GLUE"))
     assert "without cola/train" in line
 
 

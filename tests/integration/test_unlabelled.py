@@ -1,21 +1,17 @@
-"""Texts that nobody labelled for a task: which they are, who scores them, and what a student learns from them."""
+"""Unlabelled texts: who scores them, and what a student learns from them."""
 
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from helpers import levers_of
 
 from mtkd import tasks
-from mtkd.config import study as studies
 from mtkd.config.distillation import Unlabelled
-from mtkd.data import glue as data_files
+from mtkd.config.study import check
 from mtkd.data.dataset import Examples
-from mtkd.data.sampler import plan_epoch
-from mtkd.data.unlabelled import texts
 from mtkd.errors import UserError
 from mtkd.report.finding import finding
 from mtkd.stages import ablation
@@ -78,10 +74,10 @@ def test_texts_without_a_label_have_soft_targets_alone(work, tmp_path, monkeypat
 
 
 def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_them_out(work):
-    """`distil.unlabelled` makes MT-DNN_KD what the variant `unlabelled` is elsewhere, and `source: ensemble` what it was without."""
+    """`distil.unlabelled` does what the variant does; `source: ensemble` leaves it out."""
     given = {"left_out_train": 20}
     elsewhere = levers_of(more={"source": "unlabelled", "unlabelled": given})
-    study = studies.check(
+    study = check(
         {
             **elsewhere.model_dump(),
             "distil": {**elsewhere.distil.model_dump(), "unlabelled": given},
@@ -103,7 +99,7 @@ def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_th
     steps = {
         job.name: job.steps
         for job in plan.jobs(
-            studies.check(
+            check(
                 {
                     **study.model_dump(),
                     "distil": {
@@ -121,47 +117,6 @@ def test_a_study_gives_its_student_texts_without_a_label_and_a_variant_leaves_th
     )
     told = finding(stages.student(study, 1).frame("scores.csv"), distil=study.distil)
     assert "also on up to 20 examples that data.max_train leaves out a task (same updates)" in told
-
-
-def test_texts_of_one_text_and_of_what_is_left_of_a_train_set(work, tmp_path, monkeypatch):
-    monkeypatch.setenv("MTKD_SNLI", str(snli(tmp_path)))
-    study, task = levers_of(x={"ensemble_size": 1}), tasks.get("rte")
-    data = stages.data(study)
-    train = dict(data_files.splits(data, task))["train"].to_pandas()
-    rest = texts(study, task, Unlabelled(left_out_train=5), data, tmp_path).to_pandas()
-    assert len(rest) == 5 and not set(rest.sentence1 + rest.sentence2) & set(
-        train.sentence1 + train.sentence2
-    )
-    every = data_files.load(study.data.model_copy(update={"max_train": None}), [task])["rte"][
-        "train"
-    ].to_pandas()
-    assert set(rest.sentence1 + rest.sentence2) <= set(every.sentence1 + every.sentence2) and set(
-        rest.label
-    ) == {-1}
-    single = texts(
-        study,
-        tasks.get("sst2"),
-        Unlabelled(snli=4),
-        stages.data(
-            studies.check(
-                {
-                    **study.model_dump(),
-                    "tasks": ["sst2"],
-                    "candidates": {"select_on": ["sst2"], "dropouts": [0.1], "ensemble_size": 1},
-                    "distil": {"teachers": ["sst2"]},
-                    "name": "one",
-                }
-            )
-        ),
-        tmp_path,
-    )
-    assert single.column_names == ["sentence", "label", "idx"] and all(
-        text.startswith("a man") for text in single["sentence"]
-    )
-    full = studies.check(
-        {**study.model_dump(), "data": {**study.data.model_dump(), "max_train": 5000}}
-    )
-    assert not len(texts(full, task, Unlabelled(left_out_train=5), data, tmp_path))
 
 
 def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refused(
@@ -192,18 +147,6 @@ def test_a_task_without_further_texts_has_none_and_a_study_without_any_is_refuse
     )
     with pytest.raises(UserError, match="There is no text beside the train sets of RTE, STS-B"):
         ablation.ablation(study, "x", 0)
-
-
-def test_an_epoch_shows_as_many_examples_as_are_counted():
-    lengths = {"rte": np.full(50, 9), "mrpc": np.full(20, 9)}
-    plans = [
-        plan_epoch(lengths, batch_size=5, seed=0, epoch=epoch, epoch_sizes={"rte": 20})
-        for epoch in (0, 1)
-    ]
-    rows = [np.concatenate([rows for task, rows in found if task == "rte"]) for found in plans]
-    assert all(len(found) == len(set(found.tolist())) == 20 for found in rows)
-    assert set(rows[0].tolist()) != set(rows[1].tolist()), "others each time"
-    assert [len(found) for found in plans] == [8, 8]
 
 
 def test_a_text_has_no_more_word_pieces_than_the_encoder_has_places(work, monkeypatch):

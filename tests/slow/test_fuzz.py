@@ -1,4 +1,4 @@
-"""The readers of studies, data, texts and word vectors on anything at all: what they hold, or a `UserError`, and nothing else."""
+"""Readers of studies, data, texts and word vectors on arbitrary input: a value or a `UserError`."""
 
 import csv
 import io
@@ -16,15 +16,16 @@ from transformers import AutoTokenizer
 
 from mtkd import tasks
 from mtkd.artifacts import read
-from mtkd.config import study as studies
-from mtkd.config.yaml import parsed
-from mtkd.data import custom as files
-from mtkd.data import glue as data
+from mtkd.config.study import Study, check, load
+from mtkd.config.yaml import parse
+from mtkd.data.custom import count_train_rows, read_custom_task
 from mtkd.data.dataset import encode
+from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError, one_line
 from mtkd.inference.reader import FORMATS, source
 from mtkd.models.lstm import vectors_table
 
+pytestmark = pytest.mark.slow
 # The same examples every time, here and in CI.
 some = settings(
     max_examples=150,
@@ -50,7 +51,7 @@ plain = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([2**70, -1, "rte", "../x", "1e5"])
+    | st.sampled_from([2**70, -1, "rte", "../x"])
 )
 value = st.recursive(
     plain,
@@ -68,7 +69,7 @@ def places(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def or_told(call, *arguments):
+def or_refused(call, *arguments):
     """The call's result, or None after a `UserError` of one line."""
     try:
         return call(*arguments)
@@ -99,7 +100,7 @@ def spots(node, path=()):
         max_size=3,
     )
 )
-def test_a_changed_study_is_a_study_or_is_told(changes):
+def test_a_changed_study_is_loaded_or_refused(changes):
     changed = json.loads(json.dumps(SMALL))
 
     def has(place, key) -> bool:  # an earlier change may have put something else there
@@ -115,9 +116,9 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
             place = place[key] if has(place, key) else {}
         if isinstance(place, dict) or has(place, last):
             place[last] = new
-    found = or_told(studies.check, changed)
+    found = or_refused(check, changed)
     assert found is None or (
-        isinstance(found, studies.Study)
+        isinstance(found, Study)
         and "/" not in found.name
         and all("/" not in name for name in found.tasks)
     )
@@ -159,11 +160,11 @@ def test_a_changed_study_is_a_study_or_is_told(changes):
         ]
     ),
 )
-def test_a_changed_text_of_a_study_is_a_study_or_is_told(tmp_path, at, gone, put):
+def test_a_changed_text_of_a_study_is_a_study_or_refused(tmp_path, at, gone, put):
     (tmp_path / "s.yaml").write_text(
         TEXT[:at] + put + TEXT[at + gone :], encoding="utf-8", newline=""
     )
-    or_told(studies.load, tmp_path / "s.yaml")
+    or_refused(load, tmp_path / "s.yaml")
 
 
 @some
@@ -171,22 +172,22 @@ def test_a_changed_text_of_a_study_is_a_study_or_is_told(tmp_path, at, gone, put
     st.binary(max_size=200)
     | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
 )
-def test_bytes_for_a_study_are_told(tmp_path, content):
+def test_bytes_for_a_study_are_refused(tmp_path, content):
     (tmp_path / "s.yaml").write_bytes(content)
-    assert or_told(studies.load, tmp_path / "s.yaml") is None
+    assert or_refused(load, tmp_path / "s.yaml") is None
 
 
 @some
 @given(st.text(max_size=30))
-def test_an_override_makes_a_study_or_is_told(override):
-    or_told(studies.load, ROOT / "tests" / "studies" / "tiny.yaml", [override])
+def test_an_override_makes_a_study_or_refused(override):
+    or_refused(load, ROOT / "tests" / "studies" / "tiny.yaml", [override])
 
 
 @some
 @given(value)
 def test_plain_values_of_yaml_are_read_as_pyyaml_reads_them(given):
     text = yaml.safe_dump(given)
-    assert repr(parsed(text)) == repr(yaml.safe_load(text))
+    assert repr(parse(text)) == repr(yaml.safe_load(text))
 
 
 cells = st.text(max_size=12) | st.sampled_from(
@@ -247,7 +248,7 @@ def tables(draw) -> tuple[str, bytes]:
     st.sampled_from([0.25, "same"]),
     st.none() | st.booleans(),
 )
-def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quotes):
+def test_a_file_of_an_own_task_is_read_or_refused(tmp_path, table, kind, dev, quotes):
     ending, content = table
     path = tmp_path / f"t{ending}"
     path.write_bytes(content)
@@ -259,11 +260,11 @@ def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quote
         "labels": [] if kind == "similarity" else ["no", "yes"],
         "quotes": quotes,
     }
-    study = studies.check({"name": "x", "own_tasks": {"mine": task}, "encoders": ENCODERS})
+    study = check({"name": "x", "own_tasks": {"mine": task}, "encoders": ENCODERS})
     study._folder = tmp_path
-    or_told(files.count, study, "mine")
-    splits = or_told(files.read, study, "mine", tmp_path / "scratch")
-    found = splits and or_told(data.load, study.data, [study.task("mine")], {"mine": splits})
+    or_refused(count_train_rows, study, "mine")
+    splits = or_refused(read_custom_task, study, "mine", tmp_path / "scratch")
+    found = splits and or_refused(load_tasks, study.data, [study.task("mine")], {"mine": splits})
     for split in found["mine"].values() if found else ():
         assert len(split) and set(split.column_names) == {*task["columns"], "label", "idx"}
         assert all(isinstance(text, str) for column in task["columns"] for text in split[column])
@@ -276,12 +277,12 @@ def test_a_file_of_an_own_task_is_read_or_told(tmp_path, table, kind, dev, quote
     st.sampled_from(["sst2", "mrpc"]),
     st.none() | st.sampled_from(sorted(set(FORMATS.values()))),
 )
-def test_texts_to_be_answered_are_read_or_told(tmp_path, table, name, kind):
+def test_texts_to_predict_are_read_or_refused(tmp_path, table, name, kind):
     ending, content = table
     path = tmp_path / f"t{ending}"
     path.write_bytes(content)
     task = tasks.get(name)
-    found = or_told(
+    found = or_refused(
         lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind))
     )
     for row in found or ():
@@ -307,9 +308,9 @@ lines = st.lists(
     lines.map(lambda found: "\n".join(" ".join([word, *rest]) for word, rest in found).encode())
     | st.binary(max_size=100)
 )
-def test_word_vectors_are_finite_or_told(tmp_path, content):
+def test_word_vectors_are_finite_or_refused(tmp_path, content):
     (tmp_path / "v.txt").write_bytes(content)
-    table = or_told(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
+    table = or_refused(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
     assert table is None or (
         table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all())
     )
@@ -337,13 +338,15 @@ def test_examples_are_cut_as_the_tokenizer_would_cut_them(tokenizer, pairs, most
 
 @some
 @given(st.text())
-def test_a_record_that_is_not_one_is_told(tmp_path, content):
+def test_a_record_that_is_not_one_is_refused(tmp_path, content):
     (tmp_path / "record.json").write_text(content, encoding="utf-8", errors="replace")
-    assert or_told(read, tmp_path) is None
+    assert or_refused(read, tmp_path) is None
 
 
 @some
 @given(st.text(max_size=3000))
 def test_a_message_is_one_line_that_can_be_printed(text):
-    told = one_line(text)
-    assert told.isprintable() and len(told.splitlines()) <= 1 and len(told.encode()) < 40_000
+    message = one_line(text)
+    assert (
+        message.isprintable() and len(message.splitlines()) <= 1 and len(message.encode()) < 40_000
+    )

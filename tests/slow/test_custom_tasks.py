@@ -1,0 +1,113 @@
+"""Custom tasks in a study: what the stages make of their files, and the example as a whole."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, mtkd
+
+from mtkd import stages
+from mtkd.config.study import Study, load
+
+pytestmark = pytest.mark.slow
+EXAMPLE = ROOT / "examples" / "own.yaml"
+PAIR = {
+    "type": "pair",
+    "train": "t.csv",
+    "dev": 0.25,
+    "columns": ["a", "b"],
+    "labels": ["no", "yes"],
+}
+RECIPE = {
+    "vocab_size": 80,
+    "layers": 1,
+    "hidden": 16,
+    "heads": 2,
+    "max_positions": 32,
+    "seq_length": 16,
+    "long_seq_length": None,
+    "train_tokens": 500,
+    "batch_size": 4,
+    "packing": "lines",
+}
+
+
+@pytest.fixture(autouse=True)
+def places(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("MTKD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Writes a file of so many rows and a study of one custom task, and loads the study."""
+
+    def make(rows: int, **settings) -> Study:
+        lines = [f"text {row},other {row},{('no', 'yes')[row % 2]}" for row in range(rows)]
+        (tmp_path / "t.csv").write_text("\n".join(["a,b,label", *lines, ""]))
+        settings |= {"own_tasks": {"mine": PAIR}, "encoders": {"uncased": {"pretrain": RECIPE}}}
+        settings["candidates"] = {"ensemble_size": 1}
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
+        return load(tmp_path / "study.yaml")
+
+    return make
+
+
+def test_a_changed_file_is_new_data_and_runs_the_stages_again(made):
+    study = made(8)
+    run = stages.find_run(study, "00_data")
+    before = stages.load(study, run).fingerprint, stages.key(study, run)
+    assert (stages.load(study, run).fingerprint, stages.key(study, run)) == before
+    study = made(12)
+    assert stages.load(study, run).fingerprint != before[0]
+    assert stages.key(study, run) != before[1]
+
+
+def test_updates_are_estimated_from_the_file(made):
+    study = made(100, train={"batch_size": 10, "epochs": 2})
+    run = stages.find_run(study, "04_student.s0")
+    assert stages.steps(study, run) == pytest.approx(20, abs=2)
+
+
+def test_an_encoder_is_pretrained_on_the_tasks_texts(made):
+    study = made(60)
+    encoder = stages.load(study, stages.find_run(study, "01_pretrain.uncased"))
+    assert encoder.json("origin.json")["from"] == "pretrain"
+    vocabulary = (encoder.file("encoder") / "tokenizer.json").read_text()
+    assert '"other"' in vocabulary and '"text"' in vocabulary
+
+
+def test_the_example_runs_from_its_files_to_the_report(tmp_path):
+    done = mtkd(
+        "run", EXAMPLE, "-c", "2", MTKD_WORK=str(tmp_path / "w"), MTKD_REPORTS=str(tmp_path / "r")
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "r" / "own-example"
+    results = pd.read_csv(folder / "results.csv")
+    assert set(results.task) == {"letters", "sentences"} and set(results.system) >= {
+        "bert",
+        "mt-dnn",
+        "mt-dnn-kd",
+        "mt-dnn-ensemble",
+    }
+    assert (
+        results[(results.system == "mt-dnn-kd") & (results.task == "letters")].value.max() > 50
+    ), "three classes: chance is a third"
+    assert (
+        "letters acc | sentences acc/F1 | Average |" in done.stdout
+        and "published" not in done.stdout
+    )
+    finding = (folder / "finding.md").read_text()
+    assert "letters" in finding and "GLUE" not in finding
+    assert (
+        "| accuracy" not in (folder / "tables" / "table1.md").read_text()
+        and "acc/F1" in (folder / "tables" / "table1.md").read_text()
+    )
+    made_of = json.loads((folder / "run.json").read_text())["study"]["own_tasks"]
+    assert made_of["letters"]["train"] == "letters.csv"
+    assert "brass hook" not in "".join(page.read_text() for page in folder.glob("*.html")), (
+        "no row of the user's data is on a page"
+    )

@@ -1,0 +1,102 @@
+"""Custom tasks in a study: defaults, and what a bad entry is refused with."""
+
+import pytest
+
+from mtkd import tasks
+from mtkd.config.study import Study, check
+from mtkd.errors import UserError
+
+ENCODERS = {"uncased": {"checkpoint": "a/bert"}, "cased": {"checkpoint": "a/bert-cased"}}
+PAIR = {
+    "type": "pair",
+    "train": "t.csv",
+    "dev": 0.25,
+    "columns": ["a", "b"],
+    "labels": ["no", "yes"],
+}
+SINGLE = PAIR | {"type": "single", "columns": ["a"]}
+
+
+def study(own_tasks: dict, **settings) -> Study:
+    return check({"name": "x", "own_tasks": own_tasks, "encoders": ENCODERS} | settings)
+
+
+# settings that differ from PAIR; words of the message
+BAD = {
+    "no dev split": ({"dev": None}, ["own_tasks.mine: dev", "0.1"]),
+    "all of train": ({"dev": 1.0}, ["dev", "between 0 and 1", "it is 1"]),
+    "an unknown type": ({"type": "sorting"}, ["own_tasks.mine.type", "'ranking'", "sorting"]),
+    "no train file": ({"train": None}, ["own_tasks.mine.train"]),
+    "an unknown field": ({"colums": ["a"]}, ["unknown field 'own_tasks.mine.colums'", "columns"]),
+    "one column for a pair": ({"columns": ["a"]}, ["type pair has two text columns", "1"]),
+    "two for a single text": ({"type": "single"}, ["type single has one text column", "2"]),
+    "the label for a text": ({"label": "b"}, ["columns and label", "twice"]),
+    "a column twice": ({"columns": ["a", "a"]}, ["columns and label", "twice"]),
+    "a reserved column": ({"columns": ["a", "idx"]}, ["'idx'", "rename"]),
+    "no classes": ({"labels": []}, ["labels", "at least two"]),
+    "one class": ({"labels": ["yes"]}, ["labels", "at least two"]),
+    "a class twice": ({"labels": ["yes", "no", "yes"]}, ["labels", "twice"]),
+    "YAML's truth values": ({"labels": [False, True]}, ["labels", "quote"]),
+    "classes of a similarity": ({"type": "similarity"}, ["labels", "scores"]),
+    "three classes of a ranking": ({"type": "ranking", "labels": ["a", "b", "c"]}, ["has two"]),
+    "an empty range": ({"type": "similarity", "labels": [], "range": [5, 5]}, ["range", "below"]),
+    "an unknown metric": ({"metrics": ["bleu"]}, ["own_tasks.mine.metrics.0", "bleu"]),
+    "a metric of scores": (
+        {"metrics": ["pearson"]},
+        ["'pearson' does not measure type pair", "accuracy, f1, matthews"],
+    ),
+    "a metric of classes": (
+        {"type": "similarity", "labels": [], "metrics": ["f1"]},
+        ["'f1' does not measure type similarity"],
+    ),
+    "F1 of three": ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, ["f1", "two classes"]),
+    "a configuration of no data set": ({"config": "x"}, ["config", "hub"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_entry_is_refused_with_its_field(case):
+    changes, words = BAD[case]
+    with pytest.raises(UserError) as error:
+        study({"mine": PAIR | changes})
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("rte", "of GLUE"), ("My-Task", "pattern"), ("../x", "pattern"), ("x" * 41, "at most 40")],
+)
+def test_a_bad_name_is_refused(name, words):
+    with pytest.raises(UserError, match=words):
+        study({name: PAIR})
+
+
+def test_numbers_are_names_of_classes():
+    assert study({"mine": SINGLE | {"labels": [1, 2, 5]}}).task("mine").labels == ("1", "2", "5")
+
+
+def test_metrics_and_classes_have_defaults():
+    scores = study({"mine": PAIR | {"type": "similarity", "labels": [], "range": [-1, 10]}})
+    task = scores.task("mine")
+    assert (task.metrics, task.num_outputs, task.range) == (("pearson", "spearman"), 1, (-1, 10))
+    ranking = study({"mine": PAIR | {"type": "ranking", "labels": []}}).task("mine")
+    assert (ranking.labels, ranking.metrics, ranking.test) == (("0", "1"), ("accuracy",), ())
+
+
+def test_custom_tasks_alone_are_trained_selected_on_and_distilled():
+    both = {"one": PAIR, "two": SINGLE}
+    alone = study(both, exclude_from_multitask=["two"])
+    assert (alone.tasks, alone.multitask, alone.trainable) == (
+        ["one", "two"],
+        ["one"],
+        ["one", "two"],
+    )
+    assert alone.candidates.select_on == alone.distil.teachers == ["one"]
+    chosen = study(both, distil={"teachers": ["two"], "hard_weight": 0.2})
+    assert chosen.distil.teachers == ["two"] and chosen.candidates.select_on == ["one", "two"]
+
+
+def test_custom_tasks_beside_glue_s_leave_its_defaults():
+    both = study({"one": PAIR}, tasks=["rte", "mnli", "qqp", "qnli", "one"])
+    assert both.multitask[-1] == "one" and both.task("rte") is tasks.get("rte")
+    assert both.task("one").columns == ("a", "b") and "one" not in both.distil.teachers

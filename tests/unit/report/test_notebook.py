@@ -1,0 +1,45 @@
+"""What the stages' notebooks show."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from mtkd.report import notebook
+
+
+@pytest.mark.parametrize("source", ["glue", "custom"])
+def test_texts_of_others_are_not_shown(source):
+    study = SimpleNamespace(data=SimpleNamespace(source=source))
+    shown = notebook.examples(study, None)  # no data are read at all
+    assert not len(shown.frame) and "none is shown" in shown.html()
+
+
+def test_scores_beside_the_members():
+    rows = pd.DataFrame({"task": ["rte"], "split": ["validation"], "metric": ["accuracy"]})
+    ensemble, member = rows.assign(value=60.0, n=1234), rows.assign(value=55.0, candidate="a-0.1")
+    assert notebook.scores(ensemble, member).frame.to_dict("records") == [
+        {
+            **{"Task": "RTE", "Split": "validation", "Metric": "accuracy"},
+            **{"Score": "60.0", "Examples": "1,234", "a-0.1": "55.0"},
+        }
+    ]
+
+
+def test_selection():
+    frame = {"candidate": ["a", "b"], "encoder": ["a", "b"], "dropout": [0.1, 0.2]}
+    frame = pd.DataFrame(frame | {"rte": [60, 59], "mean": [60, 59], "kept": [True, False]})
+    shown = notebook.selection(frame).frame
+    assert list(shown) == ["Candidate", "RTE", "Mean", "Kept"]
+    assert shown.loc[0].tolist() == ["a", "60.0", "60.0", "**yes**"]
+
+
+def test_an_encoder_and_its_pre_training():
+    about = {"from": "pretrain", "recipe": {"vocab_size": 400}, "tokens": 20000, "seconds": 1.5}
+    about["loss"] = [[1, 6.0], [10, 4.5]]
+    values = dict(notebook.origin(about).frame.values)
+    assert values["vocab size"] == "400" and values["Word pieces trained on"] == "20,000"
+    assert "falls from 6.00 to 4.50 over 10 steps" in notebook.pretraining(about).get_label()
+    checkpoint = {"from": "checkpoint", "checkpoint": "hub/bert"}
+    assert dict(notebook.origin(checkpoint).frame.values)["Checkpoint"] == "hub/bert"
+    assert "not pre-trained here" in notebook.pretraining(checkpoint).get_label()

@@ -1,0 +1,62 @@
+"""Scores, averages and gains against numbers worked out by hand."""
+
+import helpers
+import numpy as np
+import pytest
+
+from mtkd.report import scores
+
+
+def test_order_and_names():
+    assert scores.in_order(["own", "wnli", "cola", "mnli", "cola"]) == [
+        *("mnli", "cola", "wnli", "own")
+    ]
+    assert scores.name("mt-dnn-kd:mtl") == "MT-DNN_KD, before fine-tuning"
+    assert scores.name("mt-dnn-ensemble:keep-2") == "MT-DNN-ensemble (keep-2)"
+
+
+def test_averages_leave_wnli_out_and_need_every_task(rows):
+    results = rows(
+        ("mt-dnn", "rte", "validation", "accuracy", (60.0, 70.0)),
+        ("mt-dnn", "mrpc", "validation", "accuracy", (80.0,)),
+        ("mt-dnn", "mrpc", "validation", "f1", (90.0,)),
+        ("mt-dnn", "wnli", "validation", "accuracy", (0.0, 0.0)),
+    )
+    frame = scores.averages(results)
+    assert frame.values.tolist() == [["mt-dnn", 0, pytest.approx((60 + 85) / 2)]]
+
+
+def test_interval():
+    low, high = scores.interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
+    assert np.isnan(scores.interval([1.0])).all()
+
+
+def test_gains_by_hand(rows):
+    results = rows(
+        ("mt-dnn", "rte", "validation", "accuracy", (60.0, 61.0, 62.0)),
+        ("mt-dnn-kd", "rte", "validation", "accuracy", (61.0, 63.0, 65.0)),
+        ("mt-dnn-ensemble", "rte", "validation", "accuracy", (65.0,)),
+    )
+    pairs = [("mt-dnn-kd", "mt-dnn"), ("mt-dnn-ensemble", "mt-dnn")]
+    row = scores.gains(results, helpers.compared(results, pairs, reach=0.5)).loc["rte"]
+    assert row["gain"] == pytest.approx(2)
+    assert tuple(row[["low", "high", "p"]]) == pytest.approx((1.5, 2.5, 0.001))
+    assert row["ensemble_gain"] == pytest.approx(4) and row["kept"] == pytest.approx(0.5)
+    assert scores.gains(results)[["low", "high", "p"]].isna().all(axis=None)  # none without pairs
+    ensemble = results["system"] == "mt-dnn-ensemble"
+    worse = results.assign(value=results["value"].mask(ensemble, 50.0))
+    assert np.isnan(scores.gains(worse).loc["rte", "kept"])
+
+
+def test_the_average_gain_of_an_ensemble_is_over_its_own_tasks(rows):
+    systems = {"mt-dnn": (60.0, 50.0), "mt-dnn-kd": (61.0, 55.0), "mt-dnn-ensemble": (64.0,)}
+    lines = [
+        (system, task, "validation", "accuracy", (value,))
+        for system, values in systems.items()
+        for task, value in zip(("rte", "sst2"), values, strict=False)
+    ]
+    row = scores.gains(rows(*lines)).loc["average"]
+    assert row["gain"] == pytest.approx(3) and row["tasks"] == 2
+    assert row["ensemble_gain"] == pytest.approx(4) and row["ensemble_tasks"] == 1
+    assert row["kept"] == pytest.approx(0.25)  # of RTE alone

@@ -1,0 +1,142 @@
+"""Tables against cells worked out by hand, missing parts and hostile text."""
+
+import pandas as pd
+import pytest
+
+from mtkd.report import tables
+from mtkd.report.comparisons import comparisons_table, gains_table
+from mtkd.report.significance import COLUMNS, Compared, Kept
+from mtkd.report.table import Table, count, number, percent, spread
+
+
+def cell(shown: Table, model: str, column: str) -> str:
+    frame = shown.frame.set_index("Model")
+    return frame.loc[model, next(name for name in frame.columns if name.startswith(column))]
+
+
+def test_numbers_as_text():
+    assert [number(-0.04), number(1.25, 2, sign=True), number(float("nan"))] == [
+        "0.0",
+        "+1.25",
+        "–",
+    ]
+    assert number(-1.5) == "−1.5" and count(12345) == "12,345" and count(None) == "–"
+    assert spread([70.0, 72.0, 74.0]) == "72.0 ± 2.0" and spread([]) == "–"
+    assert percent(0.876) == "88 %" and percent(3.0) == "> 200 %"
+
+
+def test_table3_by_hand(rows):
+    results = rows(
+        ("mt-dnn", "mrpc", "validation", "accuracy", (70.0, 72.0, 74.0)),
+        ("mt-dnn", "mrpc", "validation", "f1", (80.0, 80.0, 83.0)),
+        ("mt-dnn-kd", "mrpc", "validation", "accuracy", (71.0, 71.0, 71.0)),
+        ("mt-dnn-kd", "mrpc", "validation", "f1", (82.0, 83.0, 84.0)),
+        ("mt-dnn-ensemble", "mrpc", "validation", "accuracy", (90.0,)),
+        ("mt-dnn-ensemble", "mrpc", "validation", "f1", (90.0,)),
+    )
+    shown = tables.table3(results)
+    assert cell(shown, "MT-DNN", "MRPC") == "**72.0 ± 2.0** / 81.0 ± 1.7"
+    assert cell(shown, "MT-DNN_KD", "MRPC") == "71.0 ± 0.0 / **83.0 ± 1.0**"
+    assert cell(shown, "MT-DNN-ensemble", "MRPC") == "90.0 / 90.0"  # not a single model
+    assert cell(shown, "MT-DNN", "Average") == "76.5 ± 1.8"  # 75, 76, 78.5
+    assert cell(shown, "MT-DNN_KD", "Average") == "**77.0 ± 0.5**"
+    assert cell(shown, "MT-DNN", "Seeds") == "3" and cell(shown, "MT-DNN-ensemble", "Seeds") == "–"
+    assert cell(shown, "MT-DNN", "RTE") == "–" and cell(shown, "MT-DNN", "Params") == "1.0 M"
+    assert cell(shown, "BERT-large (published)", "MRPC") == "85.8 / 89.5"
+    assert cell(shown, "MT-DNN_KD (published)", "Average") == "87.7"
+    columns = [column.split()[0] for column in shown.frame.columns[3:-1]]
+    assert columns == ["MNLI-m/mm", "QQP", "RTE", "QNLI", "MRPC", "CoLA", "SST-2", "STS-B"]
+
+
+def test_missing_splits_are_dashes(rows, make_report):
+    results = rows(
+        ("mt-dnn", "mnli", "validation_matched", "accuracy", (70.0,)),
+        ("mt-dnn", "rte", "validation", "accuracy", (60.0,)),
+        ("mt-dnn-kd", "mnli", "validation_matched", "accuracy", (71.0,)),
+    )
+    shown = tables.table3(results)
+    assert cell(shown, "MT-DNN_KD", "MNLI") == "**71.0** / –"
+    assert cell(shown, "MT-DNN_KD", "Average") == "–"
+    sizes = tables.table1(make_report().sizes)
+    assert sizes.frame.set_index("Corpus").loc["MNLI", "Dev"] == "100 + –"
+    assert "MNLI: these data lack validation_mismatched." in sizes.notes
+
+
+def test_own_tasks_have_no_published_figures_beside_them(rows, make_report):
+    results = rows(("mt-dnn", "mine", "dev", "accuracy", (70.0,)))
+    shown = tables.table3(results)
+    assert list(shown.frame["Model"]) == ["MT-DNN"] and cell(shown, "MT-DNN", "mine") == "70.0"
+    assert "Gain, published" not in gains_table(results).frame
+    sizes = make_report(names=("rte",)).sizes.assign(task="mine", title="Mine")
+    frame = tables.table1(sizes.assign(metrics=[("f1",)] * len(sizes))).frame
+    assert tables.PUBLISHED not in frame and frame.loc[0, "Metrics"] == "F1"
+
+
+def test_the_closing_table_fits_a_terminal(make_report):
+    report = make_report()
+    more = report.results[report.results["system"] == "mt-dnn"].assign(system="mkd-" + "long" * 40)
+    results = pd.concat([report.results, more])
+    text = tables.closing_table(results, report.compared.frame)
+    assert max(map(len, text.splitlines())) <= 100
+    lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert lines["MT-DNN_KD"].split()[1:5] == ["4.4", "M", "3", "61.0"]
+    assert "+1.0" in lines["MT-DNN_KD"] and "to +1." in lines["MT-DNN_KD"]
+    assert "−2.0" in lines["BERT"] and "(−2.2" in lines["BERT"]  # MT-DNN against BERT, reversed
+    assert lines["MT-DNN"].endswith("–") and any(name.startswith("mkd-") for name in lines)
+
+
+def test_the_gains_table(make_report):
+    report = make_report(names=("rte", "cola"))
+    frame = gains_table(report.results, report.compared).frame.set_index("Task")
+    assert list(frame.index) == ["RTE", "CoLA", "**Average**"]
+    assert frame.loc["RTE", "Gain, published"] == "+5.20" and frame.loc["RTE", "p"] == "0.001"
+    assert " to +1." in frame.loc["**Average**", "95 % interval"]
+
+
+def test_the_comparisons_table():
+    pairs = [("mt-dnn-kd", "mt-dnn", 2.0), ("mt-dnn", "bert", 0.1), ("mt-dnn-kd:x", "mt-dnn", 1.0)]
+    rows = [
+        [a, b, task, gap, gap - 0.5, gap + 0.5, p, 3, 100]
+        for a, b, gap in pairs
+        for task, p in (("rte", 0.01), ("average", None))
+    ]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    shown = comparisons_table(Compared(frame, Kept(0.5, 0.3, 0.7)))
+    first, second, kept = shown.frame.to_dict("records")  # a variant has a table of its own
+    assert first["Conclusion"] == "MT-DNN_KD is better than MT-DNN."
+    assert first["Tasks better, p < .05"] == "1: RTE +2.0" and first["Tasks worse, p < .05"] == "0"
+    assert second["Conclusion"] == "No difference between MT-DNN and BERT is established."
+    assert kept["Average difference"] == "50 %" and kept["95 % interval"] == "30 % to 70 %"
+    unbounded = comparisons_table(Compared(frame, Kept(0.5))).frame
+    assert unbounded["Conclusion"].iloc[-1].startswith("Unbounded")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "note"),
+    [
+        (1, "One seed: the intervals leave out how training varies."),
+        (3, "With 3 seeds, the intervals understate how training varies."),
+        (5, None),
+    ],
+)
+def test_the_comparisons_table_says_what_few_seeds_leave_out(seeds, note):
+    frame = pd.DataFrame([["a", "b", "rte", 1, 0, 2, 0.1, seeds, 9]], columns=COLUMNS)
+    notes = comparisons_table(Compared(frame)).notes
+    assert notes[0].startswith("95 % intervals: bootstrap over seeds and dev examples; p: approx")
+    assert notes[2:] == ([note] if note else [])
+
+
+def test_text_is_escaped(make_report):
+    sizes = make_report(names=("rte",)).sizes.assign(title="<script>alert(1)</script>|")
+    shown = tables.table1(sizes)
+    assert "<script" not in shown.html() and "&lt;script&gt;" in shown.html()
+    assert "<script" not in shown.markdown() and "\\|" in shown.markdown()
+    assert "<script" not in tables.provenance({"machine": "<script>"}).html()
+
+
+def test_provenance():
+    run = {"study": {}, "commit": "abc", "seconds": {"00_data": 61.0, "02": 3600}, "notes": ["x"]}
+    shown = tables.provenance(run)
+    values = dict(shown.frame.values)
+    assert values["seconds"] == "00_data: 1 min 1 s · 02: 1 h 0 min · all stages: 1 h 1 min"
+    assert shown.notes == ["x"] and "study" not in values

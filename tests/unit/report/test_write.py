@@ -1,0 +1,95 @@
+"""A report's files: the same twice, whole for partial studies, and the committed subset."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from mtkd import paths
+from mtkd.errors import UserError
+from mtkd.report.write import write_reference, write_report
+
+ROOT = Path(__file__).parents[3]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """The folders of the report and of the reference."""
+    for name in ("reports", "reference"):
+        monkeypatch.setattr(paths, name, lambda study, name=name: tmp_path / name)
+    return tmp_path / "reports", tmp_path / "reference"
+
+
+@pytest.mark.slow
+def test_a_report_is_written_alike_twice(tmp_path, make_report):
+    for name in ("a", "b"):
+        write_report(make_report(names=("rte", "cola")), tmp_path / name)
+    first, second = files(tmp_path / "a"), files(tmp_path / "b")
+    assert first == second
+    assert {"results.csv", "comparisons.csv", "run.json", "finding.md"} <= set(first)
+    assert {"tables/table3.md", "tables/summary.md", "figures/overview.png"} <= set(first)
+    assert max(map(len, first.values())) < 150_000
+    back = pd.read_csv(tmp_path / "a" / "results.csv")
+    results = make_report(names=("rte", "cola")).results
+    pd.testing.assert_frame_equal(back, results, check_dtype=False)
+    assert first["finding.md"].startswith(b"- **Distillation helped**")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("systems", [["bert"], ["bert", "mt-dnn"], ["mt-dnn", "mt-dnn-kd"]])
+@pytest.mark.parametrize("names", [("rte", "wnli"), ("cola", "stsb")])
+def test_partial_studies_have_a_report(systems, names, tmp_path, make_report):
+    report = make_report(seeds=1, names=names)
+    results = report.results[report.results["system"].isin(systems)]
+    report = replace(report, results=results, soft=report.soft[:0], curves=report.curves[:0])
+    write_report(report, tmp_path)
+    assert all(files(tmp_path).values())
+
+
+def test_the_reference_is_a_subset(folders, make_report):
+    report, reference = folders
+    with pytest.raises(UserError, match="holds no report: run 'mtkd run small' first"):
+        write_reference("small")
+    write_report(make_report(names=("rte",)), report)
+    (report / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), report / "notebooks" / "11_report.ipynb")
+    reference.mkdir()
+    (reference / "stale.html").touch()
+    assert write_reference("small") == reference
+    written, source = files(reference), files(report)
+    assert written.pop("index.html") and "results.csv" in written
+    assert {Path(name).suffix for name in written} == {".csv", ".json", ".md", ".png"}
+    assert all(source[name] == content for name, content in written.items())
+    kinds = {Path(name).parts[0] for name in written}
+    assert kinds == {"results.csv", "comparisons.csv", "run.json", "tables", "figures"}
+
+
+def test_the_index_notebook_runs_on_a_report(folders, monkeypatch, make_report):
+    from mtkd.config import study as studies
+    from mtkd.stages import report as stage
+
+    path = ROOT / "notebooks" / "11_report.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+    cells = [one for one in notebook.cells if one.cell_type == "code"]
+    tags = [one.metadata.tags for one in cells if one.metadata.get("tags")]
+    assert tags == [["parameters"], ["verdict"]]
+    assert not any(one.outputs or one.execution_count for one in cells)
+    monkeypatch.setattr(stage, "run", lambda settings: make_report())
+    monkeypatch.setattr(studies, "load", lambda name, overrides: None)
+    space = {"display": print}
+    for one in cells:
+        lines = one.source.splitlines()
+        if len(lines) > 1:
+            exec(one.source, space)
+        elif (shown := eval(one.source, space)) is not None:
+            assert hasattr(shown, "_repr_html_") or shown._repr_markdown_()
