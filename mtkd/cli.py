@@ -9,7 +9,7 @@ import typer
 
 from mtkd import paths
 from mtkd.config.study import load
-from mtkd.errors import UserError, bad_path_told, full_disk_told, one_line
+from mtkd.errors import UserError, explain_bad_path, explain_full_disk, one_line
 
 app = typer.Typer(
     add_completion=False,
@@ -100,10 +100,10 @@ def notebook(study: StudyName, run: RunName, overrides: Overrides = None) -> Non
 @app.command()
 def pages(study: StudyName, overrides: Overrides = None) -> None:
     """Turn a study's executed notebooks into HTML pages (the last step of `mtkd run`)."""
-    from mtkd.report.html import all_pages
+    from mtkd.report.html import write_pages
 
     folder = paths.reports(load(study, overrides or []).name)
-    if not all_pages(folder):
+    if not write_pages(folder):
         raise UserError(
             f"{folder / 'notebooks'} holds no executed notebook: run 'mtkd run {study}'."
         )
@@ -112,7 +112,7 @@ def pages(study: StudyName, overrides: Overrides = None) -> None:
 @app.command()
 def reference(study: StudyName) -> None:
     """Copy what is committed of a study's report to reports/reference (for maintainers)."""
-    from mtkd.report.html import write_reference
+    from mtkd.report.write import write_reference
 
     typer.echo(write_reference(load(study).name))
 
@@ -129,12 +129,12 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="A file for the predictions.")] = None,
 ) -> None:
     """Print labels and probabilities of texts, a line of JSON each."""
-    from mtkd.inference.load import open_model
+    from mtkd.inference.load import load_model
     from mtkd.inference.predict import write_predictions
-    from mtkd.inference.reader import open_texts
+    from mtkd.inference.reader import source
 
-    trained = open_model(model, task)
-    write_predictions(trained, open_texts(texts or [], trained.task, columns, kind), out)
+    trained = load_model(model, task)
+    write_predictions(trained, source(texts or [], trained.task, columns, kind), out)
 
 
 @app.command()
@@ -146,10 +146,10 @@ def export(
 ) -> None:
     """Write a model for one task in transformers' format or as ONNX, with its model card."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the tracer's notes are not for users
-    from mtkd.inference.export import export_model
-    from mtkd.inference.load import open_model
+    from mtkd.inference.export import export as export_model
+    from mtkd.inference.load import load_model
 
-    table = export_model(open_model(model, task), out, form)
+    table = export_model(load_model(model, task), out, form)
     typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     typer.echo(f"{out}: see {out / 'README.md'}")
 
@@ -183,7 +183,7 @@ def doctor(
 def main() -> None:
     """Run the command line; what a user can mend ends with one line and status 2."""
     try:
-        with bad_path_told(), full_disk_told(None, "MTKD_REPORTS"):
+        with explain_bad_path(), explain_full_disk(None, "MTKD_REPORTS"):
             sys.exit(app(sys.argv[1:] or ["--help"], prog_name="mtkd", standalone_mode=False))
     except UserError as error:
         text = str(error)

@@ -58,10 +58,6 @@ class Pretrain(Settings):
     max_positions: Width = field(512, "Longest input in word pieces.")
     packing: Packing = field("packed", "Windows of running text, or of one line each.")
     seq_length: Width = field(64, "Word pieces per window.")
-    long_seq_length: Width | None = field(128, "Word pieces per long window; null: seq_length.")
-    long_fraction: Fraction = field(
-        0.1, "Fraction of the training, its last part, on long windows."
-    )
     train_tokens: Count = field(10_000_000, "Word pieces trained on, repeated ones counted.")
     sentences: Width = field(60_000, "Generated sentences to train on, for data.source: synthetic.")
     batch_size: Count = field(64, "Windows per update.")
@@ -69,10 +65,6 @@ class Pretrain(Settings):
     warmup_ratio: Fraction = field(0.05, "Fraction of the updates with a rising learning rate.")
     weight_decay: NonNegative = field(0.01, "Weight decay of AdamW.")
     mask_probability: Exclusive = field(0.15, "Fraction of the word pieces to predict.")
-    attention_guidance_steps: Size = field(
-        1200, "Updates with guided attention (arXiv:2010.02399)."
-    )
-    attention_guidance_weight: NonNegative = field(0.5, "Weight of the guidance loss.")
     initializer_range: Positive = field(0.02, "Standard deviation of the initial weights.")
     precision: NumberFormat = field("bf16", "Number format of the matrix products.")
     start_from: str | None = field(None, "Encoder or directory to start from; null: none.")

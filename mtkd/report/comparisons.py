@@ -75,7 +75,7 @@ def comparisons_table(compared: Compared, label: Callable[[str], str] = called) 
     notes += [f"With {seeds} seeds, the intervals understate how training varies."] * (
         1 < seeds < 5
     )
-    return Table("comparisons", "Every comparison", pd.DataFrame(rows), notes, words=True)
+    return Table("comparisons", "Every comparison", pd.DataFrame(rows), notes, all_prose=True)
 
 
 def _listed(sure: pd.DataFrame) -> str:

@@ -102,8 +102,8 @@ def _by_task(frame: pd.DataFrame) -> str:
     rounded = frame["gain"].round(2)
     better, worse = (list(map(title, frame.index[sign * rounded > 0])) for sign in (1, -1))
     parts = [f"better on {len(better)} of {_count(len(frame), 'task')}", f"worse on {len(worse)}"]
-    for place, names in enumerate((better, worse)):
-        parts[place] += f" ({_listed(names)})" if names else ""
+    for index, names in enumerate((better, worse)):
+        parts[index] += f" ({_listed(names)})" if names else ""
     if equal := len(frame) - len(better) - len(worse):
         parts.append(f"equal on {equal}")
     text = f"MT-DNN_KD is {_listed(parts)}"

@@ -51,8 +51,8 @@ def draw_maths(source: str) -> str:
     """
     parts = re.split(r"(```.*?```|`[^`\n]*`)", source, flags=re.DOTALL)
     maths = r"\$\$(.+?)\$\$|(?<![\\\w$])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])"
-    for place in range(0, len(parts), 2):
-        parts[place] = re.sub(maths, _formula, parts[place], flags=re.DOTALL)
+    for index in range(0, len(parts), 2):
+        parts[index] = re.sub(maths, _formula, parts[index], flags=re.DOTALL)
     return "".join(parts)
 
 

@@ -33,7 +33,7 @@ def examples(study: Study, data: Artifact) -> Table:
         text = " ‖ ".join(first[column] for column in task.columns)
         rows.append({"Task": task.title, "Text": text, "Label": label})
     caption = "An example of each task (‖ separates two texts)"
-    return Table("examples", caption, pd.DataFrame(rows), words=True)
+    return Table("examples", caption, pd.DataFrame(rows), all_prose=True)
 
 
 def sizes(study: Study, data: Artifact) -> Table:
@@ -53,7 +53,7 @@ def origin(about: dict) -> Table:
         rows |= {"Masked-LM loss at the end": number(about["loss"][-1][1], 2)}
     rows = {key: str(value) for key, value in rows.items() if value is not None}
     frame = pd.DataFrame({"What": list(rows), "Value": list(rows.values())})
-    return Table("origin", "The encoder", frame, words=True)
+    return Table("origin", "The encoder", frame, all_prose=True)
 
 
 @styled

@@ -125,8 +125,8 @@ def gains(results, compared=None, student=STUDENT, base=BASE, ensemble=ENSEMBLE)
         rows["average"] = _average_gain(first, second, third, among)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=GAIN_COLUMNS).rename_axis("task")
     if compared is not None:
-        found = compared.of(student, base).reindex(frame.index)[["low", "high", "p"]]
-        frame[["low", "high", "p"]] = found.astype(float)
+        bounds = compared.of(student, base).reindex(frame.index)[["low", "high", "p"]]
+        frame[["low", "high", "p"]] = bounds.astype(float)
     return frame
 
 

@@ -22,7 +22,8 @@ class Table:
     Attributes:
         notes: lines below the table.
         divide: rows that begin a new part; a reader sorts each part by itself.
-        words: whether all cells are prose; `prose` names the columns that are.
+        all_prose: whether all cells are prose.
+        prose: otherwise, the columns that are.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Table:
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     divide: tuple[int, ...] = ()
-    words: bool = False
+    all_prose: bool = False
     prose: tuple[str, ...] = ()
 
     def _lines(self) -> list[list[str]]:
@@ -72,7 +73,7 @@ class Table:
             parts[-1] += f'<tr><th scope="row">{bold_html(first)}</th>{cells}</tr>'
         body = "".join(f"<tbody>{part}</tbody>" for part in parts)
         table = f"<caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}"
-        kind = "mtkd-table words" if self.words else "mtkd-table"
+        kind = "mtkd-table prose" if self.all_prose else "mtkd-table"
         region = f'role="region" tabindex="0" aria-label="{html.escape(plain(self.caption))}"'
         notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""

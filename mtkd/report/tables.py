@@ -153,9 +153,9 @@ def _cell(values: list[pd.Series], best: list[float]) -> str:
     texts = [spread(part) for part in values]
     if all(text == NONE for text in texts):
         return NONE
-    for place, part in enumerate(values):
-        if len(part) and round(float(part.mean()), 1) == best[place]:
-            texts[place] = f"**{texts[place]}**"
+    for index, part in enumerate(values):
+        if len(part) and round(float(part.mean()), 1) == best[index]:
+            texts[index] = f"**{texts[index]}**"
     return " / ".join(texts)
 
 
@@ -233,7 +233,7 @@ def provenance(run: dict) -> Table:
         total = {"all stages": sum(seconds.values())}
         run["seconds"] = {stage: _duration(value) for stage, value in (seconds | total).items()}
     frame = pd.DataFrame({"What": list(run), "Value": list(map(_flat, run.values()))})
-    return Table("provenance", "What made this report", frame, notes, words=True)
+    return Table("provenance", "What made this report", frame, notes, all_prose=True)
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Stage 11: what all stages found, in one tidy table and a page.
+"""Stage 11: the results of all stages in one tidy table and a page.
 
 This stage's output is the report's folder, not an artifact: it is rendered anew at every run.
 """
@@ -106,7 +106,7 @@ def _frames(study: Study, artifacts: Iterable[Artifact], name: str) -> pd.DataFr
 
 def _sections(study: Study, inputs: Inputs, results: pd.DataFrame) -> list[Section]:
     """Return the sections on the further stages that the study has."""
-    found: list[Section] = []
+    sections: list[Section] = []
     if study.mkd:
         cost = inputs[Run(serving.NAME)]
         teacher_system = "mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else ENSEMBLE
@@ -119,7 +119,7 @@ def _sections(study: Study, inputs: Inputs, results: pd.DataFrame) -> list[Secti
             students=list(study.mkd.students),
             teacher=teacher_system,
         )
-        found.append(section)
+        sections.append(section)
     if study.ablation:
         section = AblationResults(
             rows=_ablation_rows(study, inputs),
@@ -128,14 +128,14 @@ def _sections(study: Study, inputs: Inputs, results: pd.DataFrame) -> list[Secti
             variants=study.ablation.variants,
             ensemble_size=study.candidates.ensemble_size,
         )
-        found.append(section)
+        sections.append(section)
     if study.adaptation:
         rows = _frames(study, inputs.only(adaptation.NAME).values(), "scores.csv")
-        found.append(AdaptationResults(rows))
+        sections.append(AdaptationResults(rows))
     if study.ranking:
         rows = _frames(study, inputs.only(ranking.NAME).values(), "rankings.csv")
-        found.append(RankingResults(rows))
-    return found
+        sections.append(RankingResults(rows))
+    return sections
 
 
 def _ablation_rows(study: Study, inputs: Inputs) -> pd.DataFrame:

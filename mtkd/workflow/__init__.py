@@ -1,0 +1,1 @@
+"""Run a study: jobs, notebooks, profiles, doctor, and new studies."""

@@ -23,7 +23,6 @@ RECIPE = {
     "heads": 2,
     "max_positions": 32,
     "seq_length": 16,
-    "long_seq_length": None,
     "train_tokens": 500,
     "batch_size": 4,
     "packing": "lines",

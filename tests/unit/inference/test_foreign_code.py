@@ -71,8 +71,8 @@ def study_of(checkpoint: Path):
 
 def start_pretraining(folder: Path) -> None:
     sizes = {"vocab_size": 60, "layers": 2, "hidden": 32, "heads": 2, "intermediate": 64}
-    lengths = {"max_positions": 64, "seq_length": 16, "long_seq_length": None, "long_fraction": 0.0}
-    steps = {"train_tokens": 200, "batch_size": 4, "attention_guidance_steps": 0}
+    lengths = {"max_positions": 64, "seq_length": 16}
+    steps = {"train_tokens": 200, "batch_size": 4}
     recipe = Pretrain(**sizes, **lengths, **steps, start_from=str(folder))
     out = folder.parent
     texts = lambda: iter(sentences(200))  # noqa: E731
