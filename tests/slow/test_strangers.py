@@ -30,7 +30,7 @@ STRANGE = [
     *("\ud800 half", "[MASK] [SEP] [PAD]", "<script>alert(1)</script>", "NA", "null", "-1"),
     "\x1b[31m",
 ]
-WHOLE = [text for text in STRANGE if not text.startswith("\ud800")]
+WHOLE = [text for text in STRANGE if not text.startswith("\ud800")]  # what UTF-8 can encode
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>$\\frac{1}{"
 
 
@@ -68,17 +68,15 @@ def write_texts(path: Path, texts: list[str]) -> Path:
 )
 def test_strange_texts_are_predicted_from_every_kind_of_file(tmp_path, system, kind):
     trained = load_model(f"{TINY}:{system}", "sst2")
-    texts = STRANGE if kind == "jsonl" else WHOLE
-    path, out = write_texts(tmp_path / f"t.{kind}", texts), tmp_path / "out.jsonl"
+    path, out = write_texts(tmp_path / f"t.{kind}", WHOLE), tmp_path / "out.jsonl"
     source = reader.source([str(path)], trained.task)
-    assert predict.write_predictions(trained, source, out) == len(texts)
+    assert predict.write_predictions(trained, source, out) == len(WHOLE)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     values = np.array([list(row["probabilities"].values()) for row in rows])
-    assert [row["row"] for row in rows] == list(range(len(texts))) and np.isfinite(values).all()
+    assert [row["row"] for row in rows] == list(range(len(WHOLE))) and np.isfinite(values).all()
     assert np.abs(values.sum(1) - 1).max() < 1e-4
-    clean = [(text.encode("utf-8", "replace").decode(),) for text in texts]
-    directly = probabilities(trained.task, predict.predict_logits(trained, clean))
-    assert np.abs(values - directly).max() < 1e-4
+    directly = predict.predict_logits(trained, [(text,) for text in WHOLE])
+    assert np.abs(values - probabilities(trained.task, directly)).max() < 1e-4
 
 
 @pytest.mark.parametrize("system", ["mt-dnn-kd", "mkd-lstm"])
