@@ -25,7 +25,18 @@ from mtkd.config.study import Study
 from mtkd.errors import UserError
 from mtkd.stages.common import Run, load, load_all
 
-__all__ = ["Run", "all_runs", "find_run", "key", "keys", "load", "load_all", "parents", "stages"]
+__all__ = [
+    "Run",
+    "all_runs",
+    "find_run",
+    "key",
+    "keys",
+    "load",
+    "load_all",
+    "parents",
+    "stages",
+    "steps",
+]
 
 
 @cache
@@ -45,6 +56,11 @@ def all_runs(study: Study) -> list[Run]:
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the runs whose artifacts a run reads."""
     return stages()[run.stage].parents(study, run)
+
+
+def steps(study: Study, run: Run) -> int:
+    """Return the updates of weights in a run, for estimates."""
+    return stages()[run.stage].steps(study, run)
 
 
 def find_run(study: Study, name: str) -> Run:
