@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import mirror, rows
+from integration.stages.small import ADAPTATION, MKD, overrides
 
 from mtkd.tasks import SNLI
 
@@ -50,3 +51,17 @@ def ranking_task(work) -> list[str]:
         "tasks=[rte, stsb, mrpc, answers]",
         "ranking=[answers]",
     ]
+
+
+@pytest.fixture(scope="session")
+def every_stage(ranking_task) -> list[str]:
+    """Settings of a study that has all stages, and every source of soft targets."""
+    self_distillation = {"source": "self_distillation"}
+    return overrides(
+        *("name=whole", "seeds=[0, 1]", *ranking_task, MKD, ADAPTATION),
+        kl={"loss": "kl"},
+        texts={"source": "unlabelled", "unlabelled": {"other_tasks": 9}},
+        folds={"source": "cross_fit", "folds": 2},
+        self_1={**self_distillation, "generations": 1},
+        self_2={**self_distillation, "generations": 2},
+    )

@@ -18,8 +18,13 @@ ADAPTATION = """adaptation={
   fractions: [0.01, 0.1, 1.0], seeds: [0], max_train: 100, max_dev: 40, min_updates: 5}"""
 
 
-def small(*overrides: str, **variants: dict) -> Study:
-    """Return a small study with these settings and these variants of an ablation."""
+def overrides(*more: str, **variants: dict) -> list[str]:
+    """Return settings of a small study, with these variants of an ablation."""
     named = {name.replace("_", "-"): variant for name, variant in variants.items()}
     ablation = [f"ablation={json.dumps({'variants': named})}"] if variants else []
-    return load(TINY, [*SMALL, *ablation, *overrides])
+    return [*SMALL, *ablation, *more]
+
+
+def small(*more: str, **variants: dict) -> Study:
+    """Return a small study with these settings and these variants of an ablation."""
+    return load(TINY, overrides(*more, **variants))

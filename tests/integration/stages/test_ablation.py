@@ -26,6 +26,7 @@ def soft_targets(study, variant, task, seed=0):
     return read_soft_targets(read(part).file("soft_targets.parquet"), study.task(task))
 
 
+@pytest.mark.slow
 def test_a_variant_is_the_student_of_its_settings():
     study = small(
         same={"hard_weight": 0.5},
@@ -92,6 +93,7 @@ def test_ensembles_of_other_sizes_and_teachers_of_more_tasks():
     assert set(ensembles.system) == {"mt-dnn-ensemble:keep-1"} and set(ensembles.task) == {"rte"}
 
 
+@pytest.mark.slow
 def test_no_cross_fitted_model_predicts_what_it_was_trained_on(monkeypatch):
     """Each train example is predicted by members, and candidates, that were trained without it."""
     study = small(folds={"source": "cross_fit", "folds": 3})
@@ -219,6 +221,7 @@ def test_texts_without_a_label_have_soft_targets_alone(sources, monkeypatch):
         assert bool(made.soft_targets.isfinite().all())
 
 
+@pytest.mark.slow
 def test_a_study_s_texts_without_labels_are_left_out_by_a_variant():
     texts = {"left_out_train": 20}
     plain = small("name=plain", texts={"source": "unlabelled", "unlabelled": texts})

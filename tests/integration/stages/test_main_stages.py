@@ -127,6 +127,7 @@ def test_a_teacher_is_the_ensemble_of_its_members():
     assert set(confidence.source) == {"teacher", "member"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new_head", [True, False])
 def test_members_start_from_a_new_head_or_from_their_own(new_head):
     name = f"candidates.new_head={str(new_head).lower()}"
@@ -147,6 +148,7 @@ def test_a_student_differs_from_the_baseline_by_its_soft_targets():
     assert set(artifact.frame("scores.csv").system) == {"mt-dnn-kd:mtl"}
 
 
+@pytest.mark.slow
 def test_systems_are_fine_tuned_from_their_models_and_predict_the_test_sets_once(monkeypatch):
     study = small("name=tuned", "seeds=[0, 1]", "test_predictions=[mt-dnn]")
     loaded, load_weights = [], MultiTaskModel.load

@@ -66,6 +66,7 @@ def test_an_ensemble_as_teacher(monkeypatch):
     np.testing.assert_allclose(targets, np.mean(expected, axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_ways_have_the_same_batches_from_the_same_start(monkeypatch):
     batches, starts, trained, current = {}, {}, [], []
     batch, train = Examples.batch, common.train
