@@ -32,10 +32,10 @@ def _write_candidates(path: Path, questions: int, seed: int) -> str:
     for number in range(questions):
         count = 1 if number % 5 == 4 else int(random.integers(2, 4))
         right = int(random.integers(count))
-        for place in range(count):
-            marker = "river sees" if place == right else "house hears"
-            query, text = f"small bird {seed} {number}", f"the old {marker} dog {place}"
-            lines.append({"query": query, "text": text, "label": int(place == right)})
+        for position in range(count):
+            marker = "river sees" if position == right else "house hears"
+            query, text = f"small bird {seed} {number}", f"the old {marker} dog {position}"
+            lines.append({"query": query, "text": text, "label": int(position == right)})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
 

@@ -229,14 +229,14 @@ def test_a_study_s_texts_without_labels_are_left_out_by_a_variant():
         "name=texts",
         "distil.unlabelled={left_out_train: 20}",
         ensemble={"source": "ensemble"},
-        warm={"temperature": 2},
+        softer={"temperature": 2},
     )
     with_texts = predictions(student.run(study, 0))
     assert with_texts.equals(predictions(ablation.run(plain, "texts", 0)))
     without = predictions(ablation.run(study, "ensemble", 0))
     assert without.equals(predictions(student.run(plain, 0))) and not without.equals(with_texts)
-    warm = ablation.training_of(study, Run(ablation.NAME, variant="warm", seed=0))
-    assert warm.distil.unlabelled.left_out_train == 20
+    softer = ablation.training_of(study, Run(ablation.NAME, variant="softer", seed=0))
+    assert softer.distil.unlabelled.left_out_train == 20
     run = Run(student.NAME, seed=0)
     extra = small("distil.unlabelled={left_out_train: 20, extra_updates: true}")
     assert student.steps(extra, run) == student.steps(study, run) + 2
