@@ -142,9 +142,9 @@ def _verdict(name: str, online: bool) -> str:
         missing = [str(error)]
     if missing:
         return f"cannot run: {'; '.join(missing)}"
-    hours = steps / study.resources.steps_per_minute / 60
-    rate = f"{study.resources.steps_per_minute:g} updates a minute (resources.steps_per_minute)"
-    return f"can run: {len(runs)} runs, {steps:,} updates; {hours:.1f} hours in turn at {rate}"
+    rate = study.resources.steps_per_minute
+    pace = f"{steps / rate:,.0f} minutes at {rate:g} a minute (resources.steps_per_minute)"
+    return f"can run: {len(runs)} runs, {steps:,} updates; one after another {pace}"
 
 
 def missing_requirements(study: Study, online: bool) -> list[str]:
@@ -158,8 +158,8 @@ def missing_requirements(study: Study, online: bool) -> list[str]:
         missing += [f"{folder} has no {split}-*.parquet" for split in lacking]
     elif uses_glue and not online:
         missing.append("GLUE: set MTKD_GLUE, or connect to the hub")
-    for field, place in snli_settings(study).items():
-        if not online and not Path(place, tasks.SNLI.name).is_dir():
+    for field, where in snli_settings(study).items():
+        if not online and not Path(where, tasks.SNLI.name).is_dir():
             missing.append(f"SNLI: set MTKD_SNLI, connect to the hub, or use --set {field}=null")
     for name, settings in study.encoders.items():
         checkpoint = checkpoint_of(name, settings)

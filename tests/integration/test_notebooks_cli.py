@@ -1,10 +1,10 @@
 """Notebooks as batches, and the command line around them."""
 
 import json
+import os
 
 import pytest
 from helpers import ROOT, TINY, mtkd
-from jupyter_client import AsyncKernelClient
 
 from mtkd.errors import UserError
 from mtkd.stages import Run
@@ -35,26 +35,16 @@ def execute(folder) -> None:
     notebook.execute(Run("short"), "any", [], folder / "out.ipynb", folder / "log" / "short.log")
 
 
-@pytest.mark.parametrize("failures", [1, notebook.TRIES])
-def test_a_kernel_that_dies_as_it_starts_is_started_again(tmp_path, monkeypatch, failures):
-    starts = []
-    ready = AsyncKernelClient._async_wait_for_ready
-
-    async def dies(client, timeout=None):
-        starts.append(client)
-        if len(starts) <= failures:
-            raise RuntimeError("Kernel died before replying to kernel_info")
-        await ready(client, timeout)
-
-    monkeypatch.setattr(AsyncKernelClient, "wait_for_ready", dies)
+def test_a_notebook_is_executed_with_its_parameters_and_log(tmp_path, monkeypatch):
     monkeypatch.setenv("MTKD_NOTEBOOKS", str(tmp_path))
-    write_notebook(tmp_path, "print('here')")
-    if failures == notebook.TRIES:
-        with pytest.raises(UserError, match="No kernel started for short"):
-            execute(tmp_path)
-    else:
-        execute(tmp_path)
-        assert "here" in (tmp_path / "out.ipynb").read_text() and len(starts) == 2
+    monkeypatch.delenv("MTKD_LOG", raising=False)
+    write_notebook(tmp_path, "import os\nprint(study, overrides, os.environ['MTKD_LOG'])")
+    execute(tmp_path)
+    cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+    assert cells[-1]["outputs"][0][
+        "text"
+    ] == f"any [] {tmp_path / 'log' / 'short.log'}\n".splitlines(keepends=True)
+    assert cells[-1]["execution_count"] and "MTKD_LOG" not in os.environ
 
 
 @pytest.mark.parametrize(
@@ -62,7 +52,6 @@ def test_a_kernel_that_dies_as_it_starts_is_started_again(tmp_path, monkeypatch,
     [
         ("from mtkd.errors import UserError\nraise UserError('of a stage')", "^of a stage$"),
         ("1 / 0", "ZeroDivisionError: .*short.ipynb"),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel was killed"),
     ],
 )
 def test_what_a_notebook_raised_is_reported_and_the_notebook_kept(

@@ -4,7 +4,7 @@
 
 The time between kills is processor time of the whole run, so that kills fall into stages as often
 on a busy machine. What is killed is drawn too: all processes (as when the machine restarts),
-`mtkd run` alone, Snakemake, a notebook, or its kernel. A study that ends before all kills are spent
+`mtkd run` alone, Snakemake, or a notebook. A study that ends before all kills are spent
 is compared and begun anew. Recorded times aside, every artifact and results.csv must be equal.
 """
 
@@ -29,7 +29,6 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = ["seconds", "latency", "latency_low", "latency_high", "rate", "rate_low", "rate_high"]
 ROLES = {  # what a process is, by its command line
-    "kernel": re.compile("ipykernel"),
     "notebook": re.compile(r"mtkd notebook "),
     "snakemake": re.compile(r"mtkd\.workflow\.process"),
 }
@@ -88,14 +87,14 @@ class Life:
     def tree(self) -> dict[str, list[psutil.Process]]:
         """Return the run's processes by role; shells are left out."""
         root = psutil.Process(self.process.pid)
-        found: dict[str, list[psutil.Process]] = {"run": [root]} | {role: [] for role in ROLES}
+        tree: dict[str, list[psutil.Process]] = {"run": [root]} | {role: [] for role in ROLES}
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in root.children(recursive=True):
                 line = " ".join(process.cmdline())
                 role = next((role for role in ROLES if ROLES[role].search(line)), None)
                 if role and "bash" not in line.split()[0]:
-                    found[role].append(process)
-        return found
+                    tree[role].append(process)
+        return tree
 
     def seconds(self) -> float:
         """Return processor seconds of all processes of the run, those that have ended too."""
@@ -119,7 +118,7 @@ def kill(life: Life, draw: random.Random) -> tuple[str, list[psutil.Process]]:
     """Kill something; return its role, and the processes that must end before another run."""
     tree = life.tree()
     everything = [process for group in tree.values() for process in group]
-    role = draw.choices(["tree", "run", "notebook", "kernel", "snakemake"], [6, 8, 2, 4, 2])[0]
+    role = draw.choices(["tree", "run", "notebook", "snakemake"], [3, 4, 3, 1])[0]
     signals = [signal.SIGKILL] if role == "tree" else [signal.SIGKILL, signal.SIGTERM]
     number = draw.choice(signals)
     role = role if role == "tree" or tree[role] else "run"

@@ -1,18 +1,14 @@
-"""Custom tasks in a study: what the stages make of their files, and the example as a whole."""
+"""Custom tasks in a study: what the stages make of their files."""
 
-import json
 import os
 
-import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, mtkd
 
 from mtkd import stages
 from mtkd.config.study import Study, load
 
 pytestmark = pytest.mark.slow
-EXAMPLE = ROOT / "examples" / "own.yaml"
 PAIR = {
     "type": "pair",
     "train": "t.csv",
@@ -77,36 +73,3 @@ def test_an_encoder_is_pretrained_on_the_tasks_texts(made):
     assert encoder.json("origin.json")["from"] == "pretrain"
     vocabulary = (encoder.file("encoder") / "tokenizer.json").read_text()
     assert '"other"' in vocabulary and '"text"' in vocabulary
-
-
-def test_the_example_runs_from_its_files_to_the_report(tmp_path):
-    done = mtkd(
-        "run", EXAMPLE, "-c", "2", MTKD_WORK=str(tmp_path / "w"), MTKD_REPORTS=str(tmp_path / "r")
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    folder = tmp_path / "r" / "own-example"
-    results = pd.read_csv(folder / "results.csv")
-    assert set(results.task) == {"letters", "sentences"} and set(results.system) >= {
-        "bert",
-        "mt-dnn",
-        "mt-dnn-kd",
-        "mt-dnn-ensemble",
-    }
-    assert (
-        results[(results.system == "mt-dnn-kd") & (results.task == "letters")].value.max() > 50
-    ), "three classes: chance is a third"
-    assert (
-        "letters acc | sentences acc/F1 | Average |" in done.stdout
-        and "published" not in done.stdout
-    )
-    finding = (folder / "finding.md").read_text()
-    assert "letters" in finding and "GLUE" not in finding
-    assert (
-        "| accuracy" not in (folder / "tables" / "table1.md").read_text()
-        and "acc/F1" in (folder / "tables" / "table1.md").read_text()
-    )
-    made_of = json.loads((folder / "run.json").read_text())["study"]["own_tasks"]
-    assert made_of["letters"]["train"] == "letters.csv"
-    assert "brass hook" not in "".join(page.read_text() for page in folder.glob("*.html")), (
-        "no row of the user's data is on a page"
-    )

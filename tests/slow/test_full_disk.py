@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 
 import pytest
-from conftest import TINY, mtkd
+from helpers import TINY, mtkd
 
 from mtkd.config.study import load
 from mtkd.errors import UserError
@@ -80,18 +80,17 @@ def test_a_full_disk_stops_a_training_that_continues_when_there_is_room(
 
 def test_the_command_line_reports_a_full_disk_in_one_sentence(disk, tmp_path):
     folder, leave = disk
-    settings = ["-p", f"study={TINY}", "-p", f"overrides={';'.join(SMALL)}"]
+    settings = [part for text in SMALL for part in ("--set", text)]
 
-    def last_line(notebook: str, output, log, work) -> str:
-        command = ["notebook", notebook, output, "--log", log, *settings]
-        done = mtkd(*command, MTKD_WORK=str(work))
+    def last_line(run: str, **folders) -> str:
+        environment = {name: str(path) for name, path in folders.items()}
+        done = mtkd("notebook", TINY, run, *settings, **environment)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         return done.stderr.strip().splitlines()[-1]
 
     leave(20_000)
-    line = last_line("01_pretrain", tmp_path / "out.ipynb", tmp_path / "log", folder)
+    line = last_line("01_pretrain.uncased", MTKD_WORK=folder, MTKD_REPORTS=tmp_path / "reports")
     assert line.startswith(f"mtkd: No space is left on the disk while writing {folder}")
     leave(0)
-    output = folder / "out.ipynb"
-    line = last_line("00_data", output, folder / "logs" / "log", tmp_path)
-    assert line.startswith(f"mtkd: No space is left on the disk while writing {output}")
+    line = last_line("00_data", MTKD_WORK=tmp_path / "work", MTKD_REPORTS=folder)
+    assert line.startswith(f"mtkd: No space is left on the disk while writing {folder}")

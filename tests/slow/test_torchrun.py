@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY, mtkd
+from helpers import TINY, mtkd
 
 pytestmark = pytest.mark.slow
 RUN = "02_mtdnn.uncased-0.1-s0"

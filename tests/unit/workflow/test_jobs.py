@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from conftest import TINY
+from helpers import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
