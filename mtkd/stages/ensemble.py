@@ -154,7 +154,8 @@ def build_soft_targets(
     task: Task,
     teams: dict[Fold | None, list[EnsembleMember]],
 ) -> Artifact:
-    """Return a part that holds the members' logits of a task's train examples (`soft_targets.parquet`).
+    """Return a part that holds the members' logits of a task's train examples
+    (`soft_targets.parquet`).
 
     `teams` maps a part of the train set to the members that predict it; None means all of it.
     """
