@@ -17,7 +17,6 @@ from mtkd.config.base import (
     Positive,
     Seed,
     Settings,
-    Size,
     TaskNames,
     field,
 )

@@ -54,7 +54,7 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Return the teachers, or what their place is taken by; other seeds read the first seed's."""
+    """Return where soft targets are from; other seeds may read those of the first seed's run."""
     variant, encoders = find_variant(study, run.variant), [study.student_encoder]
     if not (variant.folds or variant.generations):
         names = variant.distil(study.distil, study.multitask).teachers

@@ -51,26 +51,20 @@ def parents(study: Study, run: Run) -> list[Run]:
 def depends(study: Study, run: Run) -> dict:
     """Return which examples of SNLI are used, and the settings of fine-tuning."""
     section = study.require("adaptation")
-    return {
-        **_tuning_settings(study),
-        "fractions": section.fractions,
-        "snli": _snli_settings(study),
-    }
-
-
-def _tuning_settings(study: Study) -> dict:
+    source = directory_fingerprint(snli_location(section.hub), SNLI.name)
     return {
         "encoder_dropout": study.model.encoder_dropout,
         "model": model_settings(study),
         "train": train_settings(tuning(study)),
-        "min_updates": study.adaptation.min_updates,
+        "min_updates": section.min_updates,
+        "fractions": section.fractions,
+        "snli": {"source": source, **_limits(study)},
     }
 
 
-def _snli_settings(study: Study) -> dict:
+def _limits(study: Study) -> dict:
     section = study.adaptation
-    limits = {"max_train": section.max_train, "max_dev": section.max_dev, "seed": study.data.seed}
-    return {**limits, "source": directory_fingerprint(snli_location(section.hub), SNLI.name)}
+    return {"max_train": section.max_train, "max_dev": section.max_dev, "seed": study.data.seed}
 
 
 def steps(study: Study, run: Run) -> int:
@@ -130,9 +124,8 @@ def run(study: Study, system: str, seed: int) -> Artifact:
 def _tokenize_snli(inputs: Inputs) -> Artifact:
     """Return SNLI under the section's limits as word pieces: `snli/<split>.arrow`, `pad.json`."""
     study, encoder = inputs.study, inputs.study.student_encoder
-    settings = _snli_settings(study)
-    limits = {name: settings[name] for name in ("max_train", "max_dev", "seed")}
-    data = study.data.model_copy(update=limits)
+    settings = depends(study, inputs.this)["snli"]
+    data = study.data.model_copy(update=_limits(study))
 
     def build(output: Output) -> None:
         tokenizer, longest = inputs.tokenizer(encoder), inputs.max_length(encoder)
@@ -149,22 +142,22 @@ def _tokenize_snli(inputs: Inputs) -> Artifact:
 
 def _finetune(inputs: Inputs, this: Run, snli: Artifact, fraction: float) -> Artifact:
     study, encoder = inputs.study, inputs.study.student_encoder
-    depends = _tuning_settings(study) | {"fraction": fraction, "snli": snli.fingerprint}
+    settings = depends(study, this) | {"fractions": [fraction]}
 
     def build(output: Output) -> None:
         whole = read_examples(snli, SNLI, SNLI.train)
         train_set = whole.subset(subset(len(whole), fraction, this.seed))
-        settings = tuning(study, len(train_set))
+        train = tuning(study, len(train_set))
         seed_everything(this.seed)
         model = inputs.new_model(encoder, [SNLI], study.model.encoder_dropout)
         for start in start_of(study, this):
             model.load(inputs[start].file("model.safetensors"), heads=False)
         title = f"{this.name} {fraction:g} of SNLI"
-        training = TrainingRun({SNLI.name: train_set}, settings, this.seed, title=title)
+        training = TrainingRun({SNLI.name: train_set}, train, this.seed, title=title)
         evaluation = Evaluation([(split, read_examples(snli, SNLI, split)) for split in SNLI.dev])
         fit(model, training, evaluation, output, system=this.system)
-        updates = count_updates(settings, len(train_set))
+        updates = count_updates(train, len(train_set))
         about = {"share": fraction, "examples": len(train_set), "updates": updates}
         write_json(output.folder / "fraction.json", about)
 
-    return build_part(study, this, f"{fraction:g}", depends, inputs.artifacts, build)
+    return build_part(study, this, f"{fraction:g}", settings, inputs.artifacts, build)

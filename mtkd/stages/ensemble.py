@@ -154,9 +154,10 @@ def build_soft_targets(
     task: Task,
     teams: dict[Fold | None, list[EnsembleMember]],
 ) -> Artifact:
-    """Return a part that holds the members' logits of a task's train examples (`soft_targets.parquet`).
+    """Return a part that holds the members' logits of a task's train examples
+    (`soft_targets.parquet`).
 
-    `teams` maps a part of the train set to the members that predict it; None stands for all of it.
+    `teams` maps a part of the train set to the members that predict it; None means all of it.
     """
     members = [member for team in teams.values() for member in team]
     depends = {

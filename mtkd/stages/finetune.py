@@ -49,11 +49,16 @@ def start_of(study: Study, run: Run) -> list[Run]:
 
 def depends(study: Study, run: Run) -> dict:
     """Return the settings that change the fine-tuned weights and what they predict."""
+    return {name: task_settings(study, run, name) for name in study.trainable}
+
+
+def task_settings(study: Study, run: Run, task: str) -> dict:
+    """Return the settings that change what is fine-tuned on one task."""
     return {
         "encoder_dropout": study.model.encoder_dropout,
         "model": model_settings(study),
         "train": train_settings(study.finetuning),
-        "tasks": {name: starts_new_head(study, run.system, name) for name in study.trainable},
+        "new_head": starts_new_head(study, run.system, task),
         "test": predicts_test(study, run),
     }
 
@@ -91,24 +96,17 @@ def run(study: Study, system: str, seed: int) -> Artifact:
 def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
     study = inputs.study
     encoder, dropout = study.student_encoder, study.model.encoder_dropout
-    new_head, test = starts_new_head(study, this.system, task.name), predicts_test(study, this)
-    depends = {
-        "encoder_dropout": dropout,
-        "model": model_settings(study),
-        "train": train_settings(study.finetuning),
-        "new_head": new_head,
-        "test": test,
-    }
+    depends = task_settings(study, this, task.name)
 
     def build(output: Output) -> None:
         train_set = inputs.train_set(encoder, task)
         seed_everything(this.seed)
         model = inputs.new_model(encoder, [task], dropout)
         for start in start_of(study, this):
-            model.load(inputs[start].file("model.safetensors"), heads=not new_head)
+            model.load(inputs[start].file("model.safetensors"), heads=not depends["new_head"])
         title = f"{this.name} {task.title}"
         training = TrainingRun({task.name: train_set}, study.finetuning, this.seed, title=title)
-        tests = inputs.test_sets(encoder, task) if test else []
+        tests = inputs.test_sets(encoder, task) if depends["test"] else []
         evaluation = Evaluation(inputs.dev_sets(encoder, task), tests)
         fit(model, training, evaluation, output, system=this.system)
 

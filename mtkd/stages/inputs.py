@@ -135,7 +135,9 @@ def new_model(study: Study, weights: Artifact, tasks: list[Task], dropout: float
 def describe_model(
     study: Study, encoder: str, tasks: list[Task], system: str, student: dict | None = None
 ) -> dict:
-    """Return what is needed to use a model's weights: tasks, encoder, and settings of an MKD student."""
+    """Return what is needed to use a model's weights: tasks, encoder, and settings of an MKD
+    student.
+    """
     custom = {name: task.model_dump(mode="json") for name, task in study.own_tasks.items()}
     return {
         "system": system,

@@ -170,8 +170,8 @@ def trainings(study: Study, student: str) -> list[StudentTraining]:
 def run(study: Study, student: str, seed: int) -> Artifact:
     """Train a student in all ways, or load what was trained.
 
-    The artifact holds the tables of all trainings, with their `system`. Each training is a part of
-    its own; that of a student of all tasks keeps its weights.
+    The artifact holds the tables of all trainings, with their `system`. Each training is a
+    part; that of a student of all tasks keeps its weights.
     """
     find_student(study, student)
     this = Run(NAME, student=student, seed=seed)

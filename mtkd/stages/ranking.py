@@ -20,7 +20,6 @@ from torch import nn
 
 from mtkd.artifacts import Artifact
 from mtkd.config.study import SYSTEMS, Study
-from mtkd.config.training import Train
 from mtkd.data.custom import group_ids
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
@@ -34,9 +33,7 @@ from mtkd.stages.common import (
     count_updates,
     fit,
     merge_parts,
-    model_settings,
     predictions,
-    train_settings,
 )
 from mtkd.stages.inputs import Inputs
 from mtkd.tasks import Task
@@ -62,7 +59,7 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 def depends(study: Study, run: Run) -> dict:
     """Return the settings that change the weights and what they predict."""
-    return {"tasks": {name: _settings(study, run, name) for name in study.ranking}}
+    return {name: finetune.task_settings(study, run, name) for name in study.ranking}
 
 
 def steps(study: Study, run: Run) -> int:
@@ -154,24 +151,9 @@ def score_ways(
     return rows
 
 
-def _train_settings(study: Study) -> Train:
-    """Return the settings of training: one process, which has all candidates of a question."""
-    return study.finetuning.model_copy(update={"num_processes": 1})
-
-
-def _settings(study: Study, run: Run, task: str) -> dict:
-    return {
-        "encoder_dropout": study.model.encoder_dropout,
-        "model": model_settings(study),
-        "train": train_settings(_train_settings(study)),
-        "new_head": finetune.starts_new_head(study, run.system, task),
-        "test": finetune.predicts_test(study, run),
-    }
-
-
 def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
     study, encoder = inputs.study, inputs.study.student_encoder
-    depends, head = _settings(study, this, task.name), ranking_head(task)
+    depends, head = finetune.task_settings(study, this, task.name), ranking_head(task)
 
     def build(output: Output) -> None:
         train_set = inputs.train_set(encoder, task)
@@ -181,7 +163,9 @@ def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
         heads = [] if depends["new_head"] else [task.name]
         for start in finetune.start_of(study, this):
             model.load(inputs[start].file("model.safetensors"), heads=heads)
-        settings, title = _train_settings(study), f"{this.name} {task.title}"
+        # One process, so that a batch has all candidates of its questions.
+        settings = study.finetuning.model_copy(update={"num_processes": 1})
+        title = f"{this.name} {task.title}"
         training = TrainingRun(train_sets, settings, this.seed, title=title)
         evaluation = Evaluation(inputs.dev_sets(encoder, task))
         fit(model, training, evaluation, output, system=this.system)

@@ -24,7 +24,9 @@ class InProcess(Engine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        """Execute the code cells in order; an exception leaves its traceback in the cell and ends it."""
+        """Execute the code cells in order; an exception leaves its traceback in the cell and ends
+        it.
+        """
         shell = InteractiveShell.instance(colors="NoColor")
         shell.showtraceback = lambda *args, **options: None  # the caller reports it
         for index, cell in enumerate(nb_man.nb.cells):
@@ -61,8 +63,8 @@ papermill_engines.register("mtkd", InProcess)
 def execute(run: Run, study: str, overrides: list[str], output: Path, log: Path) -> None:
     """Execute a run's notebook; the result goes to `output` once it has ended well.
 
-    Progress goes to `log`. Raise `UserError` with what the notebook raised; a failed notebook is kept
-    beside the log.
+    Progress goes to `log`. Raise `UserError` with what the notebook raised; a failed notebook is
+    kept beside the log.
     """
     source = paths.notebooks() / f"{run.stage}.ipynb"
     if not source.is_file():

@@ -1,4 +1,5 @@
-"""The package's shape: imports go one way, the top level is short, and no function takes a list of parameters."""
+"""The package's shape: imports go one way, the top level is short, and no function takes a list of
+parameters."""
 
 import ast
 from pathlib import Path

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import mirror, rows
+from integration.stages.small import ADAPTATION, MKD, overrides
 
 from mtkd.tasks import SNLI
 
@@ -31,10 +32,10 @@ def _write_candidates(path: Path, questions: int, seed: int) -> str:
     for number in range(questions):
         count = 1 if number % 5 == 4 else int(random.integers(2, 4))
         right = int(random.integers(count))
-        for place in range(count):
-            marker = "river sees" if place == right else "house hears"
-            query, text = f"small bird {seed} {number}", f"the old {marker} dog {place}"
-            lines.append({"query": query, "text": text, "label": int(place == right)})
+        for position in range(count):
+            marker = "river sees" if position == right else "house hears"
+            query, text = f"small bird {seed} {number}", f"the old {marker} dog {position}"
+            lines.append({"query": query, "text": text, "label": int(position == right)})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
 
@@ -50,3 +51,17 @@ def ranking_task(work) -> list[str]:
         "tasks=[rte, stsb, mrpc, answers]",
         "ranking=[answers]",
     ]
+
+
+@pytest.fixture(scope="session")
+def every_stage(ranking_task) -> list[str]:
+    """Settings of a study that has all stages, and every source of soft targets."""
+    self_distillation = {"source": "self_distillation"}
+    return overrides(
+        *("name=whole", "seeds=[0, 1]", *ranking_task, MKD, ADAPTATION),
+        kl={"loss": "kl"},
+        texts={"source": "unlabelled", "unlabelled": {"other_tasks": 9}},
+        folds={"source": "cross_fit", "folds": 2},
+        self_1={**self_distillation, "generations": 1},
+        self_2={**self_distillation, "generations": 2},
+    )

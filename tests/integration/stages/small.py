@@ -1,23 +1,13 @@
 """Small studies for the tests of stages: three tasks, two candidates, one-layer encoders."""
 
 import json
-from pathlib import Path
+
+import helpers
 
 from mtkd.config.study import Study, load
 
-TINY = Path(__file__).parents[2] / "studies" / "tiny.yaml"
-SMALL = [
-    "name=small",
-    "tasks=[rte, stsb, mrpc]",
-    "exclude_from_multitask=[]",
-    "data={source: synthetic, scale: 0.2, max_length: 48, max_train: 40}",
-    "mkd=null",
-    "ablation=null",
-    "candidates={dropouts: [0.1], ensemble_size: 2, select_on: [rte]}",
-    "distil.teachers=[rte, stsb]",
-    "train.epochs=1",
-    "train.score_every_epoch=false",
-]
+TINY = helpers.ROOT / "tests" / "studies" / "tiny.yaml"
+SMALL = [*helpers.SMALL, "name=small", "ablation=null", "seeds=[0]"]
 MKD = """mkd={
   train: {optimizer: adamw, learning_rate: 1.0e-3, epochs: 1}, mixed_hard_weight: 0.5,
   finetune: {epochs: 1}, seeds: [0], tasks: [rte, stsb], serving: {examples: 8, rounds: 1},
@@ -28,8 +18,13 @@ ADAPTATION = """adaptation={
   fractions: [0.01, 0.1, 1.0], seeds: [0], max_train: 100, max_dev: 40, min_updates: 5}"""
 
 
-def small(*overrides: str, **variants: dict) -> Study:
-    """Return a small study with these settings and these variants of an ablation."""
+def overrides(*more: str, **variants: dict) -> list[str]:
+    """Return settings of a small study, with these variants of an ablation."""
     named = {name.replace("_", "-"): variant for name, variant in variants.items()}
     ablation = [f"ablation={json.dumps({'variants': named})}"] if variants else []
-    return load(TINY, [*SMALL, *ablation, *overrides])
+    return [*SMALL, *ablation, *more]
+
+
+def small(*more: str, **variants: dict) -> Study:
+    """Return a small study with these settings and these variants of an ablation."""
+    return load(TINY, overrides(*more, **variants))

@@ -26,6 +26,7 @@ def soft_targets(study, variant, task, seed=0):
     return read_soft_targets(read(part).file("soft_targets.parquet"), study.task(task))
 
 
+@pytest.mark.slow
 def test_a_variant_is_the_student_of_its_settings():
     study = small(
         same={"hard_weight": 0.5},
@@ -92,6 +93,7 @@ def test_ensembles_of_other_sizes_and_teachers_of_more_tasks():
     assert set(ensembles.system) == {"mt-dnn-ensemble:keep-1"} and set(ensembles.task) == {"rte"}
 
 
+@pytest.mark.slow
 def test_no_cross_fitted_model_predicts_what_it_was_trained_on(monkeypatch):
     """Each train example is predicted by members, and candidates, that were trained without it."""
     study = small(folds={"source": "cross_fit", "folds": 3})
@@ -219,6 +221,7 @@ def test_texts_without_a_label_have_soft_targets_alone(sources, monkeypatch):
         assert bool(made.soft_targets.isfinite().all())
 
 
+@pytest.mark.slow
 def test_a_study_s_texts_without_labels_are_left_out_by_a_variant():
     texts = {"left_out_train": 20}
     plain = small("name=plain", texts={"source": "unlabelled", "unlabelled": texts})
@@ -226,14 +229,14 @@ def test_a_study_s_texts_without_labels_are_left_out_by_a_variant():
         "name=texts",
         "distil.unlabelled={left_out_train: 20}",
         ensemble={"source": "ensemble"},
-        warm={"temperature": 2},
+        softer={"temperature": 2},
     )
     with_texts = predictions(student.run(study, 0))
     assert with_texts.equals(predictions(ablation.run(plain, "texts", 0)))
     without = predictions(ablation.run(study, "ensemble", 0))
     assert without.equals(predictions(student.run(plain, 0))) and not without.equals(with_texts)
-    warm = ablation.training_of(study, Run(ablation.NAME, variant="warm", seed=0))
-    assert warm.distil.unlabelled.left_out_train == 20
+    softer = ablation.training_of(study, Run(ablation.NAME, variant="softer", seed=0))
+    assert softer.distil.unlabelled.left_out_train == 20
     run = Run(student.NAME, seed=0)
     extra = small("distil.unlabelled={left_out_train: 20, extra_updates: true}")
     assert student.steps(extra, run) == student.steps(study, run) + 2

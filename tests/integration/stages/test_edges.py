@@ -3,32 +3,20 @@
 import shutil
 
 import pytest
-from integration.stages.small import ADAPTATION, MKD, small
+from integration.stages.small import TINY
 
 from mtkd.artifacts import Artifact
+from mtkd.config.study import load
 from mtkd.stages import Run, all_runs, load_all, parents, serving, stages
 from mtkd.stages.inputs import Inputs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("work")]
-SELF = {"source": "self_distillation"}
 REPORT = "11_report"
 
 
 @pytest.fixture(scope="module")
-def study(ranking_task):
-    return small(
-        "name=edges",
-        "seeds=[0, 1]",
-        "distil.teachers=[rte, stsb]",
-        *ranking_task,
-        MKD,
-        ADAPTATION,
-        kl={"loss": "kl"},
-        texts={"source": "unlabelled", "unlabelled": {"other_tasks": 9}},
-        folds={"source": "cross_fit", "folds": 2},
-        self_1={**SELF, "generations": 1},
-        self_2={**SELF, "generations": 2},
-    )
+def study(every_stage):
+    return load(TINY, every_stage)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from mtkd.stages.common import Run
 pytestmark = pytest.mark.usefixtures("work")
 
 
+@pytest.mark.slow
 def test_costs_of_every_system():
     study = small(MKD)
     artifact = serving.run(study)

@@ -53,8 +53,8 @@ def test_parents_follow_the_teacher():
     assert mkd.parents(study, LSTM)[1:] == [baseline, *ensembles]
     study = small(MKD, "mkd.teacher=ensemble", "mkd.students.lstm.embeddings=own", "seeds=[5]")
     assert mkd.parents(study, LSTM)[1:] == ensembles
-    own = small(MKD, "mkd.teacher=ensemble", "model.encoder_dropout=0.3", "seeds=[5]")
-    assert mtdnn.baseline_run(own, 0) in all_runs(own)
+    study = small(MKD, "mkd.teacher=ensemble", "model.encoder_dropout=0.3", "seeds=[5]")
+    assert mtdnn.baseline_run(study, 0) in all_runs(study)
 
 
 def test_steps():
