@@ -6,8 +6,8 @@ A stage module holds
     runs(study) -> list[Run]       the parameters of each run
     parents(study, run)            the runs whose artifacts this run reads: the graph's edges
     depends(study, run) -> dict    the settings that change the run's artifact
-    steps(study, run) -> int       updates of weights, for estimates
     run(study, **parameters)       the artifact, built if it is not there
+    steps(study, run) -> int       updates of weights, for estimates; left out where there are none
 
 Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd
 stage`, artifact folders, and the report's list of runs. A new stage is a new module in this
@@ -61,7 +61,8 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 def steps(study: Study, run: Run) -> int:
     """Return about how many updates of weights a run makes."""
-    return stages()[run.stage].steps(study, run)
+    module = stages()[run.stage]
+    return module.steps(study, run) if hasattr(module, "steps") else 0
 
 
 def find_run(study: Study, name: str) -> Run:
