@@ -15,8 +15,8 @@ from mtkd.config.distillation import Variant
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate
 from mtkd.errors import UserError
-from mtkd.stages import mtdnn, pretrain, student, teacher
-from mtkd.stages.common import Run, count_updates
+from mtkd.stages import mtdnn, student, teacher
+from mtkd.stages.common import Run, count_updates, lookup
 from mtkd.stages.ensemble import (
     SOFT_TARGETS,
     EnsembleMember,
@@ -25,8 +25,9 @@ from mtkd.stages.ensemble import (
     finetune_member,
     member_settings,
     rank_candidates,
+    single_model,
 )
-from mtkd.stages.inputs import Inputs, Output
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.stages.student import StudentTraining
 from mtkd.tasks import Task
 from mtkd.training.soft_targets import Fold, read_soft_targets
@@ -35,19 +36,12 @@ NAME = "06_ablation"
 
 
 def runs(study: Study) -> list[Run]:
-    """Return a run per seed and variant, each after those runs of this stage that it reads."""
-    ordered: dict[Run, None] = {}
-
-    def add(run: Run) -> None:
-        for parent in parents(study, run):
-            if parent.stage == NAME:
-                add(parent)
-        ordered[run] = None
-
-    for seed in study.ablation.seeds if study.ablation else ():
-        for name in study.ablation.variants:
-            add(Run(NAME, variant=name, seed=seed))
-    return list(ordered)
+    """Return a run per variant and seed, each after those runs of this stage that it reads."""
+    variants, seeds = (
+        (study.ablation.variants, study.ablation.seeds) if study.ablation else ({}, ())
+    )
+    names = sorted(variants, key=lambda name: variants[name].generations == 2)
+    return [Run(NAME, variant=name, seed=seed) for name in names for seed in seeds]
 
 
 def parents(study: Study, run: Run) -> list[Run]:
@@ -63,18 +57,12 @@ def parents(study: Study, run: Run) -> list[Run]:
     else:
         above = [mtdnn.candidate_run(study, candidate) for candidate in study.candidate_models]
         encoders += [candidate.encoder for candidate in study.candidate_models]
-    return [*(Run(pretrain.NAME, encoder=name) for name in dict.fromkeys(encoders)), *above]
+    return [*map(encoder_run, dict.fromkeys(encoders)), *above]
 
 
 def find_variant(study: Study, name: str) -> Variant:
     """Return a variant of the study; raise `UserError` if there is none of that name."""
-    variants = study.require("ablation").variants
-    if name not in variants:
-        raise UserError(
-            f"There is no variant '{name}' in study {study.name}: its variants are "
-            f"{', '.join(variants)}."
-        )
-    return variants[name]
+    return lookup(study, "variant", name, study.require("ablation").variants)
 
 
 def first_run(study: Study, name: str) -> Run:
@@ -157,9 +145,7 @@ def _soft_targets(inputs: Inputs, training: StudentTraining) -> dict[str, Artifa
     if variant.generations:
         run = _model_like_the_student(study, name)
         model = run.variant if run.stage == NAME else "mt-dnn"
-        encoder, dropout = study.student_encoder, study.model.encoder_dropout
-        all_tasks = tuple(map(study.task, study.multitask))
-        teams = {None: [EnsembleMember(encoder, dropout, inputs[run], model, all_tasks)]}
+        teams = single_model(study, study.student_encoder, inputs[run], model)
         return {
             task: build_soft_targets(inputs, part, study.task(task), teams)
             for task, part in tasks.items()

@@ -1,6 +1,6 @@
 """What all stages share: runs, loading, and settings that several stages depend on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from mtkd.config.study import Study
 from mtkd.config.training import Train
 from mtkd.data import synthetic
 from mtkd.data.custom import count_train_rows
+from mtkd.errors import UserError
 
 SCORE_COLUMNS = ["system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]
 
@@ -61,6 +62,14 @@ class Run:
 
 
 _loaded: ContextVar[dict[Run, Artifact] | None] = ContextVar("loaded", default=None)
+
+
+def lookup(study: Study, kind: str, name: str, known: Mapping[str, Any]) -> Any:
+    """Return what a study has under a name; raise `UserError` where it has nothing."""
+    if name not in known:
+        names = ", ".join(known)
+        raise UserError(f"Study {study.name} has no {kind} '{name}': its {kind}s are {names}.")
+    return known[name]
 
 
 def stage_of(run: Run) -> ModuleType:

@@ -38,6 +38,14 @@ class EnsembleMember:
     tasks: tuple[Task, ...]
 
 
+def single_model(
+    study: Study, encoder: str, model: Artifact, name: str
+) -> dict[None, list[EnsembleMember]]:
+    """Return the `teams` of `build_soft_targets` where one model predicts all examples."""
+    tasks = tuple(map(study.task, study.multitask))
+    return {None: [EnsembleMember(encoder, study.model.encoder_dropout, model, name, tasks)]}
+
+
 def rank_candidates(inputs: Inputs) -> pd.DataFrame:
     """Return the candidates, best first, by their dev scores on `candidates.select_on`.
 
@@ -99,24 +107,21 @@ def finetune_member(
 
 def predict_soft_targets(
     inputs: Inputs, task: Task, members: list[EnsembleMember], sets: dict[str, Examples]
-) -> Iterator[tuple[SoftTargets, np.ndarray, int]]:
-    """Yield the members' logits, the labels, and the number of all examples, a chunk at a time.
+) -> Iterator[SoftTargets]:
+    """Yield the members' logits, a chunk of examples at a time.
 
     `sets` holds the examples as each encoder's tokenizer reads them.
     """
-    examples = sets[members[-1].encoder]
-    idx, labels = examples.idx, examples.labels
-    names = [member.name for member in members]
+    examples, names = sets[members[-1].encoder], [member.name for member in members]
+    idx, precision = examples.idx, inputs.study.train.precision
     for chunk in chunks(len(examples)):
         logits = []
         for member in members:
             model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
             model.load(member.model.file("model.safetensors"))
-            precision = inputs.study.train.precision
             logits.append(predict(model, sets[member.encoder], precision, chunk))
-        rows = slice(chunk.start, chunk.stop)
-        targets = SoftTargets(task, idx[rows], np.stack(logits), names, examples.fingerprint)
-        yield targets, labels[rows], len(examples)
+        rows = idx[chunk.start : chunk.stop]
+        yield SoftTargets(task, rows, np.stack(logits), names, examples.fingerprint)
 
 
 def targets_settings(study: Study, members: list[EnsembleMember]) -> dict:
@@ -142,7 +147,7 @@ def build_soft_targets(
         for fold, team in teams.items():
             encoders = [member.encoder for member in team]
             sets = {name: inputs.train_set(name, task, fold, inside=True) for name in encoders}
-            yield from (chunk for chunk, *_ in predict_soft_targets(inputs, task, team, sets))
+            yield from predict_soft_targets(inputs, task, team, sets)
 
     def build(output: Output) -> None:
         write_soft_targets(output.folder / SOFT_TARGETS, targets())

@@ -6,11 +6,10 @@ from mtkd.artifacts import Artifact
 from mtkd.config.study import SYSTEMS, Study
 from mtkd.config.training import Train
 from mtkd.data.dataset import Examples
-from mtkd.errors import UserError
-from mtkd.stages import mtdnn, pretrain, student
-from mtkd.stages.common import Run, count_updates, weight_settings
+from mtkd.stages import mtdnn, student
+from mtkd.stages.common import Run, count_updates, lookup, weight_settings
 from mtkd.stages.fit import ModelTraining, fit
-from mtkd.stages.inputs import Inputs, Output
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 
 NAME = "05_finetune"
 
@@ -22,7 +21,7 @@ def runs(study: Study) -> list[Run]:
 
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the multi-task model to start from (none for BERT), and the encoder."""
-    return [Run(pretrain.NAME, encoder=study.student_encoder), *start_of(study, run)]
+    return [encoder_run(study.student_encoder), *start_of(study, run)]
 
 
 def start_of(study: Study, run: Run) -> list[Run]:
@@ -32,9 +31,7 @@ def start_of(study: Study, run: Run) -> list[Run]:
         "mt-dnn": [mtdnn.baseline_run(study, run.seed)],
         "mt-dnn-kd": [Run(student.NAME, seed=run.seed)],
     }
-    if run.system not in starts:
-        raise UserError(f"There is no system '{run.system}': the systems are {', '.join(SYSTEMS)}.")
-    return starts[run.system]
+    return lookup(study, "system", run.system, starts)
 
 
 def depends(study: Study, run: Run) -> dict:

@@ -13,11 +13,12 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from mtkd.artifacts import Artifact, make, read, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
+from mtkd.errors import UserError, first_line
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.stages.common import Run, load_all, stage_of
 from mtkd.tasks import Task
@@ -138,10 +139,7 @@ class Inputs:
 
     def tokenizer(self, encoder: str) -> tuple[PreTrainedTokenizerBase, int]:
         """Return an encoder's tokenizer, and the word pieces that an example is cut to."""
-        from mtkd.stages.pretrain import max_length, tokenizer_of  # it imports this module
-
-        weights = self.encoder(encoder)
-        return tokenizer_of(weights), max_length(self.study, weights)
+        return read_tokenizer(self.study, self.encoder(encoder))
 
     def examples(
         self, encoder: str, task: Task, split: str, as_task: Task | None = None
@@ -196,6 +194,28 @@ class Inputs:
 
 def _fingerprints(artifacts: dict[Run, Artifact]) -> dict[str, str]:
     return {run.name: artifact.fingerprint for run, artifact in artifacts.items()}
+
+
+def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
+    """Read an encoder's tokenizer; no code of its folder is run."""
+    folder, problem = weights.file("encoder"), "it has no word pieces: tokenizer.json is missing"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if len(tokenizer) > len(tokenizer.all_special_ids):
+            return tokenizer
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        problem = first_line(error)
+    raise UserError(
+        f"The tokenizer in {folder} cannot be read ({problem}): remove {weights.path} and run its "
+        "stage again."
+    )
+
+
+def read_tokenizer(study: Study, weights: Artifact) -> tuple[PreTrainedTokenizerBase, int]:
+    """Return an encoder's tokenizer, and the most word pieces: as set, or as it has positions."""
+    tokenizer = tokenizer_of(weights)
+    config = AutoConfig.from_pretrained(weights.file("encoder"), trust_remote_code=False)
+    return tokenizer, min(study.data.max_length, config.max_position_embeddings)
 
 
 def read_examples(

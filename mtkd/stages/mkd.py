@@ -26,13 +26,12 @@ from mtkd.config.distillation import Distil
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
-from mtkd.errors import UserError
 from mtkd.models.lstm import projected_table, random_table, vectors_table
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.models.student import student_encoder
-from mtkd.stages import mtdnn, pretrain, teacher
-from mtkd.stages.common import Run, count_updates, weight_settings
-from mtkd.stages.ensemble import EnsembleMember, build_soft_targets
+from mtkd.stages import mtdnn, teacher
+from mtkd.stages.common import Run, count_updates, lookup, weight_settings
+from mtkd.stages.ensemble import build_soft_targets, single_model
 from mtkd.stages.fit import ModelTraining, fit
 from mtkd.stages.inputs import Inputs, Output, encoder_run, head_dropouts
 from mtkd.tasks import Task
@@ -52,7 +51,7 @@ def runs(study: Study) -> list[Run]:
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the teachers, and the encoder whose word pieces the students read."""
     find_student(study, run.student)
-    above = [Run(pretrain.NAME, encoder=study.mkd.teacher_encoder)]
+    above = [encoder_run(study.mkd.teacher_encoder)]
     if mtdnn.uses_mkd_teacher(study, run.student):
         above.append(teacher_run(study))
     if study.mkd.teacher == "ensemble":
@@ -95,13 +94,7 @@ def teacher_run(study: Study) -> Run:
 
 def find_student(study: Study, name: str) -> LstmStudent | TransformerStudent:
     """Return the settings of a student; raise `UserError` if there is none of that name."""
-    students = study.require("mkd").students
-    if name not in students:
-        known = ", ".join(students)
-        raise UserError(
-            f"There is no student '{name}' in study {study.name}: its students are {known}."
-        )
-    return students[name]
+    return lookup(study, "student", name, study.require("mkd").students)
 
 
 @dataclass(frozen=True)
@@ -157,10 +150,8 @@ def run(study: Study, student: str, seed: int) -> Artifact:
     part; that of a student of all tasks keeps its weights.
     """
     find_student(study, student)
-    inputs, planned = (
-        Inputs(study, Run(NAME, student=student, seed=seed)),
-        trainings(study, student),
-    )
+    inputs = Inputs(study, Run(NAME, student=student, seed=seed))
+    planned = trainings(study, student)
     logits = {name: _teacher_logits(inputs, study.task(name)) for name in study.mkd.tasks}
     parts: dict[str, Artifact] = {}
     for training in planned:
@@ -181,9 +172,8 @@ def _teacher_logits(inputs: Inputs, task: Task) -> Artifact:
     study = inputs.study
     if _members(study):
         return inputs[Run(teacher.NAME, task=task.name)]
-    encoder, dropout = study.mkd.teacher_encoder, study.model.encoder_dropout
-    tasks, model = tuple(map(study.task, study.multitask)), inputs[teacher_run(study)]
-    teams = {None: [EnsembleMember(encoder, dropout, model, "mt-dnn", tasks)]}
+    model = inputs[teacher_run(study)]
+    teams = single_model(study, study.mkd.teacher_encoder, model, "mt-dnn")
     return build_soft_targets(inputs, f"teacher_logits/{task.name}", task, teams, shared=True)
 
 

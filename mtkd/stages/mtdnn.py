@@ -8,10 +8,9 @@ from dataclasses import asdict
 from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate, Train
-from mtkd.stages import pretrain
 from mtkd.stages.common import Run, count_updates, variants, weight_settings
 from mtkd.stages.fit import ModelTraining, fit
-from mtkd.stages.inputs import Inputs, Output
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.training.soft_targets import Fold
 
 NAME = "02_mtdnn"
@@ -54,7 +53,7 @@ def starts_from_teacher(study: Study, student: str) -> bool:
 
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the pre-trained encoder to start from, whose word pieces are read."""
-    return [Run(pretrain.NAME, encoder=run.encoder)]
+    return [encoder_run(run.encoder)]
 
 
 def depends(study: Study, run: Run) -> dict:

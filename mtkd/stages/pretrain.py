@@ -11,10 +11,10 @@ from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from mtkd.artifacts import Artifact, file_hash, read, write_json
+from mtkd.artifacts import Artifact, file_hash, write_json
 from mtkd.config.study import Study
 from mtkd.config.training import Encoder
 from mtkd.data import synthetic
@@ -22,8 +22,8 @@ from mtkd.data.dataset import tokenize
 from mtkd.data.glue import source_fingerprint
 from mtkd.errors import UserError, first_line
 from mtkd.stages import data
-from mtkd.stages.common import Run
-from mtkd.stages.inputs import Inputs, Output
+from mtkd.stages.common import Run, lookup
+from mtkd.stages.inputs import Inputs, Output, read_tokenizer
 from mtkd.training.loop import seed_everything
 
 NAME = "01_pretrain"
@@ -72,14 +72,12 @@ def run(study: Study, encoder: str) -> Artifact:
     `pad.json` (the pad token's id) and `origin.json` (where the weights came from). The weights are
     its part `encoder`.
     """
-    if encoder not in study.encoders:
-        known = ", ".join(study.encoders)
-        raise UserError(f"Study {study.name} has no encoder '{encoder}': its encoders are {known}.")
+    lookup(study, "encoder", encoder, study.encoders)
     inputs = Inputs(study, Run(NAME, encoder=encoder))
     weights = _weights(inputs)
 
     def build(output: Output) -> None:
-        tokenizer, longest = tokenizer_of(weights), max_length(study, weights)
+        tokenizer, longest = read_tokenizer(study, weights)
         for task in map(study.task, study.tasks):
             (output.folder / task.name).mkdir()
             for split, examples in data.read_splits(inputs.data, task).items():
@@ -90,32 +88,6 @@ def run(study: Study, encoder: str) -> Artifact:
         write_json(output.folder / "origin.json", weights.json("origin.json"))
 
     return inputs.build(build, {"encoder": weights})
-
-
-def encoder_of(study: Study, name: str) -> Artifact:
-    """Return an encoder's weights and tokenizer (`encoder/`) once they are built."""
-    return read(Run(NAME, encoder=name).part_folder(study, "encoder"))
-
-
-def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
-    """Read an encoder's tokenizer; no code of its folder is run."""
-    folder, problem = weights.file("encoder"), "it has no word pieces: tokenizer.json is missing"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if len(tokenizer) > len(tokenizer.all_special_ids):
-            return tokenizer
-    except Exception as error:  # transformers and tokenizers raise many kinds
-        problem = first_line(error)
-    raise UserError(
-        f"The tokenizer in {folder} cannot be read ({problem}): remove {weights.path} and run its "
-        "stage again."
-    )
-
-
-def max_length(study: Study, weights: Artifact) -> int:
-    """Return the word pieces of an example: `data.max_length`, or the encoder's positions."""
-    config = AutoConfig.from_pretrained(weights.file("encoder"), trust_remote_code=False)
-    return min(study.data.max_length, config.max_position_embeddings)
 
 
 def checkpoint_of(name: str, settings: Encoder) -> str | None:
@@ -213,11 +185,6 @@ def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
             f"set MTKD_ENCODER_{name.upper()} to a directory that holds it, or give it a recipe "
             "(pretrain)."
         ) from None
-    if tokenizer("the film was good")["input_ids"].count(tokenizer.unk_token_id) > 2:
-        raise UserError(
-            f"The tokenizer of {checkpoint} maps plain English to {tokenizer.unk_token}: its "
-            "vocabulary is missing; give a directory with tokenizer.json or vocab.txt."
-        )
     model.save_pretrained(output.folder / "encoder")
     tokenizer.save_pretrained(output.folder / "encoder")
     folder = Path(checkpoint)

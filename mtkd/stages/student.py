@@ -8,10 +8,10 @@ from mtkd.config.study import Study
 from mtkd.config.training import Train
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
-from mtkd.stages import mtdnn, pretrain, teacher
+from mtkd.stages import mtdnn, teacher
 from mtkd.stages.common import Run, count_updates
 from mtkd.stages.fit import ModelTraining, fit
-from mtkd.stages.inputs import Inputs, Output
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.training.soft_targets import SoftTargets
 
 NAME = "04_student"
@@ -25,7 +25,7 @@ def runs(study: Study) -> list[Run]:
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the pre-trained encoder to start from, and the teachers to learn from."""
     teachers = [Run(teacher.NAME, task=name) for name in study.distil.teachers]
-    return [Run(pretrain.NAME, encoder=study.student_encoder), *teachers]
+    return [encoder_run(study.student_encoder), *teachers]
 
 
 def depends(study: Study, run: Run) -> dict:

@@ -1,7 +1,6 @@
 """Stage 03: a task's teacher, an ensemble of MT-DNNs fine-tuned on it (MT-DNN_KD, section 3)."""
 
 import shutil
-from collections.abc import Iterator
 
 import datasets
 import numpy as np
@@ -27,7 +26,7 @@ from mtkd.stages.ensemble import (
     rank_candidates,
     targets_settings,
 )
-from mtkd.stages.inputs import Inputs, Output
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.tasks import SNLI, Task
 from mtkd.training.predict import score_rows
 from mtkd.training.soft_targets import (
@@ -53,7 +52,7 @@ def parents(study: Study, run: Run) -> list[Run]:
     texts = _unlabelled(study, run.task)
     encoders = [candidate.encoder for candidate in study.candidate_models]
     encoders += [study.student_encoder] if texts else []
-    above = [Run(pretrain.NAME, encoder=encoder) for encoder in dict.fromkeys(encoders)]
+    above = [*map(encoder_run, dict.fromkeys(encoders))]
     above += [mtdnn.candidate_run(study, candidate) for candidate in study.candidate_models]
     return [*above, *([Run(data.NAME)] if texts else [])]
 
@@ -147,29 +146,36 @@ def _write_ensemble(
     inputs: Inputs, task: Task, members: list[EnsembleMember], output: Output
 ) -> None:
     study, folder, size = inputs.study, output.folder, inputs.study.candidates.ensemble_size
-    chosen, confidence = members[:size], []
-    predictions = _average(chosen)
+    chosen, predictions = members[:size], _average(members[:size])
     scores, notes = _score(task, chosen, "mt-dnn-ensemble")
     others = [
         _score(task, members[:other], f"mt-dnn-ensemble:keep-{other}")[0]
         for other in ensemble_sizes(study)
         if other != size
     ]
-    for split, part in predictions.groupby("split", sort=False) if not task.regression else ():
-        outputs, labels = np.stack(part.outputs), part.label.to_numpy()
-        confidence.append(confidence_table(task, split, "teacher", outputs, labels))
+    confidence = [
+        confidence_table(task, split, "teacher", np.stack(part.outputs), part.label.to_numpy())
+        for split, part in predictions.groupby("split", sort=False)
+    ]
     if task.name in taught_tasks(study):
         sets = {member.encoder: inputs.train_set(member.encoder, task) for member in members}
         targets = predict_soft_targets(inputs, task, members, sets)
-        with_confidence = _collect_confidence(targets, size, confidence)
-        write_soft_targets(folder / SOFT_TARGETS, with_confidence)
+        write_soft_targets(folder / SOFT_TARGETS, targets)
+        targets = read_soft_targets(folder / SOFT_TARGETS, task).first(size)
+        labels = sets[chosen[0].encoder].labels
+        rows = slice(None, None, -(-len(labels) // MAX_CONFIDENCE_ROWS))
+        sources = [("member", outputs) for outputs in targets.member_probabilities]
+        for source, outputs in [("teacher", targets.probabilities), *sources]:
+            table = confidence_table(task, "train", source, outputs[rows], labels[rows])
+            confidence.append(table)
     scores.to_csv(folder / "scores.csv", index=False)
     pd.concat([scores[:0], *others]).to_csv(folder / "ensembles.csv", index=False)
     by_member = [one.model.frame("scores.csv").assign(candidate=one.name) for one in chosen]
     pd.concat(by_member).to_csv(folder / "members.csv", index=False)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
-    table = pd.concat(confidence or [pd.DataFrame(columns=CONFIDENCE_COLUMNS)])
-    table.to_parquet(folder / "confidence.parquet", index=False)
+    if task.regression:  # it has no classes to be confident of
+        confidence = [pd.DataFrame(columns=CONFIDENCE_COLUMNS)]
+    pd.concat(confidence).to_parquet(folder / "confidence.parquet", index=False)
     write_json(folder / "notes.json", notes)
 
 
@@ -194,26 +200,6 @@ def _score(
     params, seconds = sum(row.params for row in first), sum(row.seconds for row in first)
     about = {"system": system, "seed": np.nan, "params": params, "seconds": seconds}
     return pd.DataFrame(rows).assign(**about), notes
-
-
-def _collect_confidence(
-    parts: Iterator[tuple[SoftTargets, np.ndarray, int]], size: int, confidence: list[pd.DataFrame]
-) -> Iterator[SoftTargets]:
-    """Pass soft targets on, and add the confidence on at most 100,000 evenly spread examples."""
-    seen = 0
-    for targets, labels, total in parts:
-        step = -(-total // MAX_CONFIDENCE_ROWS)
-        rows = slice(-seen % step, None, step)
-        if not targets.task.regression:
-            chosen = targets.first(size)
-            sources = [("teacher", chosen.probabilities)]
-            sources += [("member", one) for one in chosen.member_probabilities]
-            confidence += [
-                confidence_table(targets.task, "train", source, outputs[rows], labels[rows])
-                for source, outputs in sources
-            ]
-        seen += len(labels)
-        yield targets
 
 
 def _predict_unlabelled(
@@ -244,7 +230,7 @@ def _predict_unlabelled(
                 sets[encoder] = Examples(task, tokens, fingerprint, tokenizer.pad_token_id)
             write_json(folder / "pad.json", sets[study.student_encoder].pad_id)
             targets = predict_soft_targets(inputs, task, members, sets)
-            write_soft_targets(folder / SOFT_TARGETS, (part for part, *_ in targets))
+            write_soft_targets(folder / SOFT_TARGETS, targets)
         shutil.rmtree(scratch, ignore_errors=True)
 
     depends = _unlabelled_settings(study, settings) | targets_settings(study, members)

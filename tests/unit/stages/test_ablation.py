@@ -54,7 +54,7 @@ def test_a_second_generation_learns_from_the_first_with_the_candidates_seed():
         assert set(above) <= set(earlier)
     alone = {"second": {**SELF, "generations": 2}, "first": {**SELF, "generations": 1, "epochs": 9}}
     with pytest.raises(UserError, match=r"second: generations: 2 learns from a student"):
-        ablation.runs(small(**alone))
+        parents(small(**alone), "second")
 
 
 def test_steps_of_a_variant():
@@ -76,7 +76,7 @@ def test_steps_of_a_variant():
 
 
 def test_a_variant_that_is_none_is_refused():
-    with pytest.raises(UserError, match="no variant 'y' in study small: its variants are x"):
+    with pytest.raises(UserError, match="Study small has no variant 'y': its variants are x"):
         ablation.run(small(x={"loss": "kl"}), "y", 0)
     with pytest.raises(UserError, match="Study small has no section 'ablation'"):
         ablation.run(small(), "x", 0)
