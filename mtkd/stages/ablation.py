@@ -10,6 +10,8 @@ changes how soft targets enter the loss, the ensembles, the epochs, or the sourc
                        candidates' seed, or (generation 2) the student that this one taught
 """
 
+from dataclasses import asdict
+
 from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Variant
 from mtkd.config.study import Study
@@ -163,7 +165,7 @@ def _soft_targets(inputs: Inputs, training: StudentTraining) -> dict[str, Artifa
 def _member(inputs: Inputs, task: Task, candidate: Candidate, fold: Fold) -> EnsembleMember:
     """Train a candidate, and fine-tune it on a task, without a fold of the train sets."""
     run = mtdnn.candidate_run(inputs.study, candidate)
-    depends = {"run": run.name, **mtdnn.depends(inputs.study, run), **mtdnn.fold_settings(fold)}
+    depends = {"run": run.name, **mtdnn.depends(inputs.study, run), "fold": asdict(fold)}
 
     def build(output: Output) -> None:
         mtdnn.train_mtdnn(inputs, run, output, fold)

@@ -31,9 +31,7 @@ def runs(study: Study) -> list[Run]:
     return [Run(NAME, system=system, seed=seed) for system in SYSTEMS for seed in seeds]
 
 
-def parents(study: Study, run: Run) -> list[Run]:
-    """Return the pre-trained encoder and the multi-task model that a system starts from."""
-    return finetune.parents(study, run)
+parents = finetune.parents  # the pre-trained encoder, and the model that a system starts from
 
 
 def depends(study: Study, run: Run) -> dict:

@@ -1,7 +1,7 @@
 """Ensembles of models fine-tuned on one task, and their soft targets (MT-DNN_KD, section 3)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -84,8 +84,8 @@ def finetune_member(
 ) -> EnsembleMember:
     """Fine-tune a candidate on one task, as a part; one `without` a fold is a shared part."""
     study, encoder = inputs.study, candidate.encoder
-    depends = member_settings(study, task) | mtdnn.fold_settings(without)
-    depends["start"] = start.fingerprint
+    depends = member_settings(study, task) | {"start": start.fingerprint}
+    depends["fold"] = without and asdict(without)
 
     def build(output: Output) -> None:
         training = ModelTraining(

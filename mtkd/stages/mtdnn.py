@@ -3,8 +3,6 @@
 A run is a candidate for the ensembles (section 4.1: encoder x dropout), or a seed of the baseline.
 """
 
-from dataclasses import asdict
-
 from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate, Train
@@ -81,11 +79,6 @@ def run(study: Study, encoder: str, dropout: float, seed: int) -> Artifact:
 def multitask_settings(study: Study, train: Train) -> dict:
     """Return the settings that change the weights of a multi-task training."""
     return {**weight_settings(study, train), "tasks": study.multitask}
-
-
-def fold_settings(without: Fold | None) -> dict:
-    """Return what identifies the part of the train sets that is left out."""
-    return {"without": asdict(without)} if without else {}
 
 
 def train_mtdnn(inputs: Inputs, run: Run, output: Output, without: Fold | None = None) -> None:

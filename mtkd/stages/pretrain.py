@@ -27,6 +27,7 @@ from mtkd.stages.inputs import Inputs, Output, read_tokenizer
 from mtkd.training.loop import seed_everything
 
 NAME = "01_pretrain"
+TEXT = "MTKD_PRETRAIN_TEXT"
 WEIGHTS = (".json", ".safetensors", ".txt")
 
 logging.set_verbosity_error()  # its load report names heads that are left out on purpose
@@ -130,24 +131,19 @@ def _source(study: Study, name: str) -> dict:
         files = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS]
         return {"files": [[path.name, file_hash(path)] for path in files]}
     recipe = study.encoders[name].pretrain
-    text = os.environ.get("MTKD_PRETRAIN_TEXT")
+    text = os.environ.get(TEXT)
     if study.data.source == "synthetic":
         source = source_fingerprint(study.data)
     elif text:
         source = {"file": file_hash(Path(text)) if Path(text).is_file() else text}
     else:
-        source = {"custom": _text_tasks(study)}
+        source = {"custom": data.custom_tasks(study)}
     return {
         "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}),
         "start_from": None if recipe.start_from in study.encoders else recipe.start_from,
         "text": source,
         "seed": study.data.seed,
     }
-
-
-def _text_tasks(study: Study) -> list[str]:
-    """Return the custom tasks whose train sets an encoder may be pre-trained on."""
-    return [name for name in study.trainable if name in study.own_tasks]
 
 
 def _weights(inputs: Inputs) -> Artifact:
@@ -161,14 +157,13 @@ def _weights(inputs: Inputs) -> Artifact:
             f"set MTKD_ENCODER_{name.upper()} to a BERT, or MTKD_PRETRAIN_TEXT to a "
             "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
-    start = [inputs.encoder(above) for above in _start(study, name)]
-    depends["start"] = [above.fingerprint for above in start]
+    depends["start"] = [inputs.encoder(start).fingerprint for start in _start(study, name)]
 
     def build(output: Output) -> None:
         if checkpoint:
             _copy_checkpoint(name, checkpoint, output)
         else:
-            _pretrain(inputs, start, output)
+            _pretrain(inputs, output)
 
     parents = [Run(data.NAME)] if "custom" in text else []
     return inputs.build_part("encoder", depends, parents, build)
@@ -192,21 +187,23 @@ def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
     write_json(output.folder / "origin.json", {"from": "checkpoint", "checkpoint": source})
 
 
-def _pretrain(inputs: Inputs, start: list[Artifact], output: Output) -> None:
+def _pretrain(inputs: Inputs, output: Output) -> None:
     from mtkd.training.mlm import pretrain
     from mtkd.training.wordpiece import read_text
 
-    study, recipe = inputs.study, inputs.study.encoders[inputs.this.encoder].pretrain
-    seed, path = study.data.seed, os.environ.get("MTKD_PRETRAIN_TEXT")
-    folders = [{"start_from": str(above.file("encoder"))} for above in start]
-    settings = recipe.model_copy(update=folders[0]) if start else recipe
+    study, name = inputs.study, inputs.this.encoder
+    recipe, seed, path = study.encoders[name].pretrain, study.data.seed, os.environ.get(TEXT)
+    settings = recipe
+    for start in _start(study, name):
+        folder = inputs.encoder(start).file("encoder")
+        settings = recipe.model_copy(update={"start_from": str(folder)})
 
     def texts() -> Iterable[str]:
         if study.data.source == "synthetic":
             return synthetic.text(seed=seed, sentences=recipe.sentences)
         if path:
             return read_text(Path(path))
-        return data.train_texts(inputs.data, list(map(study.task, _text_tasks(study))))
+        return data.train_texts(inputs.data, list(map(study.task, data.custom_tasks(study))))
 
     folder = output.folder / "encoder"
     log = pretrain(texts, settings, folder, seed=seed, checkpoint=output.checkpoint)
