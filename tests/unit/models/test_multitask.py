@@ -86,7 +86,7 @@ def test_logits_are_the_heads_linear_map_of_the_shared_vector(bert):
 @torch.no_grad()
 def test_padding_changes_nothing(bert, pooling):
     pieces = [[2, *range(10, 10 + length), 3] for length in (3, 6, 11, 24)]
-    split = examples(tasks.get("mnli"), pieces, [0, 1, 2, 0], second=[2, 4, 6, 8])
+    split = examples(tasks.get("mnli"), pieces, [0, 1, 2, 0], segment_start=[2, 4, 6, 8])
     model = model_of(bert, "mnli", pooling=pooling).eval()
     together = model(split.batch(np.arange(4)))
     alone = torch.cat([model(split.batch(np.array([row]))) for row in range(4)])
