@@ -23,7 +23,6 @@ from mtkd.config.base import (
 from mtkd.config.checks import require
 
 Width = Annotated[int, Field(ge=8, lt=2**63)]
-Packing = Literal["packed", "lines"]
 Pooling = Literal["cls", "pooler", "mean"]
 NumberFormat = Literal["bf16", "fp32"]
 Sampling = Literal["proportional", "sqrt", "temperature"]
@@ -55,8 +54,7 @@ class Pretrain(Settings):
     heads: Count = field(4, "Attention heads per layer.")
     intermediate: Width | None = field(None, "Width of the feed-forward layers; null: 4 * hidden.")
     max_positions: Width = field(512, "Longest input in word pieces.")
-    packing: Packing = field("packed", "Windows of running text, or of one line each.")
-    seq_length: Width = field(64, "Word pieces per window.")
+    seq_length: Width = field(64, "Word pieces per window: a line of the text, cut to it.")
     train_tokens: Count = field(10_000_000, "Word pieces trained on, repeated ones counted.")
     sentences: Width = field(60_000, "Generated sentences to train on, for data.source: synthetic.")
     batch_size: Count = field(64, "Windows per update.")
@@ -66,8 +64,13 @@ class Pretrain(Settings):
     mask_probability: Exclusive = field(0.15, "Fraction of the word pieces to predict.")
     initializer_range: Positive = field(0.02, "Standard deviation of the initial weights.")
     precision: NumberFormat = field("bf16", "Number format of the matrix products.")
-    start_from: str | None = field(None, "Encoder or directory to start from; null: none.")
     checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        above = f"{self.seq_length} is above max_positions ({self.max_positions})"
+        require(self.seq_length <= self.max_positions, f"seq_length: {above}")
+        return self
 
 
 class Encoder(Settings):

@@ -32,13 +32,12 @@ logging.disable_progress_bar()
 
 def runs(study: Study) -> list[Run]:
     """Return one run per encoder."""
-    return [Run(NAME, encoder=name) for name in _in_order(study)]
+    return [Run(NAME, encoder=name) for name in study.encoders]
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Return the data, which its tokenizer reads, and the encoder that it starts from."""
-    start = _recipe_start(study, run.encoder)
-    return [Run(data.NAME), *([Run(NAME, encoder=start)] if start else [])]
+    """Return the data, which its tokenizer reads."""
+    return [Run(data.NAME)]
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -139,37 +138,6 @@ def _reachable(checkpoint: str) -> bool:
     return True
 
 
-def _recipe_start(study: Study, name: str) -> str | None:
-    """Return the encoder of the study that another's pre-training starts from."""
-    settings = study.encoders[name]
-    start = settings.pretrain and settings.pretrain.start_from
-    if start not in study.encoders or _usable_checkpoint(name, settings):
-        return None
-    return start
-
-
-def _in_order(study: Study) -> list[str]:
-    """Return the encoders, each after the one that it starts from; raise `UserError` for a
-    cycle.
-    """
-    ordered: list[str] = []
-
-    def add(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            raise UserError(
-                f"Encoder '{name}' of study {study.name} starts from itself: "
-                "name another in pretrain.start_from."
-            )
-        if start := _recipe_start(study, name):
-            add(start, (*above, name))
-        if name not in ordered:
-            ordered.append(name)
-
-    for name in study.encoders:
-        add(name, ())
-    return ordered
-
-
 def _source(study: Study, name: str) -> dict:
     """Return what identifies an encoder's weights before they are read or trained."""
     settings = study.encoders[name]
@@ -181,8 +149,7 @@ def _source(study: Study, name: str) -> dict:
         return {"files": [[path.name, file_hash(path)] for path in files]}
     recipe = settings.pretrain
     return {
-        "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}),
-        "start_from": None if recipe.start_from in study.encoders else recipe.start_from,
+        "pretrain": recipe.model_dump(exclude={"checkpoint_seconds"}),
         "text": _text_source(study),
         "seed": study.data.seed,
     }
@@ -206,7 +173,6 @@ def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
     name = this.encoder
     source = _source(study, name)
     checkpoint = _usable_checkpoint(name, study.encoders[name])
-    start = _recipe_start(study, name)
     text = source.get("text") or {}
     if "custom" in text and not text["custom"]:
         raise UserError(
@@ -215,10 +181,6 @@ def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
             "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
     parents: dict[Run, Artifact] = {}
-    if start:
-        above = Run(NAME, encoder=start)
-        inputs[above]  # raises an error if it is no parent
-        parents[above] = encoder_of(study, start)
     if "custom" in text:
         parents[Run(data.NAME)] = inputs[Run(data.NAME)]
 
@@ -259,9 +221,6 @@ def _pretrain(study: Study, name: str, parents: dict[Run, Artifact], output: Out
     from mtkd.training.wordpiece import read_text
 
     recipe = study.encoders[name].pretrain
-    settings = recipe
-    if start := parents.get(Run(NAME, encoder=recipe.start_from)):
-        settings = recipe.model_copy(update={"start_from": str(start.file("encoder"))})
 
     def texts():
         if study.data.source == "synthetic":
@@ -274,6 +233,6 @@ def _pretrain(study: Study, name: str, parents: dict[Run, Artifact], output: Out
 
     torch.set_num_threads(study.threads)
     folder = output.folder / "encoder"
-    log = pretrain(texts, settings, folder, seed=study.data.seed, checkpoint=output.checkpoint)
+    log = pretrain(texts, recipe, folder, seed=study.data.seed, checkpoint=output.checkpoint)
     record = {"from": "pretrain", "recipe": recipe.model_dump(), **log}
     write_json(output.folder / "origin.json", record)
