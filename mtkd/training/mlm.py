@@ -21,6 +21,7 @@ from mtkd.errors import UserError
 from mtkd.models.fast_cpu import use_fast_cpu
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
+from mtkd.training.loop import parameter_groups
 from mtkd.training.windows import Windows, mask_windows, read_corpus, read_rows
 from mtkd.training.wordpiece import train_tokenizer
 
@@ -70,7 +71,9 @@ def pretrain(
     model = BertForMaskedLM(_config(settings, tokenizer))
     use_fast_cpu(model)
     model.to(device).train()
-    optimizer = _optimizer(model, settings)
+    groups = parameter_groups(model, settings.weight_decay)
+    beta = {"betas": (0.9, 0.98), "eps": 1e-6}
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True, **beta)
     warmup = math.ceil(settings.warmup_ratio * total)
     scheduler = get_linear_schedule_with_warmup(optimizer, warmup, total)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
@@ -132,12 +135,3 @@ def _config(settings: Pretrain, tokenizer: BertTokenizerFast) -> BertConfig:
         initializer_range=settings.initializer_range,
         pad_token_id=tokenizer.pad_token_id,
     )
-
-
-def _optimizer(model: BertForMaskedLM, settings: Pretrain) -> torch.optim.AdamW:
-    """Return AdamW that decays matrices, not biases and LayerNorms."""
-    parameters = list(model.parameters())
-    decay = {"params": [p for p in parameters if p.dim() > 1]}
-    plain = {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
-    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    return torch.optim.AdamW([decay, plain], betas=(0.9, 0.98), eps=1e-6, fused=True, **options)
