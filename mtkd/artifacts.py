@@ -77,12 +77,11 @@ class Artifact:
         names = [file for file in files if f"{file}/".startswith(f"{name}/")]
         if not names:
             raise UserError(f"{self.path} holds no '{name}': {_again(self.path)}")
-        for path, (_, digest) in ((self.path / file, files[file]) for file in names):
+        for file in names:
+            path, (_, digest) = self.path / file, files[file]
             if not path.is_file() or file_hash(path) != digest:
-                raise UserError(
-                    f"{path} is missing, truncated or changed since it was written: "
-                    f"{_again(self.path)}"
-                )
+                changed = "is missing, truncated or changed since it was written"
+                raise UserError(f"{path} {changed}: {_again(self.path)}")
         return self.path / name
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -106,10 +105,8 @@ def read(path: Path) -> Artifact:
     are checked when they are used (`Artifact.file`).
     """
     if not (path / RECORD).is_file():
-        raise UserError(
-            f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that "
-            "makes it."
-        )
+        unfinished = f"is not a finished output of a stage (it has no {RECORD})"
+        raise UserError(f"{path} {unfinished}: run the stage that makes it.")
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         sizes = [(path / name, size) for name, (size, _) in record["files"].items()]
