@@ -21,13 +21,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mtkd.artifacts import Artifact, file_hash
+from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Distil
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
 from mtkd.errors import UserError
-from mtkd.models.lstm import projected_table, random_table, vectors_table
+from mtkd.models.lstm import projected_table
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.models.student import student_encoder
 from mtkd.stages import mtdnn, pretrain, teacher
@@ -188,13 +188,8 @@ def run(study: Study, student: str, seed: int) -> Artifact:
 
 
 def _student_settings(study: Study, name: str) -> dict:
-    student = study.mkd.students[name]
-    vectors = getattr(student, "vectors", None)
-    return {
-        "student": student.model_dump(exclude={"train"}),
-        "vectors": file_hash(Path(vectors)) if vectors else None,
-        "model": model_settings(study),
-    }
+    student = study.mkd.students[name].model_dump(exclude={"train"})
+    return {"student": student, "model": model_settings(study)}
 
 
 def _teacher_logits(inputs: Inputs, task: Task) -> Artifact:
@@ -271,9 +266,7 @@ def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
         if settings.embeddings == "teacher":
             return projected_table(load_file(teacher_weights())[EMBEDDINGS], settings.embedding_dim)
         tokenizer = inputs.tokenizer(study.mkd.teacher_encoder)
-        if settings.embeddings == "vectors":
-            return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
-        return random_table(len(tokenizer), settings.embedding_dim)
+        return torch.randn(len(tokenizer), settings.embedding_dim)  # as nn.Embedding draws it
 
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
     encoder = student_encoder(settings, folder, study.model.pooling, table, teacher_weights)
