@@ -39,7 +39,7 @@ class Data(Settings):
     max_train: Limit | None = field(None, "Most training examples per task; null: all.")
     max_dev: Limit | None = field(None, "Most examples per dev split; null: all.")
     holdout_fraction: Exclusive | None = field(
-        None, "Fraction of each GLUE training set to use as dev set, to tune settings; null: none."
+        None, "Fraction of GLUE's training sets that is the dev set, to tune settings."
     )
     max_length: Width = field(512, "Word pieces of an example, above which it is truncated.")
 
@@ -107,8 +107,7 @@ class Train(Settings):
     weight_decay: NonNegative = field(0.0, "Weight decay.")
     max_grad_norm: Positive = field(1.0, "Norm above which gradients are clipped.")
     sampling: Sampling = field(
-        "proportional",
-        "Batches of a task are in proportion to size, size ** (1/2), or size ** (1/temperature).",
+        "proportional", "A task's batches go by size, size ** (1/2) or size ** (1/temperature)."
     )
     sampling_temperature: float = field(2.0, "Temperature of sampling: temperature.", ge=1)
     length_bucket: Count = field(8, "Batches sorted by length together: more means less padding.")
