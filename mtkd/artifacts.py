@@ -136,11 +136,13 @@ def make(path: Path, inputs: dict, build: Callable[[Path, Path], None]) -> Artif
             started = time.perf_counter()
             with writing(path) as folder:
                 build(folder, checkpoint)
-                files = sorted(file for file in folder.rglob("*") if file.is_file())
-                names = [file.relative_to(folder).as_posix() for file in files]
-                hashes = [[file.stat().st_size, file_hash(file)] for file in files]
-                record = {"inputs": inputs, "files": dict(zip(names, hashes, strict=True))}
-                record["seconds"] = round(time.perf_counter() - started, 3)
+                files = {
+                    file.relative_to(folder).as_posix(): [file.stat().st_size, file_hash(file)]
+                    for file in sorted(folder.rglob("*"))
+                    if file.is_file()
+                }
+                seconds = round(time.perf_counter() - started, 3)
+                record = {"inputs": inputs, "files": files, "seconds": seconds}
                 write_json(folder / RECORD, record | {"made_by": provenance()})
         for leftover in path.parent.glob(f"{checkpoint.name}*"):
             leftover.unlink()
@@ -190,13 +192,9 @@ def write_json(path: Path, value: Any) -> None:
 @cache
 def provenance() -> dict:
     """Return what makes an artifact: versions, commit and machine."""
-    return {
-        "mtkd": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "machine": _machine(),
-    }
+    versions = {"mtkd": __version__, "commit": _commit(), "python": platform.python_version()}
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return versions | {"packages": packages, "machine": _machine()}
 
 
 def _machine() -> str:
@@ -205,18 +203,13 @@ def _machine() -> str:
 
     known = torch.cpu.get_capabilities()
     units = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if known.get(name)]
-    widest = f" with {units[0]}" if units else ""
-    return f"{platform.machine()}{widest}, {os.cpu_count()} cores"
+    return f"{platform.machine()} with {(units or ['no AVX'])[0]}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:
-    def git(*args: str) -> str:
-        folder = Path(__file__).resolve().parent
-        command = ["git", "-C", str(folder), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    describe = ["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *describe]
     try:
-        changes = "+changes" if git("status", "--porcelain", "--", ".") else ""
-        return git("rev-parse", "--short=12", "HEAD") + changes
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
