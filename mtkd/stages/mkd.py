@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mtkd.artifacts import Artifact, file_hash
+from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Distil
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
-from mtkd.models.lstm import projected_table, random_table, vectors_table
+from mtkd.models.lstm import projected_table
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.models.student import student_encoder
 from mtkd.stages import mtdnn, teacher
@@ -237,9 +237,7 @@ def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
         if settings.embeddings == "teacher":
             return projected_table(load_file(teacher_weights())[EMBEDDINGS], settings.embedding_dim)
         tokenizer, _ = inputs.tokenizer(study.mkd.teacher_encoder)
-        if settings.embeddings == "vectors":
-            return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
-        return random_table(len(tokenizer), settings.embedding_dim)
+        return torch.randn(len(tokenizer), settings.embedding_dim)  # as nn.Embedding draws it
 
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
     encoder = student_encoder(settings, folder, study.model.pooling, table, teacher_weights)

@@ -8,7 +8,6 @@ modelling where no checkpoint is available.
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from transformers import AutoModel, AutoTokenizer
@@ -35,22 +34,13 @@ logging.disable_progress_bar()
 
 
 def runs(study: Study) -> list[Run]:
-    """Return one run per encoder, each after the one that it starts from."""
-    starts = {name: _start(study, name) for name in study.encoders}
-    try:
-        order = list(TopologicalSorter(starts).static_order())
-    except CycleError as error:
-        raise UserError(
-            f"Encoder '{error.args[1][0]}' of study {study.name} starts from itself: "
-            "name another in pretrain.start_from."
-        ) from None
-    return [Run(NAME, encoder=name) for name in order]
+    """Return one run per encoder."""
+    return [Run(NAME, encoder=name) for name in study.encoders]
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Return the data, which its tokenizer reads, and the encoder that it starts from."""
-    starts = _start(study, run.encoder)
-    return [Run(data.NAME), *(Run(NAME, encoder=start) for start in starts)]
+    """Return the data, which its tokenizer reads."""
+    return [Run(data.NAME)]
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -115,13 +105,6 @@ def _reachable(checkpoint: str) -> bool:
     return True
 
 
-def _start(study: Study, name: str) -> list[str]:
-    """Return the encoder of the study, if any, that another's pre-training starts from."""
-    recipe = study.encoders[name].pretrain
-    other = recipe and recipe.start_from in study.encoders
-    return [recipe.start_from] if other and not _usable_checkpoint(study, name) else []
-
-
 def _source(study: Study, name: str) -> dict:
     """Return what identifies an encoder's weights before they are read or trained."""
     if checkpoint := _usable_checkpoint(study, name):
@@ -139,8 +122,7 @@ def _source(study: Study, name: str) -> dict:
     else:
         source = {"custom": data.custom_tasks(study)}
     return {
-        "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}),
-        "start_from": None if recipe.start_from in study.encoders else recipe.start_from,
+        "pretrain": recipe.model_dump(exclude={"checkpoint_seconds"}),
         "text": source,
         "seed": study.data.seed,
     }
@@ -157,7 +139,6 @@ def _weights(inputs: Inputs) -> Artifact:
             f"set MTKD_ENCODER_{name.upper()} to a BERT, or MTKD_PRETRAIN_TEXT to a "
             "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
-    depends["start"] = [inputs.encoder(start).fingerprint for start in _start(study, name)]
 
     def build(output: Output) -> None:
         if checkpoint:
@@ -193,10 +174,6 @@ def _pretrain(inputs: Inputs, output: Output) -> None:
 
     study, name = inputs.study, inputs.this.encoder
     recipe, seed, path = study.encoders[name].pretrain, study.data.seed, os.environ.get(TEXT)
-    settings = recipe
-    for start in _start(study, name):
-        folder = inputs.encoder(start).file("encoder")
-        settings = recipe.model_copy(update={"start_from": str(folder)})
 
     def texts() -> Iterable[str]:
         if study.data.source == "synthetic":
@@ -206,6 +183,6 @@ def _pretrain(inputs: Inputs, output: Output) -> None:
         return data.train_texts(inputs.data, list(map(study.task, data.custom_tasks(study))))
 
     folder = output.folder / "encoder"
-    log = pretrain(texts, settings, folder, seed=seed, checkpoint=output.checkpoint)
+    log = pretrain(texts, recipe, folder, seed=seed, checkpoint=output.checkpoint)
     record = {"from": "pretrain", "recipe": recipe.model_dump(), **log}
     write_json(output.folder / "origin.json", record)

@@ -25,7 +25,6 @@ RECIPE = {
     "seq_length": 16,
     "train_tokens": 500,
     "batch_size": 4,
-    "packing": "lines",
 }
 
 

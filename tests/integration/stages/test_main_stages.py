@@ -37,7 +37,7 @@ def test_data_are_checked_and_limited():
 def test_an_encoder_and_its_word_pieces():
     study = small()
     uncased, cased = (pretrain.run(study, name) for name in ("uncased", "cased"))
-    assert cased.record["inputs"]["parents"].keys() == {"00_data", "01_pretrain.uncased"}
+    assert cased.record["inputs"]["parents"].keys() == {"00_data"}
     assert cased.json("origin.json")["from"] == "pretrain"
     inputs = Inputs(study, mtdnn.baseline_run(study, 0))
     for task in map(study.task, study.multitask):
@@ -47,8 +47,6 @@ def test_an_encoder_and_its_word_pieces():
         assert examples.fingerprint == known["train"]
     with pytest.raises(UserError, match="has no encoder 'big': its encoders are uncased, cased"):
         pretrain.run(study, "big")
-    with pytest.raises(UserError, match="Encoder 'uncased' of study small starts from itself"):
-        pretrain.runs(small("encoders.uncased.pretrain.start_from=uncased"))
 
 
 def test_an_example_has_no_more_word_pieces_than_the_encoder_has_positions():
