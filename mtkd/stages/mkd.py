@@ -72,13 +72,8 @@ def depends(study: Study, run: Run) -> dict:
 
 
 def _settings(study: Study, name: str, train: Train) -> dict:
-    student = study.mkd.students[name]
-    vectors = getattr(student, "vectors", None)
-    return {
-        "student": student.model_dump(exclude={"train"}),
-        "vectors": file_hash(Path(vectors)) if vectors else None,
-        **weight_settings(study, train),
-    }
+    student = study.mkd.students[name].model_dump(exclude={"train"})
+    return {"student": student, **weight_settings(study, train)}
 
 
 def steps(study: Study, run: Run) -> int:
