@@ -58,17 +58,16 @@ def run(
 @app.command()
 def new(
     study: Annotated[Path, typer.Argument(help="The study to write, such as mine.yaml.")],
-    train: Annotated[list[Path], typer.Option(help="A file of train examples; once per task.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--task", help="A field of the task before: name=…, type=…, label=…, dev=…"),
+    train: Annotated[list[str], typer.Option(help="FILE or NAME=FILE of a task's examples.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A task's field: letters.dev=0.2.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every proposal.")] = False,
 ) -> None:
     """Write a commented study of your own tasks after a look at their files."""
     from mtkd.workflow.new_study import write_study
 
-    write_study(study, train, options or [], None if yes else typer.prompt)
+    write_study(study, train, settings or [], None if yes else typer.prompt)
     typer.echo(f"{study} is written: read it, then 'mtkd run {study} --dry-run'.")
 
 
@@ -85,12 +84,13 @@ def stage(study: StudyName, run: RunName, overrides: Overrides = None) -> None:
 @app.command()
 def notebook(study: StudyName, run: RunName, overrides: Overrides = None) -> None:
     """Execute the notebook of one run, as `mtkd run` does."""
+    from mtkd.workflow.process import die_with_run
+
+    die_with_run()  # before anything slow
     from mtkd import stages
     from mtkd.workflow import jobs
     from mtkd.workflow.notebook import execute
-    from mtkd.workflow.process import die_with_run
 
-    die_with_run()
     settings = load(study, overrides or [])
     chosen = stages.find_run(settings, run)
     log = paths.reports(settings.name) / "logs" / f"{chosen.name}.log"
@@ -166,7 +166,7 @@ def submit(
 
     for note in write_submission(load(study, overrides or []), system, out):
         typer.echo(note)
-    typer.echo(f"{out}: eleven files, every row checked")
+    typer.echo(f"{out}: eleven files")
 
 
 @app.command()

@@ -59,7 +59,7 @@ def test_an_export_to_onnx_has_quality_and_speed_beside_it(folder, tmp_path):
     table = export(trained, tmp_path / "out", "onnx").set_index("variant")
     assert list(table.index) == ["study", "onnx", "onnx int8"]
     assert table.gap["onnx"] < 1e-4 and table.gap["onnx int8"] < 0.5
-    assert (table.filter(like="accuracy") <= 100).all(axis=None) and (table.rate_32 > 0).all()
+    assert (table.filter(like="accuracy") <= 100).all(axis=None) and (table.rate > 0).all()
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {"model.onnx", "model.int8.onnx", "labels.json", "tokenizer.json", "README.md"}
     labels = json.loads((tmp_path / "out" / "labels.json").read_text())

@@ -104,7 +104,6 @@ DAMAGED = {
     "a path for the encoder": (described(encoder="../x"), NO_MODEL.format("encoder")),
     "an unknown encoder": (described(encoder="cased"), "01_pretrain/cased is not a finished"),
     "an unknown student": (described(student={"kind": "tree"}), NO_MODEL.format("student")),
-    "a BERT for an LSTM": (described(student={"kind": "lstm"}), "holds no LSTM"),
     "another shape": (described(student=KEPT), "another encoder"),
 }
 

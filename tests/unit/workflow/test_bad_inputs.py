@@ -137,6 +137,7 @@ LINES = {
     "new My.yaml -y --train t.csv": "name|My|pattern",
     "new t.csv/mine.yaml -y --train t.csv": "t.csv",
     "new mine.yaml --train t.csv": "answer|--yes",
+    "new mine.yaml -y --train t.csv --set dev=0.2": "TASK.FIELD=VALUE|t",
 }
 
 
@@ -158,7 +159,7 @@ DATA = {
     "an empty file": ("t.csv", "", "empty"),
     "one class": ("t.csv", TABLE.replace("yes", "no"), "label 0|at least two"),
     "ragged rows": ("t.csv", TABLE + "x,y\n", "CSV|3 columns, got 2"),
-    "a repeated column": ("t.csv", "a,b,b,label\nx,y,z,no\n", "CSV|multiple columns named b"),
+    "a repeated column": ("t.csv", "a,b,b,label\nx,y,z,no\n", "column 'b' appears twice"),
     "NUL bytes": ("t.csv", b"\0" * 100, "t.csv"),
     "Latin-1": ("t.csv", TABLE.encode() + "ä,ö,no\n".encode("latin-1"), "CSV|UTF-8"),
     "UTF-16": ("t.csv", TABLE.encode("utf-16"), "t.csv"),
