@@ -1,4 +1,7 @@
-"""The command line: `mtkd run STUDY`, and what one does with its models."""
+"""The command line: `mtkd run STUDY`, and what one does with its models.
+
+Commands import what they need when they run, so that help and wrong settings cost no time.
+"""
 
 import os
 import sys
@@ -18,12 +21,8 @@ app = typer.Typer(
 )
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
-RunName = Annotated[
-    str, typer.Argument(help="A run as --dry-run lists it: 02_mtdnn.uncased-0.1-s0.")
-]
-ModelName = Annotated[
-    str, typer.Argument(help="STUDY:SYSTEM (quick:mt-dnn-kd), or a model's folder.")
-]
+RunName = Annotated[str, typer.Argument(help="As --dry-run lists it: 02_mtdnn.uncased-0.1-s0.")]
+ModelName = Annotated[str, typer.Argument(help="STUDY:SYSTEM (quick:mt-dnn), or a folder.")]
 Task = Annotated[str | None, typer.Option("--task", help="One of the model's tasks.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Another value for a field: train.epochs=2.")
@@ -38,17 +37,15 @@ Texts = Annotated[
 def run(
     study: StudyName,
     cores: Annotated[int | None, typer.Option("-c", "--cores", min=1, help="Runs at once.")] = None,
-    profile: Annotated[
-        Path | None, typer.Option(help="A Snakemake profile: profiles/slurm.")
-    ] = None,
+    profile: Annotated[Path | None, typer.Option(help="A folder: profiles/slurm.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; do nothing.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Run every stage of a study that is not done yet, and write its report."""
+    settings = load(study, overrides or [])
     from mtkd.workflow import jobs
     from mtkd.workflow.run import run_study
 
-    settings = load(study, overrides or [])
     if dry_run:
         typer.echo(jobs.listing(settings))
     else:
@@ -123,9 +120,7 @@ def predict(
     texts: Texts = None,
     task: Task = None,
     columns: Annotated[str | None, typer.Option(help="The file's columns: a,b.")] = None,
-    kind: Annotated[
-        str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet or text.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option("--format", help="Of the input: csv, text …")] = None,
     out: Annotated[Path | None, typer.Option(help="A file for the predictions.")] = None,
 ) -> None:
     """Print labels and probabilities of texts, a line of JSON each."""

@@ -6,29 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
-from mtkd import tasks
 from mtkd.artifacts import read
 from mtkd.errors import UserError
 from mtkd.inference.load import TrainedModel
 from mtkd.stages import data
-from mtkd.tasks import Task
 from mtkd.training import metrics
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 
 def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.DataFrame) -> str:
-    """Return the README.md of an export.
-
-    Args:
-        trained: the model.
-        export_format: "transformers" or "onnx".
-        name: of the exported model.
-        table: what `mtkd.inference.export.compare` returns.
-    """
-    scores = scores_with_intervals(trained)
+    """Return the README.md of an export; `table` is what `mtkd.inference.export.compare` returns."""
     texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
     record, sizes, source = trained.artifact.record, [], None
     with suppress(UserError):  # the study's examples may be gone
@@ -41,9 +31,6 @@ def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.D
         pipeline_tag="text-classification",
         tags=["mtkd", "knowledge-distillation"],
         model_name=name,
-        eval_results=[_eval_result(trained.task, row, source) for row in scores]
-        if source
-        else None,
     )
     card = ModelCard.from_template(
         card_data,
@@ -55,7 +42,7 @@ def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.D
         settings=json.dumps(record["inputs"]["depends"], indent=1),
         sizes=sizes,
         source=source,
-        scores=scores,
+        scores=scores_with_intervals(trained),
         table=table,
         export_format=export_format,
         texts=texts,
@@ -78,16 +65,3 @@ def scores_with_intervals(trained: TrainedModel) -> list[dict]:
             interval = {"value": values[metric], "low": low, "high": high}
             rows.append({"split": split, "metric": metric, "n": len(labels)} | interval)
     return rows
-
-
-def _eval_result(task: Task, row: dict, source: str) -> EvalResult:
-    glue = source != "synthetic" and task.name in tasks.GLUE
-    return EvalResult(
-        task_type="text-classification",
-        dataset_type="nyu-mll/glue" if glue else "other",
-        dataset_name=f"{task.title} (synthetic)" if source == "synthetic" else task.title,
-        dataset_config=task.name,
-        dataset_split=row["split"],
-        metric_type=row["metric"],
-        metric_value=round(row["value"], 2),
-    )

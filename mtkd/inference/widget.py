@@ -5,8 +5,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import ipywidgets
 import numpy as np
 import pandas as pd
+from IPython.display import HTML, display
 
 from mtkd.artifacts import read
 from mtkd.config.study import Study
@@ -75,31 +77,17 @@ def example_texts(study: Study) -> tuple[str, str]:
     return tuple(row[column] for column in pairs[0].columns)
 
 
-class Box:
-    """Text boxes with the predictions for them; in a batch, where nobody types, an example's."""
+def show_box(study: Study, seed: int) -> None:
+    """Show text boxes and a button for predictions; in a batch, the predictions for an example."""
 
-    def __init__(self, study: Study, seed: int):
-        self.study, self.seed, self.texts = study, seed, example_texts(study)
+    def show(first: str, second: str) -> None:
+        frame = ask(study, seed, first, second)
+        display(HTML(predictions_table((first, second), frame)))
 
-    def _repr_mimebundle_(self, **_) -> dict:
-        table = self._table(*self.texts)
-        bundle = {"text/plain": f"[predictions for {self.texts}]", "text/html": table}
-        if os.environ.get("MTKD_LOG"):
-            return bundle
-        return self._widget(table)._repr_mimebundle_() | bundle
-
-    def _table(self, first: str, second: str) -> str:
-        return predictions_table((first, second), ask(self.study, self.seed, first, second))
-
-    def _widget(self, table: str):
-        import ipywidgets
-
-        layout = ipywidgets.Layout(width="100%", max_width="900px")
-        boxes = [ipywidgets.Textarea(text, rows=2, layout=layout) for text in self.texts]
-        button, shown = ipywidgets.Button(description="Ask"), ipywidgets.HTML(table)
-
-        def update(_) -> None:
-            shown.value = self._table(*(box.value for box in boxes))
-
-        button.on_click(update)
-        return ipywidgets.VBox([*boxes, button, shown])
+    texts = example_texts(study)
+    if os.environ.get("MTKD_LOG"):
+        show(*texts)
+        return
+    boxes = (ipywidgets.Textarea(text, layout={"width": "95%"}) for text in texts)
+    interact = ipywidgets.interact_manual.options(manual_name="Ask")
+    interact(show, **dict(zip(("first", "second"), boxes, strict=True)))

@@ -22,7 +22,7 @@ from mtkd.data.custom import count_train_rows, read_custom_task
 from mtkd.data.dataset import encode
 from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError, one_line
-from mtkd.inference.reader import FORMATS, source
+from mtkd.inference.reader import SUFFIXES, source
 from mtkd.models.lstm import vectors_table
 
 pytestmark = pytest.mark.slow
@@ -275,7 +275,7 @@ def test_a_file_of_an_own_task_is_read_or_refused(tmp_path, table, kind, dev, qu
 @given(
     tables(),
     st.sampled_from(["sst2", "mrpc"]),
-    st.none() | st.sampled_from(sorted(set(FORMATS.values()))),
+    st.none() | st.sampled_from(sorted(SUFFIXES)),
 )
 def test_texts_to_predict_are_read_or_refused(tmp_path, table, name, kind):
     ending, content = table
@@ -283,7 +283,7 @@ def test_texts_to_predict_are_read_or_refused(tmp_path, table, name, kind):
     path.write_bytes(content)
     task = tasks.get(name)
     found = or_refused(
-        lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind))
+        lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind).rows)
     )
     for row in found or ():
         assert len(row) == len(task.columns) and all(
