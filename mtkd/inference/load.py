@@ -182,20 +182,16 @@ def _choose_task(artifact: Artifact, known: list[Task], name: str | None) -> Tas
 
 
 def _find_encoder(artifact: Artifact, name: str) -> Artifact:
-    """Return the encoder that a model started from, in the folder of its study."""
-    above = [folder / pretrain.NAME for folder in artifact.path.resolve().parents]
-    folder = next((folder for folder in above if folder.is_dir()), None)
-    if folder is None:
-        raise UserError(
-            f"{artifact.path} lies outside of its study, which holds the encoder: give the folder "
-            "where it was made; only a model by 'mtkd export' can be moved."
-        )
-    tokens, encoder = read(folder / name), read(folder / f"{name}.parts" / "encoder")
-    parents, parts = (
-        (one.record["inputs"] or {}).get(kind, {})
-        for one, kind in ((artifact, "parents"), (tokens, "parts"))
-    )
-    recorded = parents.get(f"{pretrain.NAME}.{name}"), parts.get("encoder")
+    """Return the encoder that a model started from, in the folder of its study.
+
+    A model cannot be moved out of there; one by `mtkd export` can.
+    """
+    above = artifact.path.resolve().parents
+    root = next((folder for folder in above if (folder / pretrain.NAME).is_dir()), above[0])
+    tokens = read(root / pretrain.NAME / name)
+    encoder = read(root / pretrain.NAME / f"{name}.parts" / "encoder")
+    parents, parts = artifact.record["inputs"]["parents"], tokens.record["inputs"]["parts"]
+    recorded = parents.get(f"{pretrain.NAME}.{name}"), parts["encoder"]
     if recorded != (tokens.fingerprint, encoder.fingerprint):
         raise UserError(
             f"{artifact.path} was trained with another encoder than {encoder.path}: the study has "

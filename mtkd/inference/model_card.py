@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 
 def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.DataFrame) -> str:
-    """Return the README.md of an export; `table` is what `mtkd.inference.export.compare` returns."""
+    """Return the README.md of an export; `table` is what `compare` returned (see export.py)."""
     texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
     record, sizes, source = trained.artifact.record, [], None
     with suppress(UserError):  # the study's examples may be gone

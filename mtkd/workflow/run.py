@@ -121,10 +121,6 @@ def _failure(logs: Path, started: float) -> str:
 def print_results(study: Study) -> None:
     """Print the closing table, the verdict if there is a reference, and the report's path."""
     reports = paths.reports(study.name)
-    if not (reports / "results.csv").is_file():
-        raise UserError(
-            f"{reports / 'results.csv'} is missing: remove {reports / 'notebooks'} and run again."
-        )
     frames = [pd.read_csv(reports / f"{name}.csv") for name in ("results", "comparisons")]
     print(closing_table(*frames))
     if verdict := compare_with_reference(study.name):

@@ -72,8 +72,6 @@ def test_slots_are_counted_where_there_is_a_gpu(tmp_path, monkeypatch, listed, v
     [
         (None, r"there is no .*config\.yaml"),
         ("executor: [", "not a readable YAML file"),
-        ("executor: [a]", "names no executor"),
-        ("- a", "names no executor"),
         ("executor: no-such-one", "pip install snakemake-executor-plugin-no-such-one"),
     ],
 )
