@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from packaging.requirements import Requirement
 
 from mtkd import __version__, paths, stages, tasks
+from mtkd.artifacts import PACKAGES
 from mtkd.config.study import Study, load
 from mtkd.data.glue import glue_location
 from mtkd.data.snli import snli_settings
@@ -34,7 +34,7 @@ def report_lines(names: list[str]) -> Iterator[str]:
     """
     for name in names:
         load(name)
-    yield f"packages: mtkd {__version__}, {'; '.join(_package_problems()) or 'all as tested'}"
+    yield f"packages: mtkd {__version__}, {'; '.join(_other_versions()) or 'all as tested'}"
     yield f"ONNX export: {'' if find_spec('onnxruntime') else 'not '}installed"
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     yield f"processor: {os.cpu_count()} cores; memory: {memory:.1f} GiB"
@@ -73,21 +73,14 @@ def reachable(address: str) -> bool:
     return connected.wait(TIMEOUT)
 
 
-def _package_problems() -> Iterator[str]:
+def _other_versions() -> Iterator[str]:
+    """Yield the packages that figures depend on where the version is not the tested one."""
     lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines() if CONSTRAINTS.is_file() else []
-    tested = dict(line.split("#")[0].strip().split("==") for line in lines if "==" in line)
-    for package in map(Requirement, metadata.requires("mtkd") or ()):
-        if package.marker and not package.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            version = metadata.version(package.name)
-        except metadata.PackageNotFoundError:
-            yield f"{package.name} is missing (required: {package.specifier})"
-            continue
-        if not package.specifier.contains(version, prereleases=True):
-            yield f"{package.name} {version} is not {package.specifier}"
-        elif version.split("+")[0] != (known := tested.get(package.name, version)).split("+")[0]:
-            yield f"{package.name} {version} (tested: {known})"
+    tested = dict(line.split("==") for line in lines if "==" in line)
+    for name in PACKAGES:
+        version = metadata.version(name).partition("+")[0]
+        if version != tested.get(name, version):
+            yield f"{name} {version} (tested: {tested[name]})"
 
 
 def _verdict(name: str, online: bool) -> str:

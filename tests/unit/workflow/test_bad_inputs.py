@@ -3,13 +3,14 @@
 The status is 2, there is no traceback, and nothing is written.
 """
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from helpers import ROOT, mirror, mtkd, rows
-from refusals import damaged, put, refused
 
 from mtkd import tasks
 
-pytest_plugins = "refusals"
 pytestmark = pytest.mark.usefixtures("isolated")
 ENCODERS = "encoders: {uncased: {checkpoint: ./none}, cased: {checkpoint: ./none}}\n"
 OWN = (
@@ -19,6 +20,48 @@ OWN = (
 )
 TABLE = "a,b,label\n" + "".join(f"text {n},other {n},{('no', 'yes')[n % 2]}\n" for n in range(8))
 RTE = tasks.get("rte")
+
+
+def state(folder: Path) -> dict[str, bytes | None]:
+    """Return the content of every file below, and every folder, but for locks and their parents."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    content = {name: path.read_bytes() if path.is_file() else None for name, path in paths.items()}
+    locks = [Path(name) for name in content if name.endswith(".lock")]
+    ignored = {str(path) for lock in locks for path in (lock, *lock.parents)}
+    return {name: content[name] for name in content if name not in ignored}
+
+
+def put(folder: Path, files: dict) -> None:
+    """Write texts, bytes and folders (None); a function is given the path."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.mkdir()
+        elif callable(content):
+            content(path)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def refused(run, folder: Path, arguments: list[str], parts: list[str]) -> None:
+    """Assert that a command is refused in one line with these parts, and writes nothing."""
+    before = state(folder)
+    code, out, err = run(arguments)
+    assert code == 2 and (not out or arguments[0] == "new"), (code, out, err)
+    assert "Traceback" not in err and len(err.splitlines()) == 1 and err.startswith("mtkd: "), err
+    assert len(err) < 3000 and err.rstrip("\n").isprintable(), err
+    missing = [part for part in parts if part not in err]
+    assert not missing, (missing, err)
+    assert state(folder) == before
+
+
+def damaged(path: Path) -> None:
+    """Write half a Parquet file."""
+    texts = {"a": ["text"] * 500, "b": ["other"] * 500, "label": ["no", "yes"] * 250}
+    pd.DataFrame(texts).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
 
 # A study's file: its content, and parts of the message.
 STUDIES = {

@@ -103,12 +103,11 @@ def test_a_variable_that_names_nothing_is_reported(bare, tmp_path):
     assert f"MTKD_ENCODER_UNCASED: {tmp_path / 'none'} (not on this machine)" in lines
 
 
-def test_packages_that_are_missing_or_too_old_are_named(bare):
-    required = ["torch>=99", "not-there>=1", "not-asked-for>=1; extra == 'onnx'"]
-    bare.setattr(doctor.metadata, "requires", lambda name: required)
+def test_versions_that_were_not_tested_are_named(bare, tmp_path):
+    (tmp_path / "constraints.txt").write_text("# tested\ntorch==0.1\npandas==0.2\nother==3\n")
+    bare.setattr(doctor, "CONSTRAINTS", tmp_path / "constraints.txt")
     first = next(doctor.report_lines([]))
-    assert "torch" in first and "is not >=99" in first and "not-asked-for" not in first
-    assert "not-there is missing (required: >=1)" in first
+    assert "(tested: 0.1)" in first and "pandas" in first and "other" not in first
 
 
 @pytest.mark.parametrize("name", ["quick", "base"])
