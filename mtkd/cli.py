@@ -27,10 +27,7 @@ Task = Annotated[str | None, typer.Option("--task", help="One of the model's tas
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Another value for a field: train.epochs=2.")
 ]
-Texts = Annotated[
-    list[str] | None,
-    typer.Argument(help="A text, or two for a pair; a file; - for standard input."),
-]
+Texts = Annotated[list[str] | None, typer.Argument(help="A text, or a pair; or a file; or -.")]
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """The GLUE server's zip of test predictions (gluebenchmark.com/faq)."""
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,29 +18,20 @@ from mtkd.tasks import Task
 LABELS_BY_NAME = ("mnli", "qnli", "rte")  # the other tasks' are numbers
 
 
-@dataclass(frozen=True)
-class File:
-    """A file of the zip: the task whose head predicts it, its split, and the official test rows."""
-
-    name: str
-    task: str
-    split: str
-    num_rows: int
-
-
-FILES = (
-    File("AX.tsv", "mnli", "test", 1104),
-    File("CoLA.tsv", "cola", "test", 1063),
-    File("MNLI-m.tsv", "mnli", "test_matched", 9796),
-    File("MNLI-mm.tsv", "mnli", "test_mismatched", 9847),
-    File("MRPC.tsv", "mrpc", "test", 1725),
-    File("QNLI.tsv", "qnli", "test", 5463),
-    File("QQP.tsv", "qqp", "test", 390965),
-    File("RTE.tsv", "rte", "test", 3000),
-    File("SST-2.tsv", "sst2", "test", 1821),
-    File("STS-B.tsv", "stsb", "test", 1379),
-    File("WNLI.tsv", "wnli", "test", 146),
-)
+# By name: the task whose head predicts the file, its split, and the official number of rows.
+FILES = {
+    "AX.tsv": ("mnli", "test", 1104),
+    "CoLA.tsv": ("cola", "test", 1063),
+    "MNLI-m.tsv": ("mnli", "test_matched", 9796),
+    "MNLI-mm.tsv": ("mnli", "test_mismatched", 9847),
+    "MRPC.tsv": ("mrpc", "test", 1725),
+    "QNLI.tsv": ("qnli", "test", 5463),
+    "QQP.tsv": ("qqp", "test", 390965),
+    "RTE.tsv": ("rte", "test", 3000),
+    "SST-2.tsv": ("sst2", "test", 1821),
+    "STS-B.tsv": ("stsb", "test", 1379),
+    "WNLI.tsv": ("wnli", "test", 146),
+}
 
 
 def write_submission(study: Study, system: str, out: Path) -> list[str]:
@@ -68,18 +58,18 @@ def write_submission(study: Study, system: str, out: Path) -> list[str]:
     if study.data.source == "synthetic":
         notes.append("The examples are synthetic, not GLUE's: this zip only shows the format.")
     with replace_file(out) as partial, zipfile.ZipFile(partial, "w") as packed:
-        for file in FILES:
-            task = tasks.get(file.task)
-            rows = predictions[(predictions.task == file.task) & (predictions.split == file.split)]
-            column = _format_predictions(task, rows, file.name)
+        for name, (task_name, split, num_rows) in FILES.items():
+            task = tasks.get(task_name)
+            rows = predictions[(predictions.task == task_name) & (predictions.split == split)]
+            column = _format_predictions(task, rows, name)
             if not column:
-                column = [_format_label(task, 0)] * file.num_rows
-                notes.append(f"{file.name} holds placeholders: there are no predictions for it.")
-            if len(column) != file.num_rows:
-                sizes = f"{len(column)} rows, the official test set {file.num_rows}"
-                notes.append(f"{file.name} has {sizes}: the server rejects it.")
+                column = [_format_label(task, 0)] * num_rows
+                notes.append(f"{name} holds placeholders: there are no predictions for it.")
+            if len(column) != num_rows:
+                sizes = f"{len(column)} rows, the official test set {num_rows}"
+                notes.append(f"{name} has {sizes}: the server rejects it.")
             table = pd.DataFrame({"index": range(len(column)), "prediction": column})
-            entry = zipfile.ZipInfo(file.name)  # a fixed date: same predictions, same bytes
+            entry = zipfile.ZipInfo(name)  # a fixed date: same predictions, same bytes
             text = table.to_csv(sep="\t", index=False)
             packed.writestr(entry, text, zipfile.ZIP_DEFLATED)
     return notes

@@ -21,10 +21,10 @@ def predictions(seed: int = 0) -> pd.DataFrame:
     """Test predictions of every task's head, in no order."""
     random = np.random.default_rng(seed)
     frames = []
-    for file in FILES:
-        outputs = random.random((SIZE, tasks.get(file.task).num_outputs)) * 6
+    for task, split, _ in FILES.values():
+        outputs = random.random((SIZE, tasks.get(task).num_outputs)) * 6
         columns = {"idx": range(SIZE), "outputs": list(outputs)}
-        frames.append(pd.DataFrame(columns).assign(task=file.task, split=file.split))
+        frames.append(pd.DataFrame(columns).assign(task=task, split=split))
     return pd.concat(frames).sample(frac=1, random_state=seed)
 
 
@@ -53,10 +53,10 @@ def test_the_zip_holds_the_predictions_of_eleven_files_by_index(study, tmp_path)
     put(study, frame)
     notes = write_submission(study, "bert", tmp_path / "a.zip")
     files = read_zip(tmp_path / "a.zip")
-    assert list(files) == [file.name for file in FILES] and "synthetic" in notes[0]
-    for file in FILES:
-        task, written = tasks.get(file.task), files[file.name]
-        rows = frame[(frame.task == file.task) & (frame.split == file.split)].sort_values("idx")
+    assert list(files) == list(FILES) and "synthetic" in notes[0]
+    for name, (task_name, split, _) in FILES.items():
+        task, written = tasks.get(task_name), files[name]
+        rows = frame[(frame.task == task_name) & (frame.split == split)].sort_values("idx")
         outputs = np.stack(rows.outputs)
         assert written["index"].tolist() == list(range(SIZE))
         if task.regression:
@@ -64,7 +64,7 @@ def test_the_zip_holds_the_predictions_of_eleven_files_by_index(study, tmp_path)
         else:
             classes = outputs.argmax(axis=1).tolist()
             names = [task.labels[number] for number in classes]
-            by_name = file.task in ("mnli", "qnli", "rte")
+            by_name = task_name in ("mnli", "qnli", "rte")
             assert written.prediction.tolist() == (names if by_name else classes)
     assert sum("the server rejects it" in note for note in notes) == len(FILES)
     write_submission(study, "bert", tmp_path / "b.zip")
