@@ -1,4 +1,7 @@
-"""The command line: `mtkd run STUDY`, and what one does with its models."""
+"""The command line: `mtkd run STUDY`, and what one does with its models.
+
+Commands import what they need when they run, so that help and wrong settings cost no time.
+"""
 
 import os
 import sys
@@ -18,37 +21,28 @@ app = typer.Typer(
 )
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
-RunName = Annotated[
-    str, typer.Argument(help="A run as --dry-run lists it: 02_mtdnn.uncased-0.1-s0.")
-]
-ModelName = Annotated[
-    str, typer.Argument(help="STUDY:SYSTEM (quick:mt-dnn-kd), or a model's folder.")
-]
+RunName = Annotated[str, typer.Argument(help="As --dry-run lists it: 02_mtdnn.uncased-0.1-s0.")]
+ModelName = Annotated[str, typer.Argument(help="STUDY:SYSTEM (quick:mt-dnn), or a folder.")]
 Task = Annotated[str | None, typer.Option("--task", help="One of the model's tasks.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Another value for a field: train.epochs=2.")
 ]
-Texts = Annotated[
-    list[str] | None,
-    typer.Argument(help="A text, or two for a pair; a file; - for standard input."),
-]
+Texts = Annotated[list[str] | None, typer.Argument(help="A text, or a pair; or a file; or -.")]
 
 
 @app.command()
 def run(
     study: StudyName,
     cores: Annotated[int | None, typer.Option("-c", "--cores", min=1, help="Runs at once.")] = None,
-    profile: Annotated[
-        Path | None, typer.Option(help="A Snakemake profile: profiles/slurm.")
-    ] = None,
+    profile: Annotated[Path | None, typer.Option(help="A folder: profiles/slurm.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; do nothing.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Run every stage of a study that is not done yet, and write its report."""
+    settings = load(study, overrides or [])
     from mtkd.workflow import jobs
     from mtkd.workflow.run import run_study
 
-    settings = load(study, overrides or [])
     if dry_run:
         typer.echo(jobs.listing(settings))
     else:
@@ -58,17 +52,16 @@ def run(
 @app.command()
 def new(
     study: Annotated[Path, typer.Argument(help="The study to write, such as mine.yaml.")],
-    train: Annotated[list[Path], typer.Option(help="A file of train examples; once per task.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--task", help="A field of the task before: name=…, type=…, label=…, dev=…"),
+    train: Annotated[list[str], typer.Option(help="FILE or NAME=FILE of a task's examples.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A task's field: letters.dev=0.2.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every proposal.")] = False,
 ) -> None:
     """Write a commented study of your own tasks after a look at their files."""
     from mtkd.workflow.new_study import write_study
 
-    write_study(study, train, options or [], None if yes else typer.prompt)
+    write_study(study, train, settings or [], None if yes else typer.prompt)
     typer.echo(f"{study} is written: read it, then 'mtkd run {study} --dry-run'.")
 
 
@@ -85,12 +78,13 @@ def stage(study: StudyName, run: RunName, overrides: Overrides = None) -> None:
 @app.command()
 def notebook(study: StudyName, run: RunName, overrides: Overrides = None) -> None:
     """Execute the notebook of one run, as `mtkd run` does."""
+    from mtkd.workflow.process import die_with_run
+
+    die_with_run()  # before anything slow
     from mtkd import stages
     from mtkd.workflow import jobs
     from mtkd.workflow.notebook import execute
-    from mtkd.workflow.process import die_with_run
 
-    die_with_run()
     settings = load(study, overrides or [])
     chosen = stages.find_run(settings, run)
     log = paths.reports(settings.name) / "logs" / f"{chosen.name}.log"
@@ -123,9 +117,7 @@ def predict(
     texts: Texts = None,
     task: Task = None,
     columns: Annotated[str | None, typer.Option(help="The file's columns: a,b.")] = None,
-    kind: Annotated[
-        str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet or text.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option("--format", help="Of the input: csv, text …")] = None,
     out: Annotated[Path | None, typer.Option(help="A file for the predictions.")] = None,
 ) -> None:
     """Print labels and probabilities of texts, a line of JSON each."""
@@ -166,7 +158,7 @@ def submit(
 
     for note in write_submission(load(study, overrides or []), system, out):
         typer.echo(note)
-    typer.echo(f"{out}: eleven files, every row checked")
+    typer.echo(f"{out}: eleven files")
 
 
 @app.command()

@@ -1,12 +1,13 @@
-"""Finished studies, each run once for every test that looks at one."""
+"""A finished study, run once for all tests that look at it, and what every test begins with."""
 
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from filelock import FileLock
-from helpers import EXAMPLE, TINY, mtkd
+from helpers import TINY, mtkd
 
 
 class FinishedStudy(NamedTuple):
@@ -14,34 +15,30 @@ class FinishedStudy(NamedTuple):
 
     reports: Path  # of this study
     environment: dict[str, str]  # names its folders
-    printed: str
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory) -> FinishedStudy:
     """Run the tiny study, which has every stage but two, once for all workers."""
-    return run_once(tmp_path_factory, TINY, "tiny")
-
-
-@pytest.fixture(scope="session")
-def example_run(tmp_path_factory) -> FinishedStudy:
-    """Run the example of own tasks once for all workers."""
-    return run_once(tmp_path_factory, EXAMPLE, "own-example")
-
-
-def run_once(tmp_path_factory, study: Path, name: str) -> FinishedStudy:
     shared = tmp_path_factory.getbasetemp()
-    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / name
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "tiny"
     folder.mkdir(exist_ok=True)
     environment = {"MTKD_WORK": str(folder / "artifacts"), "MTKD_REPORTS": str(folder / "reports")}
-    printed = folder / "printed"
+    printed = folder / "printed.json"
     with FileLock(folder / "lock"):
         if not printed.exists():
-            done = mtkd("run", study, "-c", "2", **environment)
+            done = mtkd("run", TINY, "-c", "2", **environment)
             assert done.returncode == 0, done.stderr[-3000:]
-            assert "KeyboardInterrupt" not in done.stderr, done.stderr[-3000:]
-            printed.write_text(done.stdout, encoding="utf-8")
-    return FinishedStudy(folder / "reports" / name, environment, printed.read_text("utf-8"))
+            printed.write_text(json.dumps([done.stdout, done.stderr]))
+    return FinishedStudy(folder / "reports" / "tiny", environment, *json.loads(printed.read_text()))
+
+
+@pytest.fixture(autouse=True)
+def no_batch(monkeypatch):
+    """Undo after each test that `notebook.execute` names a batch's log."""
+    monkeypatch.setenv("MTKD_LOG", "")
 
 
 @pytest.fixture(scope="module")

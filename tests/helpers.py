@@ -8,9 +8,11 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from mtkd import stages
 from mtkd.config.study import Study, check, load
 from mtkd.data import synthetic
 from mtkd.data.dataset import Examples
@@ -43,6 +45,14 @@ def mtkd(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     command = [sys.executable, "-c", "from mtkd.cli import main; main()", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, env=environment)
+
+
+def compute(path: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Run every stage of a study in this process, into `artifacts` and `reports` of a folder."""
+    patch.setenv("MTKD_WORK", str(folder / "artifacts"))
+    patch.setenv("MTKD_REPORTS", str(folder / "reports"))
+    settings = load(path)
+    stages.load_all(settings, stages.all_runs(settings))
 
 
 def study(**settings) -> Study:

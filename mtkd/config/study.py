@@ -165,14 +165,14 @@ def load(study: str | Path | Study, overrides: Iterable[str] | str = ()) -> Stud
     if isinstance(overrides, str):
         overrides = [text.strip() for text in overrides.split(";") if text.strip()]
     for override in overrides:
-        _override(settings, override)
+        set_field(settings, override)
     settings.setdefault("name", path.stem)
     loaded = check(settings, path)
     loaded._folder = path.parent
     return loaded
 
 
-def _override(settings: dict, override: str) -> None:
+def set_field(settings: dict, override: str) -> None:
     """Set `a.b.c=value` in nested settings; the value is YAML."""
     field, equals, text = override.partition("=")
     *path, last = field.strip().split(".")

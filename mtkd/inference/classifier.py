@@ -2,7 +2,7 @@
 
 A head on [CLS] becomes a `BertForSequenceClassification`. A head on the mean over word pieces fits
 no class of transformers: its folder holds the encoder for `AutoModel`, as sentence-transformers'
-models do, and the head in `classifier.safetensors`; `MEAN_POOLING_SNIPPET` shows its use.
+models do, and the head in `classifier.safetensors`; the model card shows its use.
 """
 
 from collections.abc import Callable
@@ -26,22 +26,6 @@ from mtkd.models.multitask import MultiTaskModel, mean_pool
 from mtkd.tasks import Task
 
 HEAD = "classifier.safetensors"
-# Fields: folder, and texts (one or two string literals).
-MEAN_POOLING_SNIPPET = """\
-import torch
-from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-encoder = AutoModel.from_pretrained("{folder}", add_pooling_layer=False).eval()
-head = load_file("{folder}/classifier.safetensors")
-inputs = tokenizer({texts}, truncation=True, return_tensors="pt")
-with torch.inference_mode():
-    hidden = encoder(**inputs).last_hidden_state
-mask = inputs["attention_mask"].unsqueeze(-1)
-mean = (hidden * mask).sum(1) / mask.sum(1)
-logits = mean @ head["weight"].T + head["bias"]
-"""
 
 
 def export_transformers(

@@ -1,6 +1,5 @@
 """Export a trained model in transformers' format or as ONNX, with a model card."""
 
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 
 from mtkd.artifacts import write_json, writing
-from mtkd.data.dataset import Batch, Examples
+from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
 from mtkd.inference.classifier import export_transformers
 from mtkd.inference.load import TrainedModel
@@ -20,8 +19,7 @@ from mtkd.training.predict import probabilities, score_rows
 
 FORMATS = ("transformers", "onnx")
 TOLERANCE = 1e-4  # of logits, relative to the largest where that is above 1
-NUM_CHECKED = 64  # examples whose logits are compared
-Logits = Callable[[Batch], np.ndarray]
+BATCH_SIZE = 32
 
 
 def export(trained: TrainedModel, out: Path, export_format: str = "transformers") -> pd.DataFrame:
@@ -65,51 +63,34 @@ def export(trained: TrainedModel, out: Path, export_format: str = "transformers"
     return table
 
 
-def compare(trained: TrainedModel, variants: dict[str, Logits]) -> pd.DataFrame:
-    """Run variants of a model, the study's first, on the task's dev sets.
+def compare(
+    trained: TrainedModel, variants: dict[str, Callable[[Batch], np.ndarray]]
+) -> pd.DataFrame:
+    """Run variants of a model, the study's first, on the task's dev sets, on one thread.
 
     Columns: variant, gap (largest difference of a logit from the study's, relative to the largest
-    where that is above 1), the task's metrics by split (percent), and rate_1 and rate_32 (examples
-    per second in batches of 1 and 32).
+    where that is above 1), the task's metrics by split (percent), and rate (examples per second in
+    batches of 32).
     """
-    dev_sets = trained.dev_sets()
-    sample = _batches(dev_sets[0][1], 8, NUM_CHECKED)
-    logits = {
-        name: np.concatenate([run(batch) for batch in sample]) for name, run in variants.items()
-    }
-    expected = logits["study"]
-    rows = []
-    for name, run in variants.items():
-        gap = np.abs(logits[name] - expected).max() / max(1, np.abs(expected).max())
-        row = {"variant": name, "gap": float(gap)}
-        for split, examples in dev_sets:
-            outputs = [run(batch) for batch in _batches(examples, 32, len(examples))]
-            outputs = probabilities(trained.task, np.concatenate(outputs))
-            scores, _ = score_rows(trained.task, split, outputs, examples.labels)
-            row |= {f"{score['metric']}, {split}": score["value"] for score in scores}
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    for size, most in ((1, 32), (32, 256)):
-        table[f"rate_{size}"] = _rates(variants, _batches(dev_sets[0][1], size, most))
-    return table
-
-
-def _rates(variants: dict[str, Logits], batches: list[Batch], rounds: int = 3) -> list[float]:
-    """Return examples per second on one thread, the median of rounds with all variants in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    dev_sets, rows, expected = trained.dev_sets(), [], None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for _ in range(1 + rounds):
-        for name, run in variants.items():
-            started = time.perf_counter()
-            for batch in batches:
-                run(batch)
-            seconds[name].append(time.perf_counter() - started)
+    for name, run in variants.items():
+        row, logits, started = {"variant": name}, [], time.perf_counter()
+        for _, examples in dev_sets:
+            parts = np.array_split(np.arange(len(examples)), -(-len(examples) // BATCH_SIZE))
+            logits.append(np.concatenate([run(examples.batch(part)) for part in parts]))
+        rate = sum(map(len, logits)) / (time.perf_counter() - started)
+        expected = expected or logits
+        pairs = zip(logits, expected, strict=True)
+        gaps = [
+            np.abs(ours - theirs).max() / max(1, np.abs(theirs).max()) for ours, theirs in pairs
+        ]
+        row["gap"] = float(max(gaps))
+        for (split, examples), outputs in zip(dev_sets, logits, strict=True):
+            outputs = probabilities(trained.task, outputs)
+            scores, _ = score_rows(trained.task, split, outputs, examples.labels)
+            row |= {f"{score['metric']}, {split}": score["value"] for score in scores}
+        rows.append(row | {"rate": rate})
     torch.set_num_threads(threads)
-    count = sum(len(batch.labels) for batch in batches)
-    return [count / statistics.median(each[1:]) for each in seconds.values()]  # the first warms up
-
-
-def _batches(examples: Examples, size: int, most: int) -> list[Batch]:
-    rows = np.arange(min(most, len(examples)))
-    return [examples.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+    return pd.DataFrame(rows)

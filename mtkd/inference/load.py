@@ -11,17 +11,16 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from mtkd import tasks
 from mtkd.artifacts import Artifact, read
-from mtkd.config import study as config
 from mtkd.config.base import Settings, ShortName
 from mtkd.config.custom_task import CustomTask
 from mtkd.config.mkd import Student
-from mtkd.config.study import Study
+from mtkd.config.study import Study, load
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.models.multitask import MultiTaskModel, load_encoder
@@ -122,11 +121,11 @@ def find_model(name: str) -> Path:
     study_name, colon, system = name.partition(":")
     if not colon:
         raise UserError(f"There is no folder '{name}': give one, or STUDY:SYSTEM (quick:mt-dnn).")
-    models = trained_models(config.load(study_name))
+    models = trained_models(load(study_name))
     pattern = re.escape(system.removesuffix(":mtl")) + r"(-s\d+)?"
-    matches = [folder for known, folder in models.items() if re.fullmatch(pattern, known)]
-    if matches:
-        return matches[0]
+    for known, folder in models.items():
+        if re.fullmatch(pattern, known):
+            return folder
     raise UserError(
         f"Study {study_name} has no model '{system}': it has {', '.join(models) or 'none so far'} "
         f"('mtkd run {study_name}' trains its models; of fine-tuned ones, scores alone are kept)."
@@ -143,22 +142,19 @@ def trained_models(study: Study) -> dict[str, Path]:
         f"mt-dnn-s{seed}": mtdnn.baseline_run(study, seed).folder(study) for seed in study.seeds
     }
     for run in all_runs(study):
-        described = run.part_folder(study, "any").parent.rglob(DESCRIPTION)
-        for folder in [run.folder(study), *sorted(path.parent for path in described)]:
-            if name := _model_name(run, folder):
-                models.setdefault(name, folder)
+        parts = run.part_folder(study, "any").parent.rglob(DESCRIPTION)
+        for path in [run.folder(study) / DESCRIPTION, *sorted(parts)]:
+            if path.is_file():
+                models.setdefault(_model_name(run, path), path.parent)
     return {name: folder for name, folder in models.items() if (folder / DESCRIPTION).is_file()}
 
 
-def _model_name(run: Run, folder: Path) -> str | None:
-    try:
-        system = read_description(read(folder)).system
-    except UserError:
-        return None
+def _model_name(run: Run, path: Path) -> str:
     if run.stage == mtdnn.NAME:
         return run.label
+    system = read_description(read(path.parent)).system
     if system == "member":
-        return f"{folder.name}/{run.task}"
+        return f"{path.parent.name}/{run.task}"
     return f"{system.removesuffix(':mtl')}-s{run.seed}"
 
 
@@ -186,22 +182,17 @@ def _choose_task(artifact: Artifact, known: list[Task], name: str | None) -> Tas
 
 
 def _find_encoder(artifact: Artifact, name: str) -> Artifact:
-    """Return the encoder that a model started from, in the folder of its study."""
-    above = [folder / pretrain.NAME for folder in artifact.path.resolve().parents]
-    folder = next((folder for folder in above if folder.is_dir()), None)
-    if folder is None:
-        raise UserError(
-            f"{artifact.path} lies outside of its study, which holds the encoder: give the folder "
-            "where it was made; only a model by 'mtkd export' can be moved."
-        )
-    tokens, encoder = read(folder / name), read(folder / f"{name}.parts" / "encoder")
-    try:
-        recorded = artifact.record["inputs"]["parents"][f"{pretrain.NAME}.{name}"]
-        same = recorded == tokens.fingerprint
-        same &= tokens.record["inputs"]["parts"]["encoder"] == encoder.fingerprint
-    except (KeyError, TypeError):
-        same = False
-    if not same:
+    """Return the encoder that a model started from, in the folder of its study.
+
+    A model cannot be moved out of there; one by `mtkd export` can.
+    """
+    above = artifact.path.resolve().parents
+    root = next((folder for folder in above if (folder / pretrain.NAME).is_dir()), above[0])
+    tokens = read(root / pretrain.NAME / name)
+    encoder = read(root / pretrain.NAME / f"{name}.parts" / "encoder")
+    parents, parts = artifact.record["inputs"]["parents"], tokens.record["inputs"]["parts"]
+    recorded = parents.get(f"{pretrain.NAME}.{name}"), parts["encoder"]
+    if recorded != (tokens.fingerprint, encoder.fingerprint):
         raise UserError(
             f"{artifact.path} was trained with another encoder than {encoder.path}: the study has "
             "changed since; run it again."
@@ -216,11 +207,7 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
         return load_encoder(folder, dropout=0.0, pooling=pooling)
 
     def empty_table() -> torch.Tensor:
-        path = artifact.file(WEIGHTS)
-        try:
-            with safe_open(path, "pt") as weights:
-                return torch.zeros(weights.get_slice("encoder.embeddings.weight").get_shape())
-        except SafetensorError as error:
-            raise UserError(f"{path} holds no LSTM ({error}): run its stage again.") from None
+        weights = load_file(artifact.file(WEIGHTS))
+        return torch.zeros_like(weights["encoder.embeddings.weight"])
 
     return student_encoder(student, folder, pooling, empty_table)

@@ -38,11 +38,9 @@ def export_onnx(
         ) from None
     paths = {"onnx": folder / "model.onnx", "onnx int8": folder / "model.int8.onnx"}
     _trace(_Graph(model, task).eval(), paths["onnx"])
-    logging.disable(logging.WARNING)
-    try:
-        quantize_dynamic(*map(str, paths.values()), weight_type=QuantType.QInt8)
-    finally:
-        logging.disable(logging.NOTSET)
+    logging.disable(logging.WARNING)  # it recommends what makes no difference here
+    quantize_dynamic(*map(str, paths.values()), weight_type=QuantType.QInt8)
+    logging.disable(logging.NOTSET)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     load = onnxruntime.InferenceSession
@@ -89,6 +87,8 @@ def _trace(graph: _Graph, path: Path) -> None:
 
 def _logits(session) -> Callable[[Batch], np.ndarray]:
     names = [entry.name for entry in session.get_inputs()]
-    return lambda batch: session.run(None, {name: getattr(batch, name).numpy() for name in names})[
-        0
-    ]
+
+    def run(batch: Batch) -> np.ndarray:
+        return session.run(None, {name: getattr(batch, name).numpy() for name in names})[0]
+
+    return run

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -37,10 +37,7 @@ def predict_logits(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
     columns = [list(column) for column in zip(*rows, strict=True)]
     tokens = encode(columns, trained.tokenizer, trained.max_length)
     tokens |= {"label": [0] * len(rows), "idx": range(len(rows))}
-    types = {"segment_start": "int32", "label": "int64", "idx": "int64"}
-    features = {name: datasets.Value(kind) for name, kind in types.items()}
-    features["input_ids"] = datasets.List(datasets.Value("int32"))
-    split = datasets.Dataset.from_dict(tokens, features=datasets.Features(features))
+    split = datasets.Dataset.from_dict(tokens)
     return predict(trained.model, Examples(trained.task, split, "", trained.tokenizer.pad_token_id))
 
 
@@ -51,22 +48,19 @@ def write_predictions(trained: TrainedModel, source: Source, out: Path | None) -
     """
     if torch.cuda.is_available():
         trained.model.to("cuda")
-    count, title = 0, trained.task.title
-    shown = {"desc": title, "unit": source.unit, "unit_scale": True, "leave": False}
-    bar = tqdm(total=source.total, disable=None, **shown)
-    with bar, _open(out) as file:
-        for rows in _chunks(source):
+    count, options = 0, {"unit": "rows", "unit_scale": True, "leave": False, "disable": None}
+    with _open(out) as file:
+        for rows in _chunks(tqdm(source.rows, trained.task.title, source.total, **options)):
             for number, prediction in enumerate(predict_rows(trained, rows), count):
                 file.write(json.dumps({"row": number, **prediction}) + "\n")
             file.flush()
             count += len(rows)
-            bar.update(source.done - bar.n)
     return count
 
 
-def _chunks(source: Source) -> Iterator[list[Row]]:
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     chunk, size = [], 0
-    for row in source:
+    for row in rows:
         chunk.append(row)
         size += sum(map(len, row))
         if len(chunk) == CHUNK_ROWS or size > CHUNK_CHARACTERS:

@@ -5,8 +5,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import ipywidgets
 import numpy as np
 import pandas as pd
+from IPython.display import HTML, display
 
 from mtkd.artifacts import read
 from mtkd.config.study import Study
@@ -18,10 +20,10 @@ from mtkd.tasks import Task
 from mtkd.training.predict import probabilities
 from mtkd.training.soft_targets import average_members
 
-EXAMPLE = (
+EXAMPLE = (  # written for this page
     "The children played in the garden all afternoon.",
     "Some children were outside.",
-)  # written for this page
+)
 
 
 def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
@@ -30,22 +32,21 @@ def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     Tasks of one text read the first. A teacher is its ensemble's average (MT-DNN_KD, Eq. 3).
 
     Returns:
-        A row per class: task (title), label (`score` for a regression), student and teacher
-        (probability or score; NaN where the task has no teacher), top (the scale's end).
+        A row per class: task (title), prediction (class, or `score` for a regression), student and
+        teacher (probability or score; NaN where the task has no teacher).
     """
     tasks = [study.task(name) for name in study.multitask]
     students = _predict(Run(student.NAME, seed=seed).folder(study), tasks, (first, second))
-    rows = []
+    parts = []
     for task in tasks:
-        average = np.full(task.num_outputs, np.nan)
+        average = np.nan
         if task.name in study.distil.teachers:
             folders = [member.path for _, member in teacher.members(study, task.name)]
             members = [_predict(folder, [task], (first, second)) for folder in folders]
             average = average_members([member[task.name] for member in members])
-        values = zip(task.labels or ("score",), students[task.name], average, strict=True)
-        top = task.range[1] if task.regression else 1.0
-        rows += [(task.title, *value, top) for value in values]
-    return pd.DataFrame(rows, columns=["task", "label", "student", "teacher", "top"])
+        values = {"prediction": task.labels or ("score",), "student": students[task.name]}
+        parts.append(pd.DataFrame({"task": task.title, **values, "teacher": average}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _predict(folder: Path, tasks: list[Task], texts: tuple[str, str]) -> dict[str, np.ndarray]:
@@ -59,25 +60,11 @@ def _predict(folder: Path, tasks: list[Task], texts: tuple[str, str]) -> dict[st
 
 
 def predictions_table(texts: tuple[str, str], frame: pd.DataFrame) -> str:
-    """Return two texts and the rows of `ask` as an HTML table, with a meter beside each number."""
-
-    def cell(value: float, top: float) -> str:
-        if np.isnan(value):
-            return "<td></td>"
-        text = f"{100 * value:.0f} %" if top == 1.0 else f"{value:.1f}"
-        meter = f'<meter max="{top:g}" value="{max(value, 0):.4f}"></meter>'
-        return f"<td>{meter} {text}</td>"
-
+    """Return two texts and the rows of `ask` as HTML."""
     first, second = map(html.escape, texts)
-    lines = [f"<caption>First text: <q>{first}</q><br>Second text: <q>{second}</q></caption>"]
-    lines += ["<tr><th>task</th><th>prediction</th><th>student</th><th>its teacher</th></tr>"]
-    for task, rows in frame.groupby("task", sort=False):
-        head = f'<th rowspan="{len(rows)}">{html.escape(task)}</th>'
-        for row in rows.itertuples():
-            cells = cell(row.student, row.top) + cell(row.teacher, row.top)
-            lines.append(f"<tr>{head}<td>{html.escape(row.label)}</td>{cells}</tr>")
-            head = ""
-    return f"<table>{''.join(lines)}</table>"
+    table = frame.set_index(["task", "prediction"])
+    shown = table.to_html(float_format="{:.2f}".format, na_rep="", border=0)
+    return f"<p>First text: <q>{first}</q><br>Second text: <q>{second}</q></p>{shown}"
 
 
 def example_texts(study: Study) -> tuple[str, str]:
@@ -90,31 +77,17 @@ def example_texts(study: Study) -> tuple[str, str]:
     return tuple(row[column] for column in pairs[0].columns)
 
 
-class Box:
-    """Text boxes with the predictions for them; in a batch, where nobody types, an example's."""
+def show_box(study: Study, seed: int) -> None:
+    """Show text boxes and a button for predictions; in a batch, the predictions for an example."""
 
-    def __init__(self, study: Study, seed: int):
-        self.study, self.seed, self.texts = study, seed, example_texts(study)
+    def show(first: str, second: str) -> None:
+        frame = ask(study, seed, first, second)
+        display(HTML(predictions_table((first, second), frame)))
 
-    def _repr_mimebundle_(self, **_) -> dict:
-        table = self._table(self.texts)
-        bundle = {"text/plain": f"[predictions for {self.texts}]", "text/html": table}
-        if os.environ.get("MTKD_LOG"):
-            return bundle
-        return self._widget(table)._repr_mimebundle_() | bundle
-
-    def _table(self, texts: tuple[str, str]) -> str:
-        return predictions_table(texts, ask(self.study, self.seed, *texts))
-
-    def _widget(self, table: str):
-        import ipywidgets
-
-        layout = ipywidgets.Layout(width="100%", max_width="900px")
-        boxes = [ipywidgets.Textarea(text, rows=2, layout=layout) for text in self.texts]
-        button, shown = ipywidgets.Button(description="Ask"), ipywidgets.HTML(table)
-
-        def update(_) -> None:
-            shown.value = self._table((boxes[0].value, boxes[1].value))
-
-        button.on_click(update)
-        return ipywidgets.VBox([*boxes, button, shown])
+    texts = example_texts(study)
+    if os.environ.get("MTKD_LOG"):
+        show(*texts)
+        return
+    boxes = (ipywidgets.Textarea(text, layout={"width": "95%"}) for text in texts)
+    interact = ipywidgets.interact_manual.options(manual_name="Ask")
+    interact(show, **dict(zip(("first", "second"), boxes, strict=True)))

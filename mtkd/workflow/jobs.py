@@ -2,9 +2,6 @@
 
 import math
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mtkd import paths, stages
@@ -12,46 +9,9 @@ from mtkd.config.study import Study
 from mtkd.stages import Run
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run of a notebook as the Snakefile takes it.
-
-    `key` changes when a setting, the notebook or a parent changes, and the job runs again then.
-    `resources` maps the attempt to what the job asks for.
-    """
-
-    inputs: list[str]
-    output: str
-    key: str
-    priority: int
-    command: str
-    resources: Callable[[int], dict[str, int | None]]
-
-
 def executed(study: Study, run: Run) -> Path:
     """Return the path of a run's executed notebook."""
     return paths.reports(study.name) / "notebooks" / f"{run.name}.ipynb"
-
-
-def study_jobs(study: Study, name: str, overrides: list[str]) -> dict[str, dict[str, Job]]:
-    """Return every job of a study, by stage and the run's label.
-
-    `name` and `overrides` are those that the study was loaded by.
-    """
-    runs = stages.all_runs(study)
-    parents = {run: stages.parents(study, run) for run in runs}
-    keys, waiting = stages.keys(study), _descendants(parents)
-    jobs: dict[str, dict[str, Job]] = {}
-    for run in runs:
-        jobs.setdefault(run.stage, {})[run.label] = Job(
-            inputs=[str(executed(study, parent)) for parent in parents[run]],
-            output=str(executed(study, run)),
-            key=keys[run],
-            priority=len(waiting[run]),
-            command=mtkd_command(["notebook", name, run.name], overrides),
-            resources=partial(resources, study, run),
-        )
-    return jobs
 
 
 def mtkd_command(arguments: list[str], overrides: list[str]) -> str:
@@ -60,13 +20,17 @@ def mtkd_command(arguments: list[str], overrides: list[str]) -> str:
     return shlex.join(["mtkd", *arguments, *options])
 
 
-def _descendants(parents: dict[Run, list[Run]]) -> dict[Run, set[Run]]:
-    """Return the runs that wait for each run, directly or not: what most wait for goes first."""
-    waiting: dict[Run, set[Run]] = {run: set() for run in parents}
-    for run in reversed(parents):
-        for parent in parents[run]:
+def priorities(study: Study) -> dict[str, int]:
+    """Return for each stage how many runs wait for one of its own, directly or not.
+
+    What most wait for goes first.
+    """
+    waiting: dict[Run, set[Run]] = {run: set() for run in stages.all_runs(study)}
+    for run in reversed(waiting):
+        for parent in stages.parents(study, run):
             waiting[parent] |= {run, *waiting[run]}
-    return waiting
+    counts = sorted((len(runs), run.stage) for run, runs in waiting.items())
+    return {stage: count for count, stage in counts}
 
 
 def resources(study: Study, run: Run, attempt: int = 1) -> dict[str, int | None]:

@@ -1,7 +1,6 @@
 """One run of a study at a time, and no process that outlives its run."""
 
 import fcntl
-import json
 import os
 import platform
 import runpy
@@ -10,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 PARENT = "MTKD_RUN_PID"  # of the `mtkd run` that started a notebook on this machine
@@ -24,15 +23,14 @@ def exclusive_run(lock: Path, title: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _warn(f"Another run of {title} is under way ({_holder(lock)}); waiting for its end.")
+            holder = lock.read_text(encoding="utf-8")
+            _warn(f"Another run of {title} is under way ({holder}, {lock}); waiting for its end.")
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
+        except OSError as error:  # some network file systems have no locks
             _warn(f"{lock} cannot be locked ({error.strerror}): do not run {title} twice at once.")
         file.truncate(0)
-        with suppress(OSError):  # a full disk: the lock holds without a name on it
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            json.dump({"pid": os.getpid(), "host": platform.node(), "since": since}, file)
-            file.flush()
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
         yield
 
 
@@ -40,43 +38,22 @@ def _warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _holder(lock: Path) -> str:
+def die_with_run() -> None:
+    """Kill this process within a moment of the end of the `mtkd run` that started it, if any."""
+    if run := os.environ.get(PARENT):
+        threading.Thread(target=_watch, args=(int(run),), daemon=True).start()
+
+
+def _watch(process: int) -> None:
     try:
-        held = json.loads(lock.read_text(encoding="utf-8"))
-        return f"process {held['pid']} on {held['host']} since {held['since']}, lock {lock}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"lock {lock}"
-
-
-def die_with(process: int) -> None:
-    """Kill this process within a moment of another's end, however that ends."""
-
-    def alive() -> bool:
-        try:
+        while True:
             os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
-
-    def watch() -> None:
-        while alive():
             time.sleep(0.2)
+    except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, daemon=True).start()
 
-
-def die_with_run() -> None:
-    """Kill this process with the `mtkd run` that started it, if one on this machine did."""
-    if parent := os.environ.get(PARENT):
-        die_with(int(parent))
-
-
-if (
-    __name__ == "__main__"
-):  # python -m mtkd.workflow.process MODULE ARGUMENTS: a program that ends with its run
+if __name__ == "__main__":  # python -m mtkd.workflow.process MODULE ARGUMENTS
     die_with_run()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,6 +1,4 @@
-"""A whole study: Snakemake in a process of its own, with a progress bar over the updates that are
-left.
-"""
+"""A whole study: Snakemake in a process of its own, and a progress bar over the updates left."""
 
 import json
 import os
@@ -18,6 +16,8 @@ from mtkd import paths, stages
 from mtkd.config.study import Study
 from mtkd.data.snli import check_snli
 from mtkd.errors import UserError
+from mtkd.report.tables import closing_table
+from mtkd.report.verdict import compare_with_reference
 from mtkd.workflow import jobs, process, profile
 from mtkd.workflow.notebook import MARK
 
@@ -32,11 +32,10 @@ def run_study(
     cores: int | None = None,
     profile_folder: Path | None = None,
 ) -> None:
-    """Run the stages that are not done, `cores` at once or as a Snakemake profile says; print the
-    results.
+    """Run the stages that are not done, and print the results.
 
-    A second run of the same study waits for the first. Raise `UserError` with the words of the
-    stage that failed; stages that were finished are kept.
+    `cores` runs at once, or as a Snakemake profile says. A second run of the same study waits for
+    the first. Raise `UserError` with the error of a stage that failed; finished stages are kept.
     """
     if not SNAKEFILE.is_file():
         raise UserError(
@@ -46,17 +45,14 @@ def run_study(
     where = profile.arguments(study, cores, profile_folder)
     jobs.listing(study)  # what custom tasks lack is reported before anything is written
     check_snli(study)
-    reports = paths.reports(study.name)
-    logs = reports / "logs"
+    work, logs = paths.work_folder(study.name), paths.reports(study.name) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with process.exclusive_run(paths.work_folder(study.name) / ".lock", f"study {study.name}"):
-            started = time.time()
-            request = paths.work_folder(study.name) / "request.json"
-            request.write_text(
-                json.dumps({"study": name, "overrides": overrides}), encoding="utf-8"
-            )
+        with process.exclusive_run(work / ".lock", f"study {study.name}"):
+            started, request = time.time(), work / "request.json"
+            text = json.dumps({"study": name, "overrides": overrides})
+            request.write_text(text, encoding="utf-8")
             code = _snakemake(study, [*where, "--configfile", str(request)], logs, local)
     except KeyboardInterrupt:
         raise UserError("Stopped; run the same command again to go on from here.") from None
@@ -66,9 +62,7 @@ def run_study(
 
 
 def _snakemake(study: Study, arguments: list[str], logs: Path, local: bool) -> int:
-    """Run Snakemake in a process group of its own; end the whole group when this process is
-    interrupted.
-    """
+    """Run Snakemake in a process group of its own, which ends when this process is interrupted."""
     command = [sys.executable, "-m", "mtkd.workflow.process", "snakemake"]
     command += ["--snakefile", str(SNAKEFILE), *arguments]
     command += ["--nolock", "--rerun-incomplete", "--keep-going"]
@@ -80,9 +74,8 @@ def _snakemake(study: Study, arguments: list[str], logs: Path, local: bool) -> i
         environment[process.PARENT] = str(os.getpid())
     started = time.time()
     with (logs / "snakemake.log").open("w", encoding="utf-8") as log:
-        snakemake = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
+        options = {"stdout": log, "stderr": log, "env": environment, "start_new_session": True}
+        snakemake = subprocess.Popen(command, **options)
         try:
             _show_progress(snakemake, study, started)
         except BaseException:
@@ -93,13 +86,14 @@ def _snakemake(study: Study, arguments: list[str], logs: Path, local: bool) -> i
 
 
 def _show_progress(snakemake: subprocess.Popen, study: Study, started: float) -> None:
-    """Show a bar over all runs, each as long as its steps and its start; runs that are done count
-    at once.
+    """Show a bar over all runs, each as long as its steps and its start.
+
+    Runs that are done count at once.
     """
     left = {run: stages.steps(study, run) + START_UP for run in stages.all_runs(study)}
     total, title = sum(left.values()), f"study {study.name}"
     with tqdm(total=total, desc=title, unit=" steps", unit_scale=True, mininterval=2) as bar:
-        while True:
+        while left:
             ended = snakemake.poll() is not None
             for run in list(left):
                 path = jobs.executed(study, run)
@@ -109,6 +103,7 @@ def _show_progress(snakemake: subprocess.Popen, study: Study, started: float) ->
             if ended:
                 return
             time.sleep(0.2)
+    snakemake.wait()
 
 
 def _failure(logs: Path, started: float) -> str:
@@ -118,27 +113,16 @@ def _failure(logs: Path, started: float) -> str:
         for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
             if line.startswith(MARK):
                 return f"{log.name.removesuffix('.log.err')} failed: {line.removeprefix(MARK)}"
-    for place in (logs, Path()):
-        if shutil.disk_usage(place).free < 1_000_000:
-            return f"No space is left on the disk of {place.absolute()}: free some and run again."
+    if shutil.disk_usage(logs).free < 1_000_000:
+        return f"No space is left on the disk of {logs}: free some and run again."
     return f"the study failed; the log is {logs / 'snakemake.log'}; run again to go on."
 
 
 def print_results(study: Study) -> None:
-    """Print the closing table, the verdict against the reference if there is one, and the report's
-    path.
-    """
-    from mtkd.report.tables import closing_table
-    from mtkd.report.verdict import compare_with_reference
-
+    """Print the closing table, the verdict if there is a reference, and the report's path."""
     reports = paths.reports(study.name)
-    if not (reports / "results.csv").is_file():
-        raise UserError(
-            f"{reports / 'results.csv'} is missing: remove {reports / 'notebooks'} and run again."
-        )
-    results = pd.read_csv(reports / "results.csv")
-    comparisons = pd.read_csv(reports / "comparisons.csv")
-    print(closing_table(results, comparisons))
+    frames = [pd.read_csv(reports / f"{name}.csv") for name in ("results", "comparisons")]
+    print(closing_table(*frames))
     if verdict := compare_with_reference(study.name):
         print(verdict.text())
     print(f"Report: {reports / 'index.html'}")

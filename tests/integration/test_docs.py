@@ -140,12 +140,3 @@ def test_yaml_examples_are_valid_settings(page):
     encoders = {"encoders": {"uncased": {"checkpoint": "somewhere/bert"}}}
     for text in blocks(TEXTS[page], "yaml"):
         check({"name": "example"} | encoders | yaml.safe_load(text), page)
-
-
-def test_the_architecture_page_names_every_package_and_module():
-    text = TEXTS["docs/architecture.md"]
-    for path in (ROOT / "mtkd").rglob("*.py"):
-        parts = path.relative_to(ROOT / "mtkd").with_suffix("").parts
-        if path.stem != "__init__" and len(parts) > 1:
-            row = re.search(rf"^\| `{parts[0]}` \|.*$", text, re.MULTILINE)
-            assert row and "/".join(parts[1:]) in row[0], path

@@ -1,4 +1,4 @@
-"""Readers of studies, data and texts on arbitrary input: a value or a `UserError`."""
+"""Readers of studies, data, texts and word vectors on arbitrary input: a value or a `UserError`."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ import json
 import datasets
 import numpy as np
 import pytest
+import torch
 import yaml
 from helpers import ROOT, tiny_bert
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +22,8 @@ from mtkd.data.custom import count_train_rows, read_custom_task
 from mtkd.data.dataset import encode
 from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError, one_line
-from mtkd.inference.reader import FORMATS, source
+from mtkd.inference.reader import SUFFIXES, source
+from mtkd.models.lstm import vectors_table
 
 pytestmark = pytest.mark.slow
 # The same examples every time, here and in CI.
@@ -273,7 +275,7 @@ def test_a_file_of_an_own_task_is_read_or_refused(tmp_path, table, kind, dev, qu
 @given(
     tables(),
     st.sampled_from(["sst2", "mrpc"]),
-    st.none() | st.sampled_from(sorted(set(FORMATS.values()))),
+    st.none() | st.sampled_from(sorted(SUFFIXES)),
 )
 def test_texts_to_predict_are_read_or_refused(tmp_path, table, name, kind):
     ending, content = table
@@ -281,12 +283,37 @@ def test_texts_to_predict_are_read_or_refused(tmp_path, table, name, kind):
     path.write_bytes(content)
     task = tasks.get(name)
     found = or_refused(
-        lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind))
+        lambda: list(source([str(path)], task, "a,b" if len(task.columns) == 2 else "a", kind).rows)
     )
     for row in found or ():
         assert len(row) == len(task.columns) and all(
             isinstance(text, str) and text.encode("utf-8") is not None for text in row
         )
+
+
+numbers = st.floats(width=32).map(str) | st.sampled_from(
+    ["1", "-2e3", "nan", "1e400", "x", "", "１", "1_0"]
+)
+lines = st.lists(
+    st.tuples(
+        st.sampled_from(["the", "cat", "other", "", "\u00a0", "é", "\0"]),
+        st.lists(numbers, max_size=4),
+    ),
+    max_size=6,
+)
+
+
+@some
+@given(
+    lines.map(lambda found: "\n".join(" ".join([word, *rest]) for word, rest in found).encode())
+    | st.binary(max_size=100)
+)
+def test_word_vectors_are_finite_or_refused(tmp_path, content):
+    (tmp_path / "v.txt").write_bytes(content)
+    table = or_refused(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
+    assert table is None or (
+        table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all())
+    )
 
 
 @pytest.fixture(scope="module")

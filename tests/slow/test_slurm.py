@@ -1,12 +1,11 @@
 """A study sent through a SLURM on this machine gives the local run's results."""
 
-import json
 import os
 import re
 
 import pytest
 import yaml
-from helpers import EXAMPLE, ROOT, mtkd
+from helpers import ROOT, STUDIES, compute, mtkd
 from slow.chaos import check_equal, contents
 from slow.slurm import missing, slurm
 
@@ -14,7 +13,7 @@ from mtkd import stages
 from mtkd.config.study import load
 from mtkd.workflow import jobs
 
-RESOURCES = "resources={memory_mb: 1500, minutes: 15, steps_per_minute: 600}"
+SMALLEST = STUDIES / "smallest.yaml"
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def cluster(tmp_path):
 @pytest.mark.slow
 @pytest.mark.slurm
 @pytest.mark.timeout(600)
-def test_a_study_sent_through_slurm_gives_the_local_results(cluster, example_run, tmp_path):
+def test_a_study_sent_through_slurm_gives_the_local_results(cluster, tmp_path, monkeypatch):
     variables, finished = cluster
     # The profile as it is, but without accounting, and asked more often.
     settings = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
@@ -40,16 +39,14 @@ def test_a_study_sent_through_slurm_gives_the_local_results(cluster, example_run
     (profile / "config.yaml").write_text(yaml.safe_dump(settings))
     folders = {"MTKD_WORK": tmp_path / "artifacts", "MTKD_REPORTS": tmp_path / "reports"}
     environment = variables | {name: str(path) for name, path in folders.items()}
-    command = ("run", EXAMPLE, "--profile", profile, "--set", RESOURCES)
-    done = mtkd(*command, **environment)
-    log = tmp_path / "reports" / "own-example" / "logs" / "snakemake.log"
+    done = mtkd("run", SMALLEST, "--profile", profile, **environment)
+    log = tmp_path / "reports" / "smallest" / "logs" / "snakemake.log"
     assert done.returncode == 0, done.stderr[-2000:] + log.read_text()[-4000:]
-    check_equal(contents(example_run.reports.parents[1]), contents(tmp_path))
+    compute(SMALLEST, tmp_path / "local", monkeypatch)
+    check_equal(contents(tmp_path / "local"), contents(tmp_path))
 
-    study = load(EXAMPLE, [RESOURCES])
+    study = load(SMALLEST)
     asked = [jobs.resources(study, run) for run in stages.all_runs(study)]
     wanted = [("COMPLETED", str(one["runtime"]), "1", str(one["mem_mb"])) for one in asked]
     pattern = r"JobState=(\w+) .* TimeLimit=(\d+) .* Tres=cpu=(\d+),mem=(\d+)M"
     assert sorted(re.findall(pattern, finished.read_text())) == sorted(wanted)
-    made = json.loads((tmp_path / "reports" / "own-example" / "run.json").read_text())
-    assert made["study"]["name"] == "own-example"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import EXAMPLE, TINY, mtkd
+from helpers import TINY, mtkd
 
 from mtkd import paths, stages, tasks
 from mtkd.artifacts import PACKAGES, read
@@ -42,11 +42,14 @@ def results(tiny_run) -> pd.DataFrame:
     return pd.read_csv(tiny_run.reports / "results.csv")
 
 
-def test_the_run_ends_with_a_table_of_100_columns_and_the_reports_path(tiny_run):
-    lines = tiny_run.printed.splitlines()
-    assert any("MT-DNN_KD" in line for line in lines)
-    assert f"Report: {tiny_run.reports / 'index.html'}" in lines
-    assert max(len(line) for line in lines if not line.startswith("Report")) <= 100
+def test_the_terminal_shows_the_bar_the_table_and_the_reports_path_and_nothing_else(tiny_run):
+    *table, last = tiny_run.stdout.splitlines()
+    assert last == f"Report: {tiny_run.reports / 'index.html'}"
+    assert any("MT-DNN_KD" in line for line in table) and max(map(len, table)) <= 100
+    bars = re.split(r"[\r\n]+", tiny_run.stderr)
+    assert all(line.startswith("study tiny: ") for line in bars if line.strip()), bars
+    written = {log.name: log.read_text() for log in (tiny_run.reports / "logs").glob("*.err")}
+    assert written and not any(written.values()), written
 
 
 def test_every_run_leaves_an_executed_notebook_and_a_page(tiny_run, tiny):
@@ -217,22 +220,3 @@ def test_a_damaged_notebook_is_named(tiny_run, tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"00_data\.ipynb is damaged"):
         html.write_pages(folder)
-
-
-def test_the_example_of_own_tasks_runs_from_its_files_to_the_report(example_run):
-    results = pd.read_csv(example_run.reports / "results.csv")
-    assert set(results.task) == {"letters", "sentences"}
-    assert {*SYSTEMS, "mt-dnn-ensemble"} <= set(results.system)
-    letters = results[(results.system == "mt-dnn-kd") & (results.task == "letters")]
-    assert letters.value.max() > 50, "chance is a third"
-    assert "published" not in example_run.printed
-    finding = (example_run.reports / "finding.md").read_text()
-    assert "GLUE" not in finding
-    table = (example_run.reports / "tables" / "table1.md").read_text()
-    assert "letters" in table and "acc/F1" in table
-    made = json.loads((example_run.reports / "run.json").read_text())
-    assert made["study"]["own_tasks"]["letters"]["train"] == "letters.csv"
-    rows = (EXAMPLE.parent / "letters.csv").read_text().splitlines()[1:]
-    texts = [re.split(r",\w+$", row)[0].strip('"') for row in rows]
-    pages = "".join(page.read_text() for page in example_run.reports.glob("*.html"))
-    assert not any(text in pages for text in texts), "a row of the user's data is on a page"

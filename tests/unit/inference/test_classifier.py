@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, pipeline
 from mtkd import tasks
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-from mtkd.inference.classifier import MEAN_POOLING_SNIPPET, export_transformers
+from mtkd.inference.classifier import export_transformers
 from mtkd.inference.onnx import INPUTS
 
 from .random_models import make_model
@@ -40,19 +40,6 @@ def test_the_exported_model_has_equal_logits(tmp_path, tokenizer, pooling, name,
     config = AutoConfig.from_pretrained(tmp_path)
     assert list(config.id2label.values()) == list(task.labels or ("score",))
     assert (tmp_path / "tokenizer.json").exists()
-
-
-@pytest.mark.parametrize("texts", [("a film",), ("a film", "the acting is not bad")])
-def test_the_snippet_of_a_mean_pooled_model_gives_its_logits(tmp_path, tokenizer, texts):
-    task = tasks.get("mnli")
-    model = make_model(task, "mean", vocab_size=len(tokenizer))
-    export_transformers(model, task, tokenizer, tmp_path)
-    literals = ", ".join(map(repr, texts))
-    scope = {}
-    exec(MEAN_POOLING_SNIPPET.format(folder=tmp_path, texts=literals), scope)
-    with torch.inference_mode():
-        expected = model(encoded(tokenizer, task, *texts))
-    assert torch.allclose(scope["logits"], expected, atol=1e-5)
 
 
 def test_transformers_pipeline_classifies_with_the_exported_model(tmp_path, tokenizer):

@@ -16,7 +16,7 @@ from mtkd import tasks
 from mtkd.errors import UserError
 from mtkd.inference.load import load_model
 from mtkd.inference.predict import CHUNK_ROWS, predict_logits, predict_rows, write_predictions
-from mtkd.inference.reader import source
+from mtkd.inference.reader import Source, source
 
 LONG = " ".join(sentences(8_000, shortest=12, longest=13))  # more than 100,000 words
 STRANGE = [
@@ -89,19 +89,16 @@ def test_a_text_of_100_000_words_costs_time_like_its_length(made):
 def test_rows_are_read_as_they_are_predicted(made, tmp_path, monkeypatch):
     trained, read, read_when_written = load_model(str(made.transformer), "sst2"), [], []
 
-    class Endless:
-        total, unit, done = None, "rows", 0
-
-        def __iter__(self):
-            for number in range(3 * CHUNK_ROWS):
-                read.append(number)
-                yield ("a film",)
+    def texts():
+        for number in range(3 * CHUNK_ROWS):
+            read.append(number)
+            yield ("a film",)
 
     def write(text: str) -> None:
         read_when_written.append(len(read))
 
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=write, flush=lambda: None))
-    assert write_predictions(trained, Endless(), None) == 3 * CHUNK_ROWS
+    assert write_predictions(trained, Source(texts()), None) == 3 * CHUNK_ROWS
     assert read_when_written[0] == CHUNK_ROWS and len(read_when_written) == 3 * CHUNK_ROWS
 
 

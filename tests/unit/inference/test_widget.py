@@ -1,5 +1,6 @@
 """The box of notebook 04: predictions of the student beside its teachers."""
 
+import html
 import shutil
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_student_and_teachers_are_asked_about_every_task(study, copied):
         texts = ("a cat sees",) if name == "sst2" else ("a cat sees", "the dog")
         (expected,) = predict_rows(load_model(folder, name), [texts])
         values = expected.get("probabilities", {"score": expected.get("score")})
-        assert rows[1].label.tolist() == list(values)
+        assert rows[1].prediction.tolist() == list(values)
         assert np.allclose(rows[1].student, list(values.values()), atol=1e-6)
     # Both members are copies of the student here, so their average is the student.
     mnli = frame[frame.task == "MNLI"]
@@ -52,23 +53,31 @@ def test_student_and_teachers_are_asked_about_every_task(study, copied):
     assert frame[frame.task != "MNLI"].teacher.isna().all()
 
 
-def test_a_batch_shows_an_example_of_the_synthetic_data(study, monkeypatch):
+@pytest.fixture
+def pages(monkeypatch) -> list:
+    """Return the HTML that is displayed from here on."""
+    pages = []
+    monkeypatch.setattr(widget, "display", lambda shown: pages.append(shown.data))
+    return pages
+
+
+def test_a_batch_shows_an_example_of_the_synthetic_data(study, pages, monkeypatch):
     monkeypatch.setenv("MTKD_LOG", "log")
-    box = widget.Box(study, 0)
-    bundle = box._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html"}
-    assert box.texts[0] in bundle["text/html"] and "MNLI" in bundle["text/html"]
-    assert bundle["text/html"].count("<meter") == 8 + 3
+    widget.show_box(study, 0)
+    assert html.escape(widget.example_texts(study)[0]) in pages[0]
+    assert pages[0].count("<td>") == 2 * (2 + 2 + 1 + 3)
 
 
-def test_a_notebook_shows_boxes_that_predict_anew(study):
-    box = widget.Box(study, 0)
-    shown = box._widget(box._table(box.texts))
-    first, second, button, table = shown.children
-    assert (first.value, second.value) == box.texts and box.texts[0] in table.value
+def test_a_notebook_shows_boxes_that_predict_anew(study, pages, monkeypatch):
+    monkeypatch.delenv("MTKD_LOG", raising=False)
+    shown = []
+    monkeypatch.setattr("ipywidgets.widgets.interaction.display", shown.append)
+    widget.show_box(study, 0)
+    first, second, button, _ = shown[0].children
+    assert (first.value, second.value) == widget.example_texts(study)
     first.value, second.value = "A bird sings .", HOSTILE
     button.click()
-    assert "A bird sings ." in table.value and "<script>" not in table.value
+    assert "A bird sings ." in pages[0] and "<script>" not in pages[0]
 
 
 def test_rows_of_real_data_are_not_shown(study):
@@ -77,6 +86,6 @@ def test_rows_of_real_data_are_not_shown(study):
 
 
 def test_texts_labels_and_names_are_escaped():
-    row = {"task": HOSTILE, "label": HOSTILE, "student": 0.5, "teacher": np.nan, "top": 1.0}
+    row = {"task": HOSTILE, "prediction": HOSTILE, "student": 0.5, "teacher": np.nan}
     page = widget.predictions_table((HOSTILE, HOSTILE), pd.DataFrame([row]))
     assert "<script" not in page and "<img" not in page and page.count("&lt;script&gt;") == 4

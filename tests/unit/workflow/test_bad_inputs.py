@@ -3,13 +3,14 @@
 The status is 2, there is no traceback, and nothing is written.
 """
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from helpers import ROOT, mirror, mtkd, rows
-from refusals import damaged, put, refused
 
 from mtkd import tasks
 
-pytest_plugins = "refusals"
 pytestmark = pytest.mark.usefixtures("isolated")
 ENCODERS = "encoders: {uncased: {checkpoint: ./none}, cased: {checkpoint: ./none}}\n"
 OWN = (
@@ -19,6 +20,48 @@ OWN = (
 )
 TABLE = "a,b,label\n" + "".join(f"text {n},other {n},{('no', 'yes')[n % 2]}\n" for n in range(8))
 RTE = tasks.get("rte")
+
+
+def state(folder: Path) -> dict[str, bytes | None]:
+    """Return the content of every file below, and every folder, but for locks and their parents."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    content = {name: path.read_bytes() if path.is_file() else None for name, path in paths.items()}
+    locks = [Path(name) for name in content if name.endswith(".lock")]
+    ignored = {str(path) for lock in locks for path in (lock, *lock.parents)}
+    return {name: content[name] for name in content if name not in ignored}
+
+
+def put(folder: Path, files: dict) -> None:
+    """Write texts, bytes and folders (None); a function is given the path."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.mkdir()
+        elif callable(content):
+            content(path)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def refused(run, folder: Path, arguments: list[str], parts: list[str]) -> None:
+    """Assert that a command is refused in one line with these parts, and writes nothing."""
+    before = state(folder)
+    code, out, err = run(arguments)
+    assert code == 2 and (not out or arguments[0] == "new"), (code, out, err)
+    assert "Traceback" not in err and len(err.splitlines()) == 1 and err.startswith("mtkd: "), err
+    assert len(err) < 3000 and err.rstrip("\n").isprintable(), err
+    missing = [part for part in parts if part not in err]
+    assert not missing, (missing, err)
+    assert state(folder) == before
+
+
+def damaged(path: Path) -> None:
+    """Write half a Parquet file."""
+    texts = {"a": ["text"] * 500, "b": ["other"] * 500, "label": ["no", "yes"] * 250}
+    pd.DataFrame(texts).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
 
 # A study's file: its content, and parts of the message.
 STUDIES = {
@@ -137,6 +180,7 @@ LINES = {
     "new My.yaml -y --train t.csv": "name|My|pattern",
     "new t.csv/mine.yaml -y --train t.csv": "t.csv",
     "new mine.yaml --train t.csv": "answer|--yes",
+    "new mine.yaml -y --train t.csv --set dev=0.2": "TASK.FIELD=VALUE|t",
 }
 
 
@@ -158,7 +202,7 @@ DATA = {
     "an empty file": ("t.csv", "", "empty"),
     "one class": ("t.csv", TABLE.replace("yes", "no"), "label 0|at least two"),
     "ragged rows": ("t.csv", TABLE + "x,y\n", "CSV|3 columns, got 2"),
-    "a repeated column": ("t.csv", "a,b,b,label\nx,y,z,no\n", "b|appears twice"),
+    "a repeated column": ("t.csv", "a,b,b,label\nx,y,z,no\n", "column 'b' appears twice"),
     "NUL bytes": ("t.csv", b"\0" * 100, "t.csv"),
     "Latin-1": ("t.csv", TABLE.encode() + "ä,ö,no\n".encode("latin-1"), "CSV|UTF-8"),
     "UTF-16": ("t.csv", TABLE.encode("utf-16"), "t.csv"),
@@ -210,8 +254,7 @@ def test_a_bad_folder_of_glue_is_refused(run, tmp_path, monkeypatch, case):
     refused(run, tmp_path, ["stage", "mine.yaml", "00_data"], parts.split("|"))
 
 
-@pytest.mark.parametrize("arguments", [["run", "quik"], ["predict", "nowhere", "a"]])
-def test_the_command_itself_ends_with_one_line_and_status_2(arguments):
-    done = mtkd(*arguments)
+def test_the_command_itself_ends_with_one_line_and_status_2():
+    done = mtkd("run", "quik")
     assert done.returncode == 2 and not done.stdout
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("mtkd: "), done.stderr

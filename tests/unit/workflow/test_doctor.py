@@ -31,20 +31,20 @@ def bare(monkeypatch, tmp_path):
 def test_a_network_that_never_answers_costs_seconds(monkeypatch):
     def never(*_, **__):
         time.sleep(60)
+        raise OSError
 
     monkeypatch.setattr(doctor.socket, "create_connection", never)
     monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
     started = time.perf_counter()
     assert doctor.reachable("https://example.org") is False
     assert time.perf_counter() - started < 20
-    assert doctor.reachable("no address") is False
     assert doctor.reachable("https://example.org:port") is False
 
 
 def test_it_reports_what_is_there_and_which_studies_run(bare):
     text = "\n".join(doctor.report_lines([str(TINY), "paper"]))
     for part in (
-        "packages: mtkd",
+        "packages: mtkd ",
         "hub: not reachable",
         "processor: ",
         "GPU: ",
@@ -61,7 +61,7 @@ def test_it_reports_what_is_there_and_which_studies_run(bare):
 def test_a_broken_study_of_the_folder_is_reported_and_one_that_is_named_is_an_error(bare, tmp_path):
     (tmp_path / "broken.yaml").write_text("sed: [0]")
     bare.setenv("MTKD_STUDIES", str(tmp_path))
-    assert "broken: cannot run: " in list(doctor.report_lines())[-1]
+    assert "broken: cannot run: " in list(doctor.report_lines([]))[-1]
     with pytest.raises(UserError, match="'sed'"):
         next(doctor.report_lines(["broken"]))
 
@@ -92,28 +92,22 @@ def test_missing_requirements_are_named_with_their_remedy(bare, glue_study, tmp_
     bare.setenv("MTKD_SNLI", str(tmp_path))
     bare.setenv("MTKD_PRETRAIN_TEXT", str(ROOT / "README.md"))
     assert doctor.missing_requirements(glue_study, online=False) == []
-    assert f"MTKD_SNLI: {tmp_path}, complete" in doctor.report_lines([str(TINY)])
     (tmp_path / "rte" / "train-00000-of-00001.parquet").unlink()
     lacking = [f"{tmp_path} has no rte/train-*.parquet"]
     assert doctor.missing_requirements(glue_study, online=False) == lacking
-    line = next(line for line in doctor.report_lines([str(TINY)]) if line.startswith("MTKD_GLUE"))
-    assert "without cola/train" in line
 
 
-def test_an_encoder_that_is_no_bert_is_reported_and_nothing_fails(bare, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
-    bare.setenv("MTKD_ENCODER_UNCASED", str(tmp_path))
+def test_a_variable_that_names_nothing_is_reported(bare, tmp_path):
+    bare.setenv("MTKD_ENCODER_UNCASED", str(tmp_path / "none"))
     lines = list(doctor.report_lines([str(TINY)]))
-    assert any("has no model.safetensors" in line for line in lines)
-    assert "can run" in lines[-1]
+    assert f"MTKD_ENCODER_UNCASED: {tmp_path / 'none'} (not on this machine)" in lines
 
 
-def test_packages_that_are_missing_or_too_old_are_named(bare):
-    required = ["torch>=99", "not-there>=1", "not-asked-for>=1; extra == 'onnx'"]
-    bare.setattr(doctor.metadata, "requires", lambda name: required)
+def test_versions_that_were_not_tested_are_named(bare, tmp_path):
+    (tmp_path / "constraints.txt").write_text("# tested\ntorch==0.1\npandas==0.2\nother==3\n")
+    bare.setattr(doctor, "CONSTRAINTS", tmp_path / "constraints.txt")
     first = next(doctor.report_lines([]))
-    assert "torch" in first and "is not >=99" in first and "not-asked-for" not in first
-    assert "not-there is missing (required: >=1)" in first
+    assert "(tested: 0.1)" in first and "pandas" in first and "other" not in first
 
 
 @pytest.mark.parametrize("name", ["quick", "base"])

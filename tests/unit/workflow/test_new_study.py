@@ -15,9 +15,9 @@ TABLE = "a,b,label\n" + "".join(f"text {n},other {n},{('no', 'yes')[n % 2]}\n" f
 
 def test_a_study_is_proposed_from_the_files(tmp_path):
     path = tmp_path / "mine.yaml"
-    train = [EXAMPLES / "letters.csv", f"same={EXAMPLES / 'sentences_train.jsonl'}"]
+    train = [str(EXAMPLES / "letters.csv"), f"same={EXAMPLES / 'sentences_train.jsonl'}"]
     settings = ["letters.dev=0.2", f"same.dev={EXAMPLES / 'sentences_dev.jsonl'}"]
-    text = write_study(path, train, settings)
+    write_study(path, train, settings)
     study, example = load(path), load(EXAMPLES / "own.yaml")
     letters, same = study.own_tasks["letters"], study.own_tasks["same"]
     assert (letters.type, letters.columns, letters.label) == ("single", ["message"], "subject")
@@ -28,7 +28,7 @@ def test_a_study_is_proposed_from_the_files(tmp_path):
     assert same.labels == ["different", "same"] and not os.path.isabs(same.train)
     assert study.resolve(same.train).samefile(EXAMPLES / "sentences_train.jsonl")
     assert study.resolve(same.dev).samefile(EXAMPLES / "sentences_dev.jsonl")
-    assert text in path.read_text(encoding="utf-8") and "# the column of the class" in text
+    assert "# the column of the class" in path.read_text(encoding="utf-8")
 
 
 def test_scores_make_a_similarity_and_questions_are_answered_in_yaml(tmp_path):
@@ -42,7 +42,7 @@ def test_scores_make_a_similarity_and_questions_are_answered_in_yaml(tmp_path):
         return answers.get(asked[-1], proposal)
 
     file = f"alike={tmp_path / 'likeness.csv'}"
-    write_study(tmp_path / "mine.yaml", [file], ["label=score"], ask)
+    write_study(tmp_path / "mine.yaml", [file], ["alike.label=score"], ask)
     task = load(tmp_path / "mine.yaml").own_tasks["alike"]
     assert asked == ["columns", "type", "range", "dev", "metrics"]
     assert (task.type, task.columns, task.label) == ("similarity", ["one", "two"], "score")
@@ -54,10 +54,10 @@ def test_class_names_keep_commas_quotes_and_words_that_yaml_reads_otherwise(tmp_
     names = ["no", "yes, mostly", 'so "called"', "# none", "ja: nein", "日本語"]
     lines = [f"some text {n}\t{names[n % len(names)]}" for n in range(30)]
     (tmp_path / "t.tsv").write_text("\n".join(["text\tlabel", *lines, ""]), encoding="utf-8")
-    write_study(tmp_path / "mine.yaml", [tmp_path / "t.tsv"], [], lambda _, proposal: proposal)
+    write_study(tmp_path / "mine.yaml", [str(tmp_path / "t.tsv")], [], lambda _, proposal: proposal)
     assert load(tmp_path / "mine.yaml").own_tasks["t"].labels == sorted(names)
-    given = 'labels=["yes, mostly", "no", "# none", "ja: nein", "日本語", \'so "called"\']'
-    write_study(tmp_path / "other.yaml", [tmp_path / "t.tsv"], [given])
+    given = 't.labels=["yes, mostly", "no", "# none", "ja: nein", "日本語", \'so "called"\']'
+    write_study(tmp_path / "other.yaml", [str(tmp_path / "t.tsv")], [given])
     assert load(tmp_path / "other.yaml").own_tasks["t"].labels[0] == "yes, mostly"
 
 
@@ -81,17 +81,18 @@ def test_labels_are_classes_or_scores(tmp_path, labels, classes, limits):
     ("file", "settings", "message"),
     [
         ("none.csv", [], "there is no file|no file"),
-        ("t.csv", ["label=kind"], "no column 'kind'"),
+        ("t.csv", ["t.label=kind"], "no column 'kind'"),
         ("t.csv", ["t.type=sorting"], "'single', 'pair', 'similarity' or 'ranking'"),
-        ("t.csv", ["dev=none.csv"], "no file"),
-        ("t.csv", ["dev=1.5"], "between 0 and 1"),
+        ("t.csv", ["t.dev=none.csv"], "no file"),
+        ("t.csv", ["t.dev=1.5"], "between 0 and 1"),
         ("rte=t.csv", [], "task of GLUE"),
         ("../up=t.csv", [], "pattern"),
-        ("t.csv", ["metrics=bleu"], "bleu"),
-        ("t.csv", ["other.dev=0.2"], "the tasks are t"),
-        ("t.csv", ["dev"], "TASK.FIELD=VALUE"),
-        ("t.csv", ["labels=[a"], "not readable YAML"),
-        ("numbers.csv", [], "looks like text"),
+        ("t.csv", ["t.metrics=bleu"], "bleu"),
+        ("t.csv", ["other.dev=0.2"], r"TASK.FIELD=VALUE \(tasks: t\)"),
+        ("t.csv", ["dev=0.2"], "TASK.FIELD=VALUE"),
+        ("t.csv", ["t.dev"], "field=value"),
+        ("t.csv", ["t.labels=[a"], "not readable YAML"),
+        ("numbers.csv", [], "no column of text"),
     ],
 )
 def test_what_makes_no_study_is_refused_and_nothing_is_written(
@@ -110,7 +111,7 @@ def test_nothing_is_overwritten(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("kept")
     with pytest.raises(UserError, match="exists"):
-        write_study(path, [EXAMPLES / "letters.csv"])
+        write_study(path, [str(EXAMPLES / "letters.csv")])
     with pytest.raises(UserError, match=r"mine\.yaml"):
-        write_study(tmp_path / "mine.txt", [EXAMPLES / "letters.csv"])
+        write_study(tmp_path / "mine.txt", [str(EXAMPLES / "letters.csv")])
     assert path.read_text() == "kept"
