@@ -9,7 +9,7 @@ outputs of the two systems are swapped or not, those of all seeds together.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -18,7 +18,7 @@ import pandas as pd
 
 from mtkd.errors import UserError
 from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT, in_order, name
-from mtkd.report.table import number
+from mtkd.report.table import percent
 from mtkd.tasks import Task
 from mtkd.training.metrics import predicted, resamples, weighted
 
@@ -44,6 +44,13 @@ class Kept:
     share: float = math.nan
     low: float = math.nan
     high: float = math.nan
+
+    def text(self) -> str:
+        """Return the share with its interval; empty for none."""
+        if not math.isfinite(self.share):
+            return ""
+        ends = f" ({percent(self.low)} to {percent(self.high)})" if math.isfinite(self.low) else ""
+        return percent(max(self.share, 0.0)) + ends
 
 
 @dataclass(frozen=True)
@@ -239,32 +246,3 @@ def _share_kept(data: list[_TaskData]) -> Kept:
         return Kept(gain[0] / above[0])
     low, high = np.percentile((gain[1:] / above[1:])[above[1:] > 0], [2.5, 97.5])
     return Kept(gain[0] / above[0], low, high)
-
-
-def span(row, digits: int = 2) -> str:
-    """Return a row's interval as text; empty where it has none."""
-    low, high = (number(row[end], digits, sign=True) for end in ("low", "high"))
-    return f"{low} to {high}" if math.isfinite(row["low"]) else ""
-
-
-def bars(frame: pd.DataFrame) -> str:
-    """Describe the error bars of these gains."""
-    if not np.isfinite(frame["low"].to_numpy(dtype=float)).any():
-        return "no predictions, so no interval"
-    if (seeds := int(frame["seeds"].max())) > 1:
-        return f"bars: 95 % interval over {seeds} seeds and dev examples"
-    return "bars: 95 % interval over dev examples; one seed"
-
-
-def called(system: str, label: Callable[[str], str] = name) -> str:
-    """Return a system's name without a comma, for use in a sentence."""
-    before, _, after = label(system).partition(", ")
-    return f"{before} ({after})" if after else before
-
-
-def sentence(row, label: Callable[[str], str] = called) -> str:
-    """Say which system of a row is better."""
-    a, b = label(row["a"]), label(row["b"])
-    if row["low"] <= 0 <= row["high"]:
-        return f"No difference between {a} and {b} is established."
-    return f"{a} is {'better' if row['difference'] > 0 else 'worse'} than {b}."
