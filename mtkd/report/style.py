@@ -68,9 +68,6 @@ def image(figure: Figure, kind: str = "png") -> bytes:
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with matplotlib.rc_context(_STYLE):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata, bbox_inches="tight")
-    if kind == "png":  # 128 colours make a third of the size
-        picture = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-        picture.save(buffer := io.BytesIO(), format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -57,16 +57,14 @@ class Table:
 
     def html(self) -> str:
         """Return the table as an HTML region that scrolls sideways, with its notes."""
-        columns, *rows = self._lines()
-        heads = (bold_html(column).replace("/", "/<wbr>") for column in columns)
-        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-        kinds = ["prose" if max(map(len, cells)) > 40 else "" for cells in zip(*rows, strict=True)]
-        cells = ("".join(map(_cell, kinds[1:], rest)) for _, *rest in rows)
-        firsts = (f'<th scope="row">{bold_html(first)}</th>' for first, *_ in rows)
-        lines = [f"<tr>{first}{rest}</tr>" for first, rest in zip(firsts, cells, strict=True)]
-        parts = [lines[: self.divide], lines[self.divide :]] if self.divide else [lines]
+        heads, *lines = self._lines()
+        columns = zip(heads, *lines, strict=True)
+        kinds = ["prose" if max(map(len, cells)) > 40 else "" for cells in columns]
+        head = _row(heads, kinds, "col", "th")
+        rows = [_row(line, kinds, "row", "td") for line in lines]
+        parts = [rows[: self.divide], rows[self.divide :]] if self.divide else [rows]
         body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
-        table = f"<caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}"
+        table = f"<caption>{bold_html(self.caption)}</caption><thead>{head}</thead>{body}"
         region = f'role="region" tabindex="0" aria-label="{html.escape(plain(self.caption))}"'
         notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
         below = f'<ul class="notes">{notes}</ul>' if notes else ""
@@ -75,9 +73,12 @@ class Table:
     _repr_html_ = html
 
 
-def _cell(kind: str, cell: str) -> str:
-    text = bold_html(cell).replace(" / ", " /<br>").replace(" (", " <wbr>(")
-    return f'<td class="{kind}">{text}</td>'
+def _row(line: list[str], kinds: list[str], scope: str, tag: str) -> str:
+    """Return a row of HTML whose first cell is a head; the others are of this tag."""
+    texts = (html.escape(cell).replace(" / ", " /<br>").replace(" (", " <wbr>(") for cell in line)
+    first, *rest = (_BOLD.sub(r"<strong>\1</strong>", text) for text in texts)
+    cells = [f'<{tag} class="{k}">{text}</{tag}>' for k, text in zip(kinds[1:], rest, strict=True)]
+    return f'<tr><th scope="{scope}">{first}</th>{"".join(cells)}</tr>'
 
 
 def plain(text) -> str:

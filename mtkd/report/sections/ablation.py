@@ -70,9 +70,9 @@ class AblationResults(SystemsSection):
             if variant and variant.control:
                 row = self.gain(system, f"{STUDENT}:{variant.control}")
                 cells["over its control"] = f"{variant.control}: {gain_text(row)}"
-            if variant and variant.ensemble_size:
-                ensembles = f"{ENSEMBLE}:keep-{variant.ensemble_size}"
-                cells["Its ensembles"] = number(self.means.get(ensembles))
+            if system == PLAIN or (variant and variant.ensemble_size):
+                size = f":keep-{variant.ensemble_size}" if variant else ""
+                cells["Its ensembles"] = number(self.means.get(ENSEMBLE + size))
             for task in scores.in_order(self.tasks):
                 cells[title(task)] = number(wide[task].mean()) if task in wide else NONE
             rows.append(cells)

@@ -1,6 +1,5 @@
 """MKD (Liu et al. 2020, arXiv:1911.03588): scores, size and speed of students of other shapes."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -8,11 +7,12 @@ from typing import ClassVar
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mtkd.config.study import Study
 from mtkd.report import published, scores
 from mtkd.report.figures import Series, bars, forest
-from mtkd.report.scores import ENSEMBLE, judged, name, title
+from mtkd.report.scores import ENSEMBLE, STUDENT, judged, name, title
 from mtkd.report.sections import Artifacts, SystemsSection, rows_of
 from mtkd.report.style import empty_figure, styled
 from mtkd.report.table import NONE, Table, count, gain_text, number, spread
@@ -22,31 +22,14 @@ COMPARISONS = {
     "mt-{}:mtl": "over multi-task hard targets",
     "{}": "over single-task hard targets",
 }
-LARGE = {
-    "bert": "hard targets, single-task",
-    "mt-dnn:mtl": "hard targets, multi-task",
-    "mt-dnn": "hard targets, multi-task",
-    "mt-dnn-kd": "multi-task distillation",
+WAYS = {  # of training, by how a system's name begins
     ENSEMBLE: "ensemble",
+    STUDENT: "multi-task distillation",
+    "mkd-": "multi-task distillation",
+    "task-kd-": "task-specific distillation",
+    "mt-": "hard targets, multi-task",
+    "": "hard targets, single-task",
 }
-WAYS = {  # of training a student
-    "{}": "hard targets, single-task",
-    "mt-{}:mtl": "hard targets, multi-task",
-    "mt-{}": "hard targets, multi-task, fine-tuned",
-    "task-kd-{}": "task-specific distillation",
-    "mkd-{}:mtl": "multi-task distillation",
-    "mkd-{}:hard": "multi-task distillation with hard targets",
-    "mkd-{}": "multi-task distillation, fine-tuned",
-}
-
-
-@dataclass(frozen=True)
-class System:
-    """A system's label, its shape (a student's name, or BERT) and how it was trained."""
-
-    label: str
-    shape: str
-    training: str
 
 
 @dataclass(frozen=True)
@@ -62,28 +45,16 @@ class MkdResults(SystemsSection):
 
     title: ClassVar[str] = "MKD: small students of another shape"
     about: ClassVar[str] = (
-        "One multi-task teacher's logits are distilled into students of any shape. A student is "
-        "trained four ways with the same updates, batch size and initial weights: on hard or soft "
-        "targets, one student per task or one for all tasks (Liu et al. 2020, arXiv:1911.03588). "
-        "Shapes and settings are this project's; no figure here is MKD's."
+        "One multi-task teacher's logits are distilled into students of any shape (Liu et al. "
+        "2020, arXiv:1911.03588). A student is trained on hard targets, one model per task or one "
+        "for all (mt-), and on the logits, one model per task (task-kd-) or one for all (mkd-), "
+        "with the same updates, batch size and initial weights. Shapes and settings are this "
+        "project's; no figure here is MKD's."
     )
     costs: pd.DataFrame
     machine: dict
     students: list[str]
     teacher: str
-
-    @cached_property
-    def systems(self) -> dict[str, System]:
-        """The systems with scores: the large ones, then each student's."""
-        known = {}
-        for system, way in LARGE.items():
-            teacher = " (teacher)" if system == self.teacher else ""
-            known[system] = System(name(system) + teacher, "BERT", way)
-        for student in self.students:
-            for pattern, way in WAYS.items():
-                known[pattern.format(student)] = System(f"{student}: {way}", student, way)
-        present = {re.sub(":hard-.*", ":hard", one): one for one in self.scored["system"].unique()}
-        return {present[one]: about for one, about in known.items() if one in present}
 
     def cost(self, system: str, batch: int) -> pd.Series | None:
         """Return a system's costs on the processor; None where they were not measured."""
@@ -132,12 +103,13 @@ class MkdResults(SystemsSection):
         return tables
 
     def _scores_table(self) -> Table:
-        students = [one for one, about in self.systems.items() if about.shape != "BERT"]
+        systems = scores.systems(self.scored)
+        students = [system for system in systems if system not in set(self.results["system"])]
         best = self.means.reindex(students).round(1)
         batches, rows = sorted(self.costs["batch"].unique()), []
-        for system, about in self.systems.items():
+        for system in systems:
             wide = scores.by_seed(self.scored, system)
-            cells = {"System": about.label, "Seeds": count((wide.index >= 0).sum() or None)}
+            cells = {"System": name(system), "Seeds": count((wide.index >= 0).sum() or None)}
             for task in scores.in_order(self.tasks):
                 cells[title(task)] = spread(wide[task].dropna()) if task in wide else NONE
             average = spread(self.averages.loc[self.averages["system"] == system, "average"])
@@ -145,23 +117,22 @@ class MkdResults(SystemsSection):
             cells["Average"] = f"**{average}**" if top else average
             one, many = (self.cost(system, batch) for batch in (batches[0], batches[-1]))
             if one is not None and many is not None:
-                cells["Params (no emb.), M"] = (
-                    f"{one['params'] / 1e6:.2f} ({one['params_without_embeddings'] / 1e6:.2f})"
-                )
-                cells["MB, all tasks"] = f"{one['bytes_all'] / 1e6:,.3g}"
-                cells["MFLOPs"] = f"{one['flops'] / 1e6:,.3g}"
-                cells[f"ms at {batches[0]}"] = f"{one['latency']:.2f}"
+                parts = one[["params", "params_without_embeddings", "bytes_all", "flops"]] / 1e6
+                cells["Params (no emb.), M"] = "{:.2f} ({:.2f})".format(*parts[:2])
+                cells["MB, all tasks"], cells["MFLOPs"] = map("{:,.3g}".format, parts[2:])
+                cells[f"ms at {batches[0]}"] = number(one["latency"], 2)
                 cells[f"Ex./s at {batches[-1]}"] = count(many["rate"])
             rows.append(cells)
         notes = [
             f"Percent on dev, mean ± standard deviation over seeds; {self.averaged}; bold: the "
-            "best student. Fine-tuned students have had more updates than the others.",
+            "best student. Fine-tuned students have had more updates than the others. The teacher "
+            f"is {name(self.teacher)}.",
             "Parameters and operations (matrix products) are those an example passes through, for "
             f"the ensemble of all its members. MB: weights on disk for all {len(self.tasks)} "
             f"tasks. Times from word pieces to logits on {_machine(self.machine)}.",
         ]
         frame, caption = pd.DataFrame(rows).fillna(NONE), "MKD: dev scores, size and speed"
-        return Table("mkd", caption, frame, notes, divide=len(self.systems) - len(students))
+        return Table("mkd", caption, frame, notes, divide=len(systems) - len(students))
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
@@ -169,53 +140,55 @@ class MkdResults(SystemsSection):
         rows, series = [title(task) for task in [*scores.in_order(self.tasks), "average"]], []
         for index, student in enumerate(self.students):
             frame = self.gains(f"mkd-{student}:mtl", f"task-kd-{student}").rename(index=title)
-            look = sns.color_palette("colorblind").as_hex()[index % 8], "osD^v"[index % 5]
-            series.append(Series(student, frame, *look))
+            series.append(Series(student, frame, f"C{index}", "osD^v"[index % 5]))
         axis = f"points\n{bars(pd.concat([one.rows for one in series]))}"
-        heading = "Multi-task over task-specific distillation"
-        gains = forest(rows, series, heading, axis)
+        gains = forest(rows, series, "Multi-task over task-specific distillation", axis)
         return {"mkd_pareto": pareto(self.latencies()), "mkd_gains": gains}
 
     def latencies(self) -> pd.DataFrame:
-        """Return the points of `pareto`.
+        """Return the points of `pareto`: systems that are fine-tuned, after fine-tuning alone."""
+        rows = self.costs[self.costs["device"] == "cpu"].copy()
+        tuned = rows["system"].str.removesuffix(":mtl").isin(self.means.index)
+        rows = rows[rows["system"].isin(self.means.index)]
+        rows = rows[~(rows["system"].str.endswith(":mtl") & tuned)]
 
-        Systems that are fine-tuned are shown after fine-tuning alone.
-        """
-        points = []
-        for system, about in self.systems.items():
-            tuned = system.endswith(":mtl") and system.removesuffix(":mtl") in self.systems
-            if tuned or system not in self.means:
-                continue
-            for batch in sorted(self.costs["batch"].unique()):
-                cost = self.cost(system, batch)
-                if cost is not None:
-                    row = {"label": about.label, "shape": about.shape, "training": about.training}
-                    row |= {"batch": batch, "ms": cost["latency"] / batch}
-                    points.append(row | {"average": self.means[system]})
-        return pd.DataFrame(points)
+        def training(system: str) -> str:
+            return next(way for prefix, way in WAYS.items() if system.startswith(prefix))
+
+        def shape(system: str) -> str:
+            base = system.partition(":")[0]
+            return next((one for one in self.students if base.endswith(one)), "BERT")
+
+        return rows.assign(
+            training=rows["system"].map(training),
+            shape=rows["system"].map(shape),
+            ms=rows["latency"] / rows["batch"],
+            average=rows["system"].map(self.means),
+        )
 
 
 @styled
 def pareto(points: pd.DataFrame) -> Figure:
     """Draw average dev score against latency on the processor, a panel per batch size.
 
-    `points` has the columns label, shape, training, batch, ms (per example), average (percent).
+    `points` has the columns system, shape, training, batch, ms (per example), average (percent).
     """
     if not len(points):
         return empty_figure("No system has both a score on every task and a measured cost.")
-    points = points.assign(training=points["training"].str.removesuffix(", fine-tuned"))
     look = {"hue": "training", "style": "shape", "s": 90, "palette": "colorblind"}
-    layout = {"col": "batch", "height": 4, "aspect": 0.95, "facet_kws": {"sharex": False}}
+    layout = {"col": "batch", "height": 4, "facet_kws": {"sharex": False}}
     grid = sns.relplot(points, x="ms", y="average", **look, **layout)
-    grid.set(xscale="log")
+    for axes in grid.axes.flat:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     grid.set_axis_labels("ms per example", "average dev score, percent")
     texts = [
-        f"{row.label} at batch {row.batch}: {row.ms:.2g} ms, {number(row.average)}"
+        f"{name(row.system)} at batch {row.batch}: {row.ms:.2g} ms, {number(row.average)}"
         for row in points.itertuples()
     ]
-    grid.figure.set_label(
-        f"Average dev score against latency on the processor. {'; '.join(texts)}."
-    )
+    grid.figure.set_label(f"Average dev score against latency. {'; '.join(texts)}.")
     return grid.figure
 
 
