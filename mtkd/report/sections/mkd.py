@@ -147,10 +147,10 @@ class MkdResults(SystemsSection):
 
     def latencies(self) -> pd.DataFrame:
         """Return the points of `pareto`: systems that are fine-tuned, after fine-tuning alone."""
-        rows = self.costs[self.costs["device"] == "cpu"].copy()
-        tuned = rows["system"].str.removesuffix(":mtl").isin(self.means.index)
-        rows = rows[rows["system"].isin(self.means.index)]
-        rows = rows[~(rows["system"].str.endswith(":mtl") & tuned)]
+        known = set(self.means.index)
+        hidden = {f"{system}:mtl" for system in known}
+        rows = self.costs[self.costs["device"] == "cpu"]
+        rows = rows[rows["system"].isin(known - hidden)]
 
         def training(system: str) -> str:
             return next(way for prefix, way in WAYS.items() if system.startswith(prefix))
