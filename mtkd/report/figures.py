@@ -3,6 +3,7 @@
 Systems, seeds, tasks or splits that are missing are left out; a figure without data says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from mtkd.report import published, scores
 from mtkd.report.scores import ENSEMBLE, STUDENT, SYSTEMS, name, title
 from mtkd.report.significance import Compared
-from mtkd.report.style import COLOURS, MUTED, by_system, colour, empty_figure, styled
+from mtkd.report.style import COLOURS, MARKERS, MUTED, by_system, colour, empty_figure, styled
 from mtkd.report.table import number
 
 
@@ -35,8 +36,11 @@ class Series:
         return f"{self.label}: {', '.join(points)}"
 
 
-def draw_intervals(axes: Axes, names: list[str], series: list[Series]) -> None:
-    """Draw points with their intervals, one row per name from the top."""
+def draw_intervals(axes: Axes, names: list[str], series: list[Series], gains=True) -> None:
+    """Draw points with their intervals, one row per name from the top.
+
+    The axis of gains reaches to three times the largest: longer intervals run out of the figure.
+    """
     for place, one in enumerate(series):
         rows = one.rows.astype(float)
         shift = 0.24 * (place - (len(series) - 1) / 2)
@@ -47,19 +51,12 @@ def draw_intervals(axes: Axes, names: list[str], series: list[Series]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=7)
-
-
-def draw_gains(axes: Axes, names: list[str], series: list[Series]) -> None:
-    """Draw differences about zero.
-
-    The axis reaches to three times the largest difference: longer intervals run out of the figure.
-    """
-    axes.axvline(0, color="#555555", linewidth=1)
-    draw_intervals(axes, names, series)
-    reach = 3 * max([1.0, *(one.rows["gain"].abs().max() for one in series)])
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, -reach), min(high, reach))
-    axes.xaxis.set_major_formatter("{x:+g}")
+    if gains:
+        axes.axvline(0, color="#555555", linewidth=1)
+        reach = 3 * max([1.0, *(one.rows["gain"].abs().max() for one in series if len(one.rows))])
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -reach), min(high, reach))
+        axes.xaxis.set_major_formatter("{x:+g}")
 
 
 @styled
@@ -70,7 +67,7 @@ def forest(names: list[str], series: list[Series], heading: str, axis: str) -> F
         return empty_figure(f"{heading}: there is nothing to compare.")
     height = 1.5 + (0.2 + 0.14 * len(series)) * len(names)
     figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
-    draw_gains(axes, names, series)
+    draw_intervals(axes, names, series)
     axes.set(title=heading, xlabel=axis)
     figure.legend(loc="outside lower center", ncols=4)
     figure.set_label(f"{heading}. {'. '.join(map(str, series))}.")
@@ -86,90 +83,66 @@ def bars(frame: pd.DataFrame) -> str:
     return "bars: 95 % interval over dev examples; one seed"
 
 
-@dataclass(frozen=True)
-class TaskGains:
-    """Points over MT-DNN by task, small tasks first and the average last.
+@styled
+def overview(
+    results: pd.DataFrame,
+    sizes: pd.DataFrame | None = None,
+    teachers: Sequence[str] = published.TEACHERS,
+    compared: Compared | None = None,
+) -> Figure:
+    """Draw the main result: average dev scores by system, and points over MT-DNN by task.
 
-    Attributes:
+    The paper finds larger gains on smaller tasks, and that the student keeps most of the ensembles'
+    gain (MT-DNN_KD, Liu et al. 2019, sections 4.2 and 4.3).
+
+    Args:
         results: rows of results.csv.
         sizes: frame of Table 1, to order tasks by their number of training examples.
         teachers: tasks with a teacher.
         compared: comparisons with their intervals.
     """
-
-    results: pd.DataFrame
-    sizes: pd.DataFrame | None = None
-    teachers: tuple[str, ...] = published.TEACHERS
-    compared: Compared | None = None
-
-    def names(self) -> dict[str, str]:
-        """Return the rows' names by task, such as `RTE* (2,490)`."""
-        train, names = scores.train_sizes(self.sizes), {}
-        tasks = scores.in_order(scores.dev(self.results)["task"])
-        for task in sorted(tasks, key=lambda task: train.get(task, np.inf)):
-            size = f" ({train[task]:,.0f})" if task in train else ""
-            names[task] = title(task) + "*" * (task in self.teachers) + size
-        return names | {"average": "Average"}
-
-    def of(self, system: str) -> pd.DataFrame:
-        """Return the rows of `scores.gains` that have a gain, by row name."""
-        frame = scores.gains(self.results, self.compared, system).dropna(subset=["gain"])
-        return frame.rename(index=self.names())
-
-    def published(self) -> pd.DataFrame:
-        """Return the published gains of MT-DNN_KD on these tasks, by row name."""
-        frame = published.gains()[["gain"]].drop(index="average").assign(low=np.nan, high=np.nan)
-        return frame[frame.index.isin(list(self.names()))].rename(index=self.names())
-
-
-@styled
-def overview(gains: TaskGains) -> Figure:
-    """Draw the main result: average dev scores by system, and MT-DNN_KD's gain by task."""
-    averages = scores.averages(gains.results).groupby("system")["average"].agg(["mean", "std"])
+    averages = scores.averages(results).groupby("system")["average"].agg(["mean", "std"])
     systems = [system for system in SYSTEMS if system in averages.index]
     if not systems:
         return empty_figure("There is no system with scores on every task.")
-    frame = averages.rename(columns={"mean": "gain"}).loc[systems]
-    frame = frame.assign(low=frame["gain"] - frame["std"], high=frame["gain"] + frame["std"])
-    names = [f"{name(system)}  {number(frame.loc[system, 'gain'])}" for system in systems]
-    frame.index = names
-    series = [
-        Series(label, frame.loc[[label]], colour(system), marker)
-        for label, system, marker in zip(names, systems, "soD^", strict=False)
-    ]
-    student, rows = gains.of(STUDENT), gains.names()
-    size = (10, max(3.4, 1.3 + 0.3 * len(rows)))
+    names, series = _task_gains(results, sizes, teachers, compared)
+    size = (10, 1.6 + 0.45 * len(names))
     figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
-    for one in series:
-        draw_intervals(left, names, [one])
+    mean, std = averages["mean"][systems], averages["std"][systems]
+    frame = pd.DataFrame({"gain": mean, "low": mean - std, "high": mean + std})
+    labels = [f"{name(system)}  {number(mean[system])}" for system in systems]
+    for system, label in zip(systems, labels, strict=True):
+        row = frame.loc[[system]].set_axis([label])
+        point = Series("", row, colour(system), MARKERS[system])
+        draw_intervals(left, labels, [point], gains=False)
     left.set(title="Average dev score", xlabel="percent\nbars: standard deviation over seeds")
     left.margins(x=0.15)
-    points = [Series("MT-DNN_KD", student, COLOURS[STUDENT], "D")] if len(student) else []
-    draw_gains(right, [*rows.values()], points)
-    right.set_title("MT-DNN_KD − MT-DNN, small tasks first")
-    right.set_xlabel(f"points (*: task with a teacher)\n{bars(student)}")
-    over = ". ".join(map(str, points))
-    figure.set_label(f"Average dev scores: {', '.join(names)}. Points over MT-DNN. {over}.")
+    draw_intervals(right, names, series)
+    right.set_title("Points over MT-DNN, small tasks first")
+    right.set_xlabel(f"*: task with a teacher\n{bars(series[0].rows)}")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    points = ". ".join(map(str, series))
+    figure.set_label(f"Average dev scores: {', '.join(labels)}. Points over MT-DNN. {points}.")
     return figure
 
 
-def gain_by_task(gains: TaskGains) -> Figure:
-    """Draw the gains of MT-DNN_KD and of the ensembles over MT-DNN beside the published ones.
-
-    The paper finds larger gains on smaller tasks, and that the student keeps most of the ensembles'
-    gain (MT-DNN_KD, Liu et al. 2019, sections 4.2 and 4.3).
-    """
-    student = gains.of(STUDENT)
+def _task_gains(results, sizes, teachers, compared) -> tuple[list[str], list[Series]]:
+    """Return the names of tasks, such as `RTE* (2,490)`, and the gains on them."""
+    train, names = scores.train_sizes(sizes), {}
+    tasks = scores.in_order(scores.dev(results)["task"])
+    for task in sorted(tasks, key=lambda task: train.get(task, np.inf)):
+        size = f" ({train[task]:,.0f})" if task in train else ""
+        names[task] = title(task) + "*" * (task in teachers) + size
+    frames = {one: scores.gains(results, compared, one) for one in (STUDENT, ENSEMBLE)}
+    paper = published.gains().drop(index="average").assign(low=np.nan, high=np.nan)
+    looks = {name(one): (frame, COLOURS[one], MARKERS[one]) for one, frame in frames.items()}
+    looks["MT-DNN_KD, published"] = (paper[paper.index.isin(tasks)], MUTED, "x")
+    names["average"] = "Average"
     series = [
-        Series(name(STUDENT), student, COLOURS[STUDENT], "D"),
-        Series(name(ENSEMBLE), gains.of(ENSEMBLE), COLOURS[ENSEMBLE], "^"),
+        Series(label, frame.dropna(subset=["gain"]).rename(index=names), *look)
+        for label, (frame, *look) in looks.items()
     ]
-    if any(len(one.rows) for one in series):
-        series.append(Series("MT-DNN_KD, published", gains.published(), MUTED, "x"))
-    axis = f"points over MT-DNN (*: task with a teacher)\n{bars(student)}"
-    return forest(
-        list(gains.names().values()), series, "Gains over MT-DNN, small tasks first", axis
-    )
+    return list(names.values()), series
 
 
 @styled

@@ -10,7 +10,6 @@ from mtkd.report import published, scores
 from mtkd.report.scores import BASE, ENSEMBLE, SYSTEMS, name, title
 from mtkd.report.significance import Compared
 from mtkd.report.table import number, percent, span
-from mtkd.report.tables import sentence
 
 
 def finding(
@@ -21,11 +20,8 @@ def finding(
 ) -> list[str]:
     """Return what the results show as sentences of Markdown, whether distillation helped first.
 
-    Args:
-        results: frame of results.csv.
-        sizes: the sizes of the training sets (`tables.table1`).
-        distil: the tasks with a teacher, by default the paper's.
-        compared: the intervals.
+    `sizes` (sizes.csv) are those of the training sets, `distil` says which tasks have a teacher (by
+    default the paper's), and `compared` holds the intervals.
     """
     distil = distil or Distil(teachers=list(published.TEACHERS))
     compared = compared or Compared()
@@ -83,7 +79,10 @@ def _over_bert(compared: Compared) -> str:
     if "average" not in rows.index:
         return ""
     row = rows.loc["average"]
-    return f"{sentence(row).removesuffix('.')} ({_points(row['difference'])}, {span(row)})."
+    conclusion = f"MT-DNN is {'better' if row['difference'] > 0 else 'worse'} than BERT"
+    if row["low"] <= 0 <= row["high"]:
+        conclusion = "No difference between MT-DNN and BERT is established"
+    return f"{conclusion} ({_points(row['difference'])}, {span(row)})."
 
 
 def _by_task(frame: pd.DataFrame) -> str:
@@ -134,5 +133,6 @@ def _kept(row: pd.Series, compared: Compared) -> str:
         return f"The ensembles do not beat MT-DNN ({gain}), so there is no gain to keep."
     tasks = int(row["ensemble_tasks"])
     where = f" on {tasks} of the tasks" if tasks < row["tasks"] else ""
-    share = compared.kept.text() or percent(max(row["kept"], 0.0))
+    share, kept = percent(max(row["kept"], 0.0)), compared.kept
+    share += f" ({percent(kept.low)} to {percent(kept.high)})" if math.isfinite(kept.low) else ""
     return f"The ensembles gain over MT-DNN{where} ({gain}); the student keeps {share} of it."

@@ -17,9 +17,8 @@ TASKS = ("mnli", "qqp", "rte", "qnli", "mrpc", "cola", "sst2", "stsb")  # of Tab
 def read(name: str) -> pd.DataFrame:
     """Return a table as text, its first column as the index.
 
-    `table2` holds test scores by model, QQP and MRPC as F1/accuracy; `table3` dev scores by system,
-    QQP and MRPC as accuracy/F1 (the paper prints MRPC the other way round); `small_models` scores
-    with their sources, none of them MKD's.
+    `table3` holds dev scores by system, QQP and MRPC as accuracy/F1 (the paper prints MRPC the
+    other way round); `small_models` scores with their sources, none of them MKD's.
     """
     path = Path(__file__).with_name("published_tables") / f"{name}.csv"
     return pd.read_csv(path, dtype=str, na_filter=False, index_col=0)

@@ -86,10 +86,7 @@ def averaged(results: pd.DataFrame) -> list[str]:
 
 
 def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFrame:
-    """Return one row per system and seed that has all the averaged tasks: `average` in percent.
-
-    `among` are the tasks to average over, by default `averaged(results)`.
-    """
+    """Return `average` in percent by system and seed that has all tasks `among` (`averaged`)."""
     among = averaged(results) if among is None else among
     rows = []
     for system in systems(results) if among else ():

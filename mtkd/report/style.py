@@ -15,6 +15,7 @@ from PIL import Image
 _PALETTE = sns.color_palette("colorblind").as_hex()
 COLOURS = dict(zip(("mt-dnn", "candidate", "mt-dnn-ensemble", "mt-dnn-kd"), _PALETTE, strict=False))
 COLOURS["bert"] = MUTED = "#5f5f5f"
+MARKERS = {"bert": "s", "mt-dnn": "o", "mt-dnn-kd": "D", "mt-dnn-ensemble": "^"}
 DPI = 130
 _STYLE = {
     **sns.axes_style("whitegrid"),

@@ -1,6 +1,7 @@
-"""Tables 1 to 3 beside the published ones, the summary, gains, comparisons, and provenance."""
+"""Tables 1 and 3 beside the published ones, the summary, gains, comparisons, and provenance."""
 
 from datetime import timedelta
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -81,14 +82,11 @@ def _size_row(rows: pd.DataFrame, task: Task) -> dict:
     present = rows[~rows["missing"].astype(bool)]
     sizes = rows["examples"].where(~rows["missing"].astype(bool)).map(count)
 
-    def mean(column: str, *roles: str) -> str:
-        """Return the mean per example of the first role that has any."""
-        known = present.dropna(subset=[column])
-        for role in roles:
-            part = known[(known["role"] == role) & (known["examples"] > 0)]
-            if len(part):
-                return number(np.average(part[column], weights=part["examples"]))
-        return NONE
+    def mean(column: str, role: str) -> str:
+        """Return the mean per example of the splits of a role."""
+        part = present[(present["role"] == role) & (present["examples"] > 0)]
+        part = part.dropna(subset=[column])
+        return number(np.average(part[column], weights=part["examples"])) if len(part) else NONE
 
     row = {"Corpus": str(rows["title"].iloc[0]), "Kind": task.kind}
     for role in ("train", "dev", "test"):
@@ -97,21 +95,10 @@ def _size_row(rows: pd.DataFrame, task: Task) -> dict:
         PUBLISHED: "/".join(task.published) if any(task.published) else NONE,
         "Labels": "score" if task.regression else str(len(task.labels)),
         "Metrics": "/".join(METRICS[metric] for metric in task.metrics),
-        "Majority of dev, %": mean("majority", "dev", "train"),
-        "Words": mean("words", "train", "dev", "test"),
+        "Majority of dev, %": mean("majority", "dev"),
+        "Words": mean("words", "train" if task.train else "test"),
         "Dev in train, %": mean("overlap", "dev"),
     }
-
-
-def table2() -> Table:
-    """Return the published test scores; a run has none, as GLUE's test labels are not public."""
-    frame = published.read("table2").replace("-", NONE).rename(columns=title)
-    frame = frame.rename(columns={"score": "Score"}).rename_axis("Model").reset_index()
-    note = (
-        f"From the GLUE server, 1 April 2019 ({published.SOURCE}): QQP and MRPC as F1/accuracy, "
-        "STS-B as Pearson/Spearman, CoLA and AX as Matthews correlation, else accuracy."
-    )
-    return Table("table2", "Table 2: published test scores, percent", frame, [note])
 
 
 def table3(results: pd.DataFrame) -> Table:
@@ -134,16 +121,21 @@ def table3(results: pd.DataFrame) -> Table:
     frame["Params"] = [millions(rows, system) for system in systems]
     labels = {}
     for task in (*tasks, "average"):
-        cells = pd.MultiIndex.from_tuples(_numbers(task, rows), names=["task", "split", "metric"])
-        metrics = dict.fromkeys(
-            METRICS.get(metric, "") for metric in cells.levels[2][cells.codes[2]]
-        )
+        numbers = _numbers(task, every)
+        metrics = dict.fromkeys(METRICS.get(metric, "") for *_, metric in numbers)
         labels[task] = f"{title(task)} {'/'.join(metrics)}".strip()
-        part = texts.reindex(cells)
+        part = texts.reindex(pd.MultiIndex.from_tuples(numbers))
         column = part.fillna(NONE).agg(" / ".join).where(part.notna().any(), NONE)
         frame[labels[task]] = column[systems].to_numpy()
-    notes = _notes3(results)
+    notes = [
+        "Mean ± standard deviation over seeds; a task's score is the mean of its numbers. Bold: "
+        f"the best single model of this study. Average over {_titles(scores.averaged(results))}.",
+    ]
     if paper:
+        notes += [
+            f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE; averages are "
+            "computed here. It lacks WNLI, and prints MRPC as F1/accuracy.",
+        ]
         official = published.read("table3").apply(lambda cells: cells.str.replace("/", " / "))
         official["average"] = published.scores().mean(axis=1).map(number)
         models = [f"{name(one)} (published)" for one in official.index]
@@ -154,27 +146,10 @@ def table3(results: pd.DataFrame) -> Table:
 
 def _numbers(task: str, rows: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Return the (task, split, metric) of each number in a cell of Table 3."""
-    if task == "average":
-        return [(task, "", "")]
     if task in GLUE:
         return [(task, split, one) for split in GLUE[task].dev for one in GLUE[task].metrics]
-    part = rows[rows["task"] == task]
-    return [
-        (task, *pair) for pair in dict.fromkeys(zip(part["split"], part["metric"], strict=True))
-    ]
-
-
-def _notes3(results: pd.DataFrame) -> list[str]:
-    """Return how to read Table 3."""
-    notes = [
-        "Mean ± standard deviation over seeds. Bold: the best single model of this study. "
-        f"{NONE}: no score. MNLI: matched / mismatched.",
-        f"Average over {_titles(scores.averaged(results))}; a task's score is the mean of its "
-        "numbers. WNLI is not averaged: the published table lacks it.",
-        f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE; averages are "
-        "computed here. MRPC is printed there as F1/accuracy and reversed here.",
-    ]
-    return notes if scores.beside_the_paper(results) else notes[:2]
+    part = rows.loc[rows["task"] == task, ["task", "split", "metric"]].drop_duplicates()
+    return list(part.itertuples(index=False, name=None))
 
 
 def gains_table(results: pd.DataFrame, compared: Compared | None = None) -> Table:
@@ -189,8 +164,7 @@ def gains_table(results: pd.DataFrame, compared: Compared | None = None) -> Tabl
         "Ensemble's gain": frame["ensemble_gain"].map(_signed),
         "Share kept": frame["kept"].map(percent),
     }
-    note = f"Points over MT-DNN, paired by seed. {METHOD} Share kept: of the ensemble's gain."
-    notes = [note]
+    notes = [f"Points over MT-DNN, paired by seed. {METHOD} Share kept: of the ensemble's gain."]
     if scores.beside_the_paper(results):
         paper = published.gains().reindex(frame.index)
         columns["Gain, published"] = paper["gain"].map(_signed)
@@ -204,43 +178,26 @@ def _signed(value: float, digits: int = 2) -> str:
     return number(value, digits, sign=True)
 
 
-def sentence(row) -> str:
-    """Say which system of a row of comparisons is better."""
-    a, b = name(row["a"]), name(row["b"])
-    if row["low"] <= 0 <= row["high"]:
-        return f"No difference between {a} and {b} is established."
-    return f"{a} is {'better' if row['difference'] > 0 else 'worse'} than {b}."
-
-
 def comparisons_table(compared: Compared) -> Table:
     """Return every comparison but the ablation's: average, and the single tasks with p < .05."""
-    rows = []
-    for (a, b), part in compared.frame.groupby(["a", "b"], sort=False):
+    rows, frame = [], compared.frame.rename(columns={"difference": "gain"})
+    columns = ["Comparison", "Average difference", "Tasks better, p < .05", "Tasks worse, p < .05"]
+    for (a, b), part in frame.groupby(["a", "b"], sort=False):
         ablation = a.startswith(f"{STUDENT}:") and (a, b) != BEFORE
         if ablation or (b, a) in PAIRS:
             continue
-        cells = {"Comparison": f"{name(a)} against {name(b)}"}
-        for row in part[part["task"] == "average"].to_dict("records"):
-            row["gain"] = row["difference"]
-            cells |= {"Average difference": gain_text(row), "Conclusion": sentence(row)}
-        sure = part[(part["p"] < 0.05) & ~part["task"].isin(ASIDE)]
-        for word, some in (("better", sure["difference"] > 0), ("worse", sure["difference"] < 0)):
-            named = [
-                f"{title(row.task)} {_signed(row.difference, 1)}" for row in sure[some].itertuples()
-            ]
-            cells[f"Tasks {word}, p < .05"] = ", ".join(named) or "none"
-        rows.append(cells)
-    if kept := compared.kept.text():
-        cells = {"Comparison": "Share of the ensembles' gain that the student keeps"}
-        rows.append(cells | {"Average difference": kept})
+        average = part[part["task"] == "average"].apply(gain_text, axis=1)
+        sure = part[(part["p"] < 0.05) & ~part["task"].isin(ASIDE)].set_index("task")["gain"]
+        texts = [f"{title(task)} {_signed(gain, 1)}" for task, gain in sure.items()]
+        named = [", ".join(compress(texts, some)) or "none" for some in (sure > 0, sure < 0)]
+        rows.append([f"{name(a)} against {name(b)}", next(iter(average), NONE), *named])
     notes = [
         f"{METHOD} {DRAWS:,} draws; one task in twenty is below p = .05 by chance alone.",
         "Points on dev, averaged over the tasks that both have but WNLI. An ensemble has no seeds: "
         "it is compared with every seed of the other. With fewer than five seeds, intervals "
         "understate how training varies; with one, they leave it out.",
     ]
-    frame = pd.DataFrame(rows).fillna(NONE)
-    return Table("comparisons", "Every comparison", frame, notes)
+    return Table("comparisons", "Every comparison", pd.DataFrame(rows, columns=columns), notes)
 
 
 def provenance(run: dict) -> Table:
@@ -257,6 +214,4 @@ def provenance(run: dict) -> Table:
 def _flat(value) -> str:
     if isinstance(value, dict):
         return " · ".join(f"{key}: {_flat(inner)}" for key, inner in value.items()) or NONE
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_flat, value)) or NONE
-    return NONE if value is None else str(value)
+    return ", ".join(value) if isinstance(value, list) else str(value)

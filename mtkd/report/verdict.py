@@ -1,21 +1,9 @@
 """Whether a run reproduces the reference: each system's average here and there, and what to expect.
 
-The expected difference of two averages combines two ranges of 95 %:
-
-    seeds          t(0.975, k1 + k2 - 2) * s * sqrt(1/k1 + 1/k2): s is the standard deviation over
-                   the k1 and k2 seeds, pooled
-    dev examples   1.96 * sqrt(e1^2 + e2^2): e is the standard error of an average by the number n
-                   of dev examples, from sqrt(p (1 - p) / n) for accuracy and F1 and (1 - r^2) /
-                   sqrt(n) for correlations; metrics of a split count as one, splits and tasks as
-                   independent
-    expected       sqrt(seeds^2 + dev examples^2)
-
-The second allows for what all seeds of a run share: the pre-trained encoder and the teachers. It is
-all there is with one seed in each run, and for an ensemble.
-
-Coverage on simulated pairs of runs of the same truth: 95 to 100 % with two seeds or more. With one
-seed 95 % if only examples vary, but 89 % if training moves a model's quality by 0.7 points (its
-standard deviation) and 75 % by 1.4 points.
+The half-width of the expected range is sqrt(seeds^2 + dev^2): `seeds` is that of a two-sample
+t-interval over the seeds' averages, `dev` that of a normal interval by the number of dev examples,
+which allows for what all seeds of a run share and is all there is with one seed. Its coverage is in
+docs/statistics.md.
 """
 
 import json

@@ -24,25 +24,14 @@ from mtkd.report.verdict import compare_with_reference
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report shows.
-
-    Attributes:
-        study: the study's settings.
-        results: rows of results.csv of the study's main systems.
-        curves: learning curves: run, system, seed, epoch, task, loss, metric, value.
-        soft: entropy and confidence of the teachers (confidence.parquet of all tasks).
-        sizes: sizes.csv of the data.
-        run: what made the results (run.json).
-        compared: pairs of systems by their predictions.
-        sections: the results of further stages.
-    """
+    """Everything that a report shows."""
 
     study: Study
-    results: pd.DataFrame
-    curves: pd.DataFrame
-    soft: pd.DataFrame
-    sizes: pd.DataFrame
-    run: dict
+    results: pd.DataFrame  # of the main systems
+    curves: pd.DataFrame  # run, system, seed, epoch, task, loss, metric, value
+    soft: pd.DataFrame  # confidence.parquet of all tasks
+    sizes: pd.DataFrame  # sizes.csv of the data
+    run: dict  # run.json
     compared: Compared
     sections: tuple[Section, ...] = ()
 
@@ -65,7 +54,6 @@ class ReportData:
         shown = [
             tables.summary(self.frames["results"], self.compared.frame),
             tables.table1(self.sizes, list(map(self.study.task, self.study.tasks))),
-            tables.table2(),
             tables.table3(self.results),
             tables.gains_table(self.results, self.compared),
             tables.comparisons_table(self.compared),
@@ -75,11 +63,9 @@ class ReportData:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The main figures by name."""
-        teachers = tuple(self.study.distil.teachers)
-        gains = figures.TaskGains(self.results, self.sizes, teachers, self.compared)
+        gains = (self.results, self.sizes, self.study.distil.teachers, self.compared)
         return {
-            "overview": figures.overview(gains),
-            "gain_by_task": figures.gain_by_task(gains),
+            "overview": figures.overview(*gains),
             "learning_curves": figures.learning_curves(self.curves),
             "loss_curves": figures.learning_curves(self.curves, of="loss"),
             "soft_targets": figures.soft_targets(self.soft),

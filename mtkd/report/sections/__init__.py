@@ -18,7 +18,7 @@ from mtkd.artifacts import Artifact
 from mtkd.report import scores
 from mtkd.report.significance import Compared
 from mtkd.report.style import Shown
-from mtkd.report.table import Table, bold_html
+from mtkd.report.table import Table, bold_html, count, spread
 
 Artifacts = Callable[[str], dict[Any, Artifact]]
 
@@ -90,14 +90,17 @@ class SystemsSection(Section):
         return rows[rows["task"].isin(self.tasks)]
 
     @cached_property
-    def averages(self) -> pd.DataFrame:
-        """Average by system and seed (`scores.averages`)."""
-        return scores.averages(self.scored)
-
-    @cached_property
     def means(self) -> pd.Series:
         """Average by system, mean over seeds."""
-        return self.averages.groupby("system")["average"].mean()
+        return scores.averages(self.scored).groupby("system")["average"].mean()
+
+    def cells(self, system: str) -> dict[str, str]:
+        """Return a system's scores by task and on average, as a table shows them."""
+        wide, over = scores.by_seed(self.scored, system), scores.averaged(self.scored)
+        known = wide.reindex(columns=scores.in_order(self.tasks))
+        average = wide.reindex(columns=over).dropna().mean(axis=1)
+        seeds = {"Seeds": count((wide.index >= 0).sum() or None), "Average": spread(average)}
+        return seeds | {scores.title(task): spread(known[task].dropna()) for task in known}
 
     def gains(self, system: str, base: str) -> pd.DataFrame:
         """Return gains of a system over another by task and on average (`scores.gains`)."""

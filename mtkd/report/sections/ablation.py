@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from mtkd.config.distillation import Variant
 from mtkd.config.study import Study
-from mtkd.report import scores
 from mtkd.report.figures import Series, bars, forest
-from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, title
+from mtkd.report.scores import BASE, ENSEMBLE, STUDENT
 from mtkd.report.sections import Artifacts, SystemsSection, rows_of
 from mtkd.report.significance import METHOD
 from mtkd.report.style import COLOURS
@@ -61,9 +60,7 @@ class AblationResults(SystemsSection):
             students[f"{STUDENT}:{name}"] = (name, describe(variant))
         rows = []
         for system, (name, changed) in students.items():
-            wide, variant = scores.by_seed(self.scored, system), self.variants.get(name)
-            cells = {"Student": name, "What is changed": changed, "Seeds": str(len(wide) or NONE)}
-            cells["Average"] = number(self.means.get(system))
+            variant, cells = self.variants.get(name), {"Student": name, "What is changed": changed}
             for base in (PLAIN, VANILLA):
                 row = self.gain(system, base)
                 cells[f"over {students[base][0]}"] = NONE if system == base else gain_text(row)
@@ -73,11 +70,10 @@ class AblationResults(SystemsSection):
             if system == PLAIN or (variant and variant.ensemble_size):
                 size = f":keep-{variant.ensemble_size}" if variant else ""
                 cells["Its ensembles"] = number(self.means.get(ENSEMBLE + size))
-            for task in scores.in_order(self.tasks):
-                cells[title(task)] = number(wide[task].mean()) if task in wide else NONE
-            rows.append(cells)
+            rows.append(cells | self.cells(system))
         notes = [
-            f"Percent on dev before fine-tuning, means over seeds; {self.averaged}.",
+            "Percent on dev before fine-tuning, mean ± standard deviation over seeds; "
+            f"{self.averaged}.",
             f"Differences in points, paired by seed. {METHOD.partition(';')[0]}. Of so many "
             "differences, some exclude zero by chance.",
         ]

@@ -15,7 +15,7 @@ from mtkd.report.figures import Series, bars, forest
 from mtkd.report.scores import ENSEMBLE, STUDENT, judged, name, title
 from mtkd.report.sections import Artifacts, SystemsSection, rows_of
 from mtkd.report.style import empty_figure, styled
-from mtkd.report.table import NONE, Table, count, gain_text, number, spread
+from mtkd.report.table import NONE, Table, count, gain_text, number
 
 COMPARISONS = {
     "task-kd-{}": "over task-specific distillation",
@@ -68,28 +68,20 @@ class MkdResults(SystemsSection):
         return [(f"mkd-{student}:mtl", base.format(student)) for student, base in names]
 
     def finding(self) -> list[str]:
-        """Return what multi-task distillation adds, and what students save."""
-        return [one for student in self.students for one in self._finding(student)]
-
-    def _finding(self, student: str) -> list[str]:
-        system, sentences = f"mkd-{student}:mtl", []
-        rows = {text: self.gain(system, one.format(student)) for one, text in COMPARISONS.items()}
-        first, *_ = rows.values()
-        if pd.notna(first["gain"]):
-            texts = [f"{words} {gain_text(row)}" for words, row in rows.items()]
-            sentences.append(
-                f"**{student}: multi-task distillation is {judged(first)} than task-specific "
-                f"distillation**; in points (95 % interval) {', '.join(texts)}."
-            )
-        faster = []
-        for batch in sorted(self.costs["batch"].unique()):
-            small, large = self.cost(system, batch), self.cost(self.teacher, batch)
-            if small is not None and large is not None:
-                times = large["latency"] / small["latency"]
-                faster.append(f"{times:.2g} times as fast as its teacher at batch {batch}")
-        if faster:
-            size = f"{small['params'] / large['params']:.0%} of its parameters"
-            sentences.append(f"{student} is {', '.join(faster)}, with {size}.")
+        """Return what multi-task distillation adds."""
+        sentences = []
+        for student in self.students:
+            rows = {
+                words: self.gain(f"mkd-{student}:mtl", base.format(student))
+                for base, words in COMPARISONS.items()
+            }
+            first = rows["over task-specific distillation"]
+            if pd.notna(first["gain"]):
+                texts = [f"{words} {gain_text(row)}" for words, row in rows.items()]
+                sentences.append(
+                    f"**{student}: multi-task distillation is {judged(first)} than task-specific "
+                    f"distillation**; in points (95 % interval) {', '.join(texts)}."
+                )
         return sentences
 
     def tables(self) -> list[Table]:
@@ -108,13 +100,9 @@ class MkdResults(SystemsSection):
         best = self.means.reindex(students).round(1)
         batches, rows = sorted(self.costs["batch"].unique()), []
         for system in systems:
-            wide = scores.by_seed(self.scored, system)
-            cells = {"System": name(system), "Seeds": count((wide.index >= 0).sum() or None)}
-            for task in scores.in_order(self.tasks):
-                cells[title(task)] = spread(wide[task].dropna()) if task in wide else NONE
-            average = spread(self.averages.loc[self.averages["system"] == system, "average"])
-            top = best.get(system) == best.max()
-            cells["Average"] = f"**{average}**" if top else average
+            cells = {"System": name(system), **self.cells(system)}
+            if best.get(system) == best.max():
+                cells["Average"] = f"**{cells['Average']}**"
             one, many = (self.cost(system, batch) for batch in (batches[0], batches[-1]))
             if one is not None and many is not None:
                 parts = one[["params", "params_without_embeddings", "bytes_all", "flops"]] / 1e6
@@ -200,28 +188,19 @@ def _machine(machine: dict) -> str:
 
 def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
     """Return all measured costs of inference: a row per shape, device and batch size."""
+    columns = ["device", "batch", "params", "bytes", "flops", "latency", "latency_low"]
+    columns += ["latency_high", "rate"]
     frame = costs.drop_duplicates(["measured", "device", "batch"])
+    shown = frame[columns].round(3)
     systems = costs.groupby("measured")["system"].unique().map(", ".join)
-    table = {
-        "Systems": frame["measured"].map(systems),
-        "Device": frame["device"],
-        "Batch": frame["batch"].map(count),
-        "Params": frame["params"].map(count),
-        "MFLOPs": (frame["flops"] / 1e6).map("{:,.3g}".format),
-        "Bytes": frame["bytes"].map(count),
-    }
-    for head, column, form in (("Latency, ms", "latency", ".2f"), ("Examples/s", "rate", ",.0f")):
-        low, high = f"{column}_low", f"{column}_high"
-        table[head] = [
-            f"{row[column]:{form}} ({row[low]:{form}} to {row[high]:{form}})"
-            for row in frame.to_dict("records")
-        ]
+    shown.insert(0, "systems", frame["measured"].map(systems))
     notes = [
-        "Medians of the rounds, in brackets their range. Systems of one shape share a measurement; "
-        "parameters and bytes are those of one model with a single head.",
+        "Latency: median of the rounds in ms, with its range; rate: examples per second. Systems "
+        "of one shape share a measurement; parameters and bytes are those of one model with a "
+        "single head.",
         f"On {_machine(machine)}, in {machine['precision']}.",
     ]
-    return Table("costs", "Costs of inference", pd.DataFrame(table), notes)
+    return Table("costs", "Costs of inference", shown, notes)
 
 
 def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> MkdResults | None:

@@ -7,7 +7,7 @@ from helpers import compared
 
 from mtkd import tasks
 from mtkd.report import figures
-from mtkd.report.figures import TaskGains, forest, learning_curves, soft_targets
+from mtkd.report.figures import forest, learning_curves, soft_targets
 from mtkd.report.significance import PAIRS, Compared
 from mtkd.report.style import image
 
@@ -91,12 +91,18 @@ def test_a_forest_cuts_intervals_far_longer_than_the_gains():
 def test_overview_orders_tasks_by_size_and_the_average_last():
     frame = results()
     train = sizes(mnli=9000, rte=2500, cola=500)
-    gains = TaskGains(frame, train, ("rte",), compared(frame, PAIRS, 0.5))
-    figure = figures.overview(gains)
+    figure = figures.overview(frame, train, ("rte",), compared(frame, PAIRS, 0.5))
     left, right = figure.axes
     names = ["CoLA (500)", "RTE* (2,500)", "MNLI (9,000)", "WNLI", "Average"]
     assert [tick.get_text() for tick in right.get_yticklabels()] == names
     assert points(right, "MT-DNN_KD") == dict.fromkeys(names, pytest.approx(1))
+    assert points(right, "MT-DNN-ensemble") == dict.fromkeys(names, pytest.approx(2))
+    published = points(right, "MT-DNN_KD, published")
+    assert published == {
+        "CoLA (500)": pytest.approx(64.5 - 63.5),
+        "RTE* (2,500)": pytest.approx(88.6 - 83.4),
+        "MNLI (9,000)": pytest.approx(87.3 - 86.9),
+    }
     assert [tick.get_text() for tick in left.get_yticklabels()] == [
         "BERT  59.0",
         "MT-DNN  61.0",
@@ -107,33 +113,15 @@ def test_overview_orders_tasks_by_size_and_the_average_last():
     assert bars.get_segments()[0][:, 0] == pytest.approx([60, 62])  # of 60, 61 and 62
     assert "95 % interval over 3 seeds" in right.get_xlabel()
     assert "Average +1.00" in figure.get_label()
-    assert (
-        "no predictions, so no interval" in figures.overview(TaskGains(frame)).axes[1].get_xlabel()
-    )
-
-
-def test_gains_of_student_and_ensembles_are_beside_the_published():
-    (axes,) = figures.gain_by_task(TaskGains(results(), sizes(rte=500), ("rte",))).axes
-    published = points(axes, "MT-DNN_KD, published")
-    assert published["RTE* (500)"] == pytest.approx(88.6 - 83.4)
-    assert set(published) == {"MNLI", "RTE* (500)", "CoLA"}
-    assert points(axes, "MT-DNN_KD")["Average"] == pytest.approx(1)
-    assert points(axes, "MT-DNN-ensemble")["RTE* (500)"] == pytest.approx(2)
+    assert "no predictions, so no interval" in figures.overview(frame).axes[1].get_xlabel()
 
 
 @pytest.mark.parametrize("systems", [(), ("bert",), ("bert", "mt-dnn"), ("mt-dnn", "mt-dnn-kd")])
 @pytest.mark.parametrize("names", [("wnli",), ("rte",), ("cola", "stsb")])
-def test_partial_studies_have_figures(systems, names):
-    gains = TaskGains(results(1, names, systems), sizes(rte=5), compared=Compared())
-    for figure in (figures.overview(gains), figures.gain_by_task(gains)):
-        assert figure.get_label()
-        assert image(figure)
-
-
-def test_tasks_of_a_study_s_own_have_no_published_gain():
-    frame = results(names=("rte",)).assign(task="tickets")
-    (axes,) = figures.gain_by_task(TaskGains(frame)).axes
-    assert [one.get_label() for one in axes.containers] == ["MT-DNN_KD", "MT-DNN-ensemble"]
+def test_partial_studies_have_a_figure(systems, names):
+    figure = figures.overview(results(1, names, systems), sizes(rte=5), compared=Compared())
+    assert figure.get_label()
+    assert image(figure)
 
 
 @pytest.mark.parametrize("of", ["score", "loss"])

@@ -73,15 +73,9 @@ def section(gain: float = 2.0, seeds: int = 3, reach: float = 0.5) -> MkdResults
     ],
 )
 def test_the_finding_is_computed(gain, seeds, reach, words):
-    first, saving = section(gain, seeds, reach).finding()
+    (first,) = section(gain, seeds, reach).finding()
     assert f"**lstm: multi-task distillation {words}" in first
     assert "over single-task hard targets" in first
-    for text in (
-        "2 times as fast as its teacher at batch 1",
-        "6 times as fast",
-        "50% of its param",
-    ):
-        assert text in saving
 
 
 def test_without_predictions_there_is_no_interval():
@@ -148,6 +142,6 @@ def test_costs_have_a_row_per_shape_and_batch_size():
         costs([*MAIN, "lstm"]), {"cpu": "x", "threads": 2, "gpu": "y", "precision": "fp32"}
     )
     assert len(table.frame) == 6
-    assert table.frame["Systems"].iloc[0] == "bert, mt-dnn:mtl, mt-dnn, mt-dnn-kd"
-    assert table.frame["Latency, ms"].iloc[0] == "4.00 (4.00 to 120.00)"
+    assert table.frame["systems"].iloc[0] == "bert, mt-dnn:mtl, mt-dnn, mt-dnn-kd"
+    assert table.frame.loc[0, ["latency", "latency_low", "latency_high"]].tolist() == [4, 4, 120]
     assert "On x (2 thread(s)) and y, in fp32." in table.notes
