@@ -4,6 +4,7 @@ import base64
 import functools
 import html
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -78,11 +79,11 @@ def save(figure: Figure, stem: Path) -> None:
         stem.with_name(f"{stem.name}.{kind}").write_bytes(image(figure, kind))
 
 
+@dataclass
 class Shown:
     """A figure for a notebook and its page: a PNG with the figure's label as its alt text."""
 
-    def __init__(self, figure: Figure):
-        self.figure = figure
+    figure: Figure
 
     def _repr_html_(self) -> str:
         png, alt = image(self.figure), html.escape(self.figure.get_label())
@@ -90,6 +91,3 @@ class Shown:
         source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         style = f"width:{width}px;max-width:100%"
         return f'<figure><img style="{style}" alt="{alt}" src="{source}"></figure>'
-
-    def __repr__(self) -> str:
-        return f"[figure: {self.figure.get_label()}]"

@@ -67,7 +67,7 @@ class Table:
         table = f"<caption>{bold_html(self.caption)}</caption><thead>{head}</thead>{body}"
         region = f'role="region" tabindex="0" aria-label="{html.escape(plain(self.caption))}"'
         notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
-        below = f'<ul class="notes">{notes}</ul>' if notes else ""
+        below = f'<ul class="notes">{notes}</ul>'
         return f'<div class="mtkd-table" {region}><table>{table}</table></div>{below}'
 
     _repr_html_ = html

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -14,7 +13,6 @@ from mtkd.report.scores import interval, judged, name
 from mtkd.report.sections import Artifacts, Section, rows_of
 from mtkd.report.style import by_system, styled
 from mtkd.report.table import NONE, Table, count, gain_text, number, spread
-from mtkd.tasks import SNLI
 
 
 @dataclass(frozen=True)
@@ -85,29 +83,24 @@ class AdaptationResults(Section):
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        """The adaptation curve."""
-        return {"adaptation": curve(self.rows)}
+        """Accuracy on SNLI's dev set by number of training examples."""
+        return {"adaptation": self._curve()}
 
-
-@styled
-def curve(rows: pd.DataFrame) -> Figure:
-    """Draw accuracy on SNLI's dev set by number of training examples."""
-    names = {system: name(system) for system in SYSTEMS if system in set(rows["system"])}
-    figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
-    lines = {"x": "examples", "y": "value", "errorbar": "sd"}
-    sns.lineplot(rows.replace({"system": names}), ax=axes, **lines, **by_system(names))
-    axes.axhline(100 / SNLI.num_outputs, color="#777777", linestyle=":", label="chance")
-    axes.legend(title="band: standard deviation over seeds")
-    axes.set(xscale="log", xlabel="training examples of SNLI", ylabel="accuracy, percent")
-    sizes = sorted(rows["examples"].unique())
-    axes.set_xticks(sizes, map(count, sizes))
-    axes.minorticks_off()
-    means = rows.groupby(["system", "examples"])["value"].mean()
-    texts = [
-        f"{name(one)} {number(value)} with {count(size)}" for (one, size), value in means.items()
-    ]
-    figure.set_label(f"Accuracy on SNLI's dev set by training examples. {', '.join(texts)}.")
-    return figure
+    @styled
+    def _curve(self) -> Figure:
+        names = {system: name(system) for system in SYSTEMS if system in self.wide}
+        rows, sizes = self.rows.replace({"system": names}), sorted(self.rows["examples"].unique())
+        lines = {"kind": "line", "x": "examples", "y": "value", "errorbar": "sd", "aspect": 1.6}
+        grid = sns.relplot(rows, **lines, **by_system(names))
+        grid.set(xscale="log", xlabel="training examples of SNLI", ylabel="accuracy, percent")
+        grid.ax.set_xticks(sizes, map(count, sizes))
+        grid.ax.minorticks_off()
+        means = rows.groupby(["system", "examples"])["value"].mean().items()
+        texts = [f"{system} {number(mean)} with {count(size)}" for (system, size), mean in means]
+        grid.figure.set_label(
+            f"Accuracy on SNLI's dev set by training examples: {', '.join(texts)}"
+        )
+        return grid.figure
 
 
 def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> AdaptationResults | None:
