@@ -41,9 +41,11 @@ def draw_intervals(axes: Axes, names: list[str], series: list[Series], gains=Tru
 
     The axis of gains reaches to three times the largest: longer intervals run out of the figure.
     """
+    shown = [name for one in series for name in one.rows.index]
+    step = 0.24 if len(set(shown)) < len(shown) else 0.0  # keeps points of one row apart
     for place, one in enumerate(series):
         rows = one.rows.astype(float)
-        shift = 0.24 * (place - (len(series) - 1) / 2)
+        shift = step * (place - (len(series) - 1) / 2)
         y = [names.index(row) + shift for row in rows.index]
         error = np.maximum([rows["gain"] - rows["low"], rows["high"] - rows["gain"]], 0)
         look = {"fmt": one.marker, "color": one.colour, "capsize": 3, "label": one.label}

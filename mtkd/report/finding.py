@@ -71,7 +71,7 @@ def _helped(row: pd.Series) -> str:
         zero = "includes zero" if row["low"] <= 0 <= row["high"] else "excludes zero"
         over = f"{seeds} paired seeds" if seeds > 1 else "one seed, so without how training varies"
         chance = f"95 % interval {span(row)}, which {zero}; {over}"
-    return f"**{lead}**: MT-DNN_KD is {_points(row['gain'])} from MT-DNN on average ({chance})."
+    return f"**{lead}**: MT-DNN_KD is {_points(row['gain'])} against MT-DNN on average ({chance})."
 
 
 def _over_bert(compared: Compared) -> str:

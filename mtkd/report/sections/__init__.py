@@ -94,13 +94,13 @@ class SystemsSection(Section):
         """Average by system, mean over seeds."""
         return scores.averages(self.scored).groupby("system")["average"].mean()
 
-    def cells(self, system: str) -> dict[str, str]:
-        """Return a system's scores by task and on average, as a table shows them."""
+    def cells(self, system: str, text: Callable[[pd.Series], str] = spread) -> dict[str, str]:
+        """Return the texts of a system's scores over seeds, on average and by task."""
         wide, over = scores.by_seed(self.scored, system), scores.averaged(self.scored)
         known = wide.reindex(columns=scores.in_order(self.tasks))
         average = wide.reindex(columns=over).dropna().mean(axis=1)
-        seeds = {"Seeds": count((wide.index >= 0).sum() or None), "Average": spread(average)}
-        return seeds | {scores.title(task): spread(known[task].dropna()) for task in known}
+        seeds = {"Seeds": count((wide.index >= 0).sum() or None), "Average": text(average)}
+        return seeds | {scores.title(task): text(known[task].dropna()) for task in known}
 
     def gains(self, system: str, base: str) -> pd.DataFrame:
         """Return gains of a system over another by task and on average (`scores.gains`)."""

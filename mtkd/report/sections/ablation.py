@@ -70,10 +70,9 @@ class AblationResults(SystemsSection):
             if system == PLAIN or (variant and variant.ensemble_size):
                 size = f":keep-{variant.ensemble_size}" if variant else ""
                 cells["Its ensembles"] = number(self.means.get(ENSEMBLE + size))
-            rows.append(cells | self.cells(system))
+            rows.append(cells | self.cells(system, lambda values: number(values.mean())))
         notes = [
-            "Percent on dev before fine-tuning, mean ± standard deviation over seeds; "
-            f"{self.averaged}.",
+            f"Percent on dev before fine-tuning, means over seeds; {self.averaged}.",
             f"Differences in points, paired by seed. {METHOD.partition(';')[0]}. Of so many "
             "differences, some exclude zero by chance.",
         ]

@@ -191,7 +191,7 @@ def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
     columns = ["device", "batch", "params", "bytes", "flops", "latency", "latency_low"]
     columns += ["latency_high", "rate"]
     frame = costs.drop_duplicates(["measured", "device", "batch"])
-    shown = frame[columns].round(3)
+    shown = frame[columns].round(3).convert_dtypes()
     systems = costs.groupby("measured")["system"].unique().map(", ".join)
     shown.insert(0, "systems", frame["measured"].map(systems))
     notes = [
