@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from mtkd.config.study import Study
-from mtkd.report import comparisons, tables
+from mtkd.report import tables
 from mtkd.report.scores import SYSTEMS, is_main
 from mtkd.report.significance import Compared
 
@@ -95,8 +95,8 @@ def study_section(folder: Path) -> str:
     shown = [
         tables.summary(results, compared),
         tables.table3(main),
-        comparisons.gains_table(main, pairs),
-        comparisons.comparisons_table(pairs),
+        tables.gains_table(main, pairs),
+        tables.comparisons_table(pairs),
     ]
     report = f"../reports/reference/{name}"
     parts = [

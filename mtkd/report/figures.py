@@ -1,90 +1,101 @@
-"""The report's main figures: data frames in, a figure out, its alt text in the figure's label.
+"""The report's figures: data frames in, a figure out, its alt text in the figure's label.
 
 Systems, seeds, tasks or splits that are missing are left out; a figure without data says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mtkd.report import published, scores
-from mtkd.report.run_plots import learning_curves, soft_targets
-from mtkd.report.scores import ENSEMBLE, STUDENT, SYSTEMS, gains, name, title
-from mtkd.report.significance import Compared, bars
-from mtkd.report.style import (
-    COLOURS,
-    MUTED,
-    Shown,
-    colour,
-    empty_figure,
-    legend_below,
-    marker,
-    new_figure,
-    styled,
-)
+from mtkd.report.scores import ENSEMBLE, STUDENT, SYSTEMS, name, title
+from mtkd.report.significance import Compared
+from mtkd.report.style import COLOURS, MARKERS, MUTED, by_system, colour, empty_figure, styled
 from mtkd.report.table import number
-
-__all__ = ["ensemble_vs_student", "gain_by_size", "learning_curves", "overview", "soft_targets"]
-show = Shown
 
 
 @dataclass(frozen=True)
 class Series:
-    """One set of points of a `forest`: rows by name, with columns gain, low and high."""
+    """One set of points with intervals: rows by name, with columns gain, low and high."""
 
     label: str
     rows: pd.DataFrame
     colour: str
     marker: str = "o"
-    filled: bool = True
 
     def __str__(self) -> str:
         """Return the points in words, for alt texts."""
-        gains = (f"{row} {number(gain, 2, sign=True)}" for row, gain in self.rows["gain"].items())
-        return f"{self.label}: {', '.join(gains) or 'none'}"
+        points = (f"{row} {number(gain, 2, sign=True)}" for row, gain in self.rows["gain"].items())
+        return f"{self.label}: {', '.join(points)}"
 
 
-def forest(axes: Axes, names: list[str], series: list[Series], dodge: float = 0.0) -> None:
-    """Draw differences with their intervals, one row per name from the top.
+def draw_intervals(axes: Axes, names: list[str], series: list[Series], gains=True) -> None:
+    """Draw points with their intervals, one row per name from the top.
 
-    The axis reaches to three times the largest difference: longer intervals run out of the figure.
+    The axis of gains reaches to three times the largest: longer intervals run out of the figure.
     """
-    series = [one for one in series if len(one.rows)]
-    axes.axvline(0, color="#555555", linewidth=1)
+    shown = [name for one in series for name in one.rows.index]
+    step = 0.24 if len(set(shown)) < len(shown) else 0.0  # keeps points of one row apart
     for place, one in enumerate(series):
         rows = one.rows.astype(float)
-        y = np.array([names.index(row) for row in rows.index], dtype=float)
-        y += dodge * (place - (len(series) - 1) / 2)
+        shift = step * (place - (len(series) - 1) / 2)
+        y = [names.index(row) + shift for row in rows.index]
         error = np.maximum([rows["gain"] - rows["low"], rows["high"] - rows["gain"]], 0)
-        look = {"color": one.colour, "mfc": one.colour if one.filled else "white", "mew": 1.6}
-        look |= {"fmt": one.marker, "capsize": 3, "label": one.label}
+        look = {"fmt": one.marker, "color": one.colour, "capsize": 3, "label": one.label}
         axes.errorbar(rows["gain"], y, xerr=error, **look)
-    largest = max([1.0, *(one.rows["gain"].abs().max() for one in series)])
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, -3 * largest), min(high, 3 * largest))
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
-    axes.xaxis.set_major_formatter("{x:+g}")
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=7)
+    if gains:
+        axes.axvline(0, color="#555555", linewidth=1)
+        reach = 3 * max([1.0, *(one.rows["gain"].abs().max() for one in series if len(one.rows))])
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -reach), min(high, reach))
+        axes.xaxis.set_major_formatter("{x:+g}")
 
 
-def task_name(task: str) -> str:
-    """Return a row's name in a frame of `scores.gains`."""
-    return "Average" if task == "average" else title(task)
+@styled
+def forest(names: list[str], series: list[Series], heading: str, axis: str) -> Figure:
+    """Draw differences by row name; `axis` says what the points and their bars are."""
+    series = [one for one in series if len(one.rows)]
+    if not series:
+        return empty_figure(f"{heading}: there is nothing to compare.")
+    height = 1.5 + (0.2 + 0.14 * len(series)) * len(names)
+    figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
+    draw_intervals(axes, names, series)
+    axes.set(title=heading, xlabel=axis)
+    figure.legend(loc="outside lower center", ncols=4)
+    figure.set_label(f"{heading}. {'. '.join(map(str, series))}.")
+    return figure
+
+
+def bars(frame: pd.DataFrame) -> str:
+    """Describe the error bars of these gains."""
+    if not np.isfinite(frame["low"].to_numpy(dtype=float)).any():
+        return "no predictions, so no interval"
+    if (seeds := int(frame["seeds"].max())) > 1:
+        return f"bars: 95 % interval over {seeds} seeds and dev examples"
+    return "bars: 95 % interval over dev examples; one seed"
 
 
 @styled
 def overview(
     results: pd.DataFrame,
     sizes: pd.DataFrame | None = None,
-    teachers=published.TEACHERS,
+    teachers: Sequence[str] = published.TEACHERS,
     compared: Compared | None = None,
 ) -> Figure:
-    """Draw the main result: average dev scores by system, and MT-DNN_KD's gain by task.
+    """Draw the main result: average dev scores by system, and points over MT-DNN by task.
+
+    The paper finds larger gains on smaller tasks, and that the student keeps most of the ensembles'
+    gain (MT-DNN_KD, Liu et al. 2019, sections 4.2 and 4.3).
 
     Args:
         results: rows of results.csv.
@@ -92,106 +103,132 @@ def overview(
         teachers: tasks with a teacher.
         compared: comparisons with their intervals.
     """
-    averages = scores.averages(results)
-    systems = [system for system in SYSTEMS if system in set(averages["system"])]
+    averages = scores.averages(results).groupby("system")["average"].agg(["mean", "std"])
+    systems = [system for system in SYSTEMS if system in averages.index]
     if not systems:
         return empty_figure("There is no system with scores on every task.")
-    names, series, bars_are = _gains_by_size(results, sizes, teachers, compared)
-    figure = new_figure(10, max(3.4, 1.3 + 0.3 * len(names)))
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
-    means = averages.groupby("system")["average"].mean()
-    labels = {system: f"{name(system)}  {number(means[system])}" for system in systems}
-    order = list(labels.values())
-    look = {"palette": [colour(system) for system in systems], "linestyles": "none"}
-    look |= {"markers": [marker(system) for system in systems], "legend": False}
-    sd = {"errorbar": "sd", "capsize": 0.1, "err_kws": {"linewidth": 1.5}}
-    axes = {"x": "average", "y": "system", "order": order, "hue": "system", "hue_order": order}
-    shown = averages[averages["system"].isin(systems)].replace({"system": labels})
-    sns.pointplot(shown, ax=left, **axes, **look, **sd)
-    left.set(ylabel="", xlabel="percent, mean over tasks\nbars: standard deviation over seeds")
-    left.set_title("Average dev score")
+    names, series = _task_gains(results, sizes, teachers, compared)
+    size = (10, 1.6 + 0.45 * len(names))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
+    mean, std = averages["mean"][systems], averages["std"][systems]
+    frame = pd.DataFrame({"gain": mean, "low": mean - std, "high": mean + std})
+    labels = [f"{name(system)}  {number(mean[system])}" for system in systems]
+    for system, label in zip(systems, labels, strict=True):
+        row = frame.loc[[system]].set_axis([label])
+        point = Series("", row, colour(system), MARKERS[system])
+        draw_intervals(left, labels, [point], gains=False)
+    left.set(title="Average dev score", xlabel="percent\nbars: standard deviation over seeds")
     left.margins(x=0.15)
-    forest(right, names, series)
-    right.set_title("MT-DNN_KD − MT-DNN, small tasks first")
-    right.set_xlabel(f"points (filled: with a teacher)\n{bars_are}")
-    texts = "Average dev scores: " + ", ".join(labels.values())
-    figure.set_label(f"{texts}. Gain of MT-DNN_KD over MT-DNN. {'. '.join(map(str, series))}.")
+    draw_intervals(right, names, series)
+    right.set_title("Points over MT-DNN, small tasks first")
+    right.set_xlabel(f"*: task with a teacher\n{bars(series[0].rows)}")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    points = ". ".join(map(str, series))
+    figure.set_label(f"Average dev scores: {', '.join(labels)}. Points over MT-DNN. {points}.")
     return figure
 
 
-def _gains_by_size(results, sizes, teachers, compared) -> tuple[list[str], list[Series], str]:
-    """Return row names (small tasks first), their gains by group, and what the bars are."""
-    frame = gains(results, compared).dropna(subset=["gain"])
-    train = scores.train_sizes(sizes) | {"average": np.inf}
-    tasks = sorted(frame.index, key=lambda task: (train.get(task, 1e12), task == "average"))
-    sized = {task: f" ({train[task]:,.0f})" for task in tasks if train.get(task, np.inf) < np.inf}
-    names = {task: task_name(task) + sized.get(task, "") for task in tasks}
-    frame = frame.loc[tasks]
-    tint, groups = COLOURS[STUDENT], []
-    taught = frame.index.isin(teachers)
-    single = frame.index != "average"
-    for label, kept, look in (
-        ("task with a teacher", taught, (tint,)),
-        ("task without a teacher", ~taught & single, (tint, "o", False)),
-        ("average", ~single, ("#222222", "D")),
-    ):
-        groups.append(Series(label, frame[kept].rename(index=names), *look))
-    return list(names.values()), groups, bars(frame)
+def _task_gains(results, sizes, teachers, compared) -> tuple[list[str], list[Series]]:
+    """Return the names of tasks, such as `RTE* (2,490)`, and the gains on them."""
+    train, names = scores.train_sizes(sizes), {}
+    tasks = scores.in_order(scores.dev(results)["task"])
+    for task in sorted(tasks, key=lambda task: train.get(task, np.inf)):
+        size = f" ({train[task]:,.0f})" if task in train else ""
+        names[task] = title(task) + "*" * (task in teachers) + size
+    frames = {one: scores.gains(results, compared, one) for one in (STUDENT, ENSEMBLE)}
+    paper = published.gains().drop(index="average").assign(low=np.nan, high=np.nan)
+    looks = {name(one): (frame, COLOURS[one], MARKERS[one]) for one, frame in frames.items()}
+    looks["MT-DNN_KD, published"] = (paper[paper.index.isin(tasks)], MUTED, "x")
+    names["average"] = "Average"
+    series = [
+        Series(label, frame.dropna(subset=["gain"]).rename(index=names), *look)
+        for label, (frame, *look) in looks.items()
+    ]
+    return list(names.values()), series
 
 
 @styled
-def gain_by_size(
-    results: pd.DataFrame,
-    sizes: pd.DataFrame | None,
-    teachers=published.TEACHERS,
-    compared: Compared | None = None,
-) -> Figure:
-    """Draw MT-DNN_KD's gain by task, small tasks first, beside the published gains.
+def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
+    """Draw dev scores (percent, mean of a task's metrics) or train losses by epoch.
 
-    The paper finds larger gains on smaller tasks (MT-DNN_KD, Liu et al. 2019, section 4.2).
+    Args:
+        curves: columns run, system, task, epoch, loss, value (one row per metric).
+        of: "score" or "loss".
+
+    Returns:
+        One panel per task; a line is the mean over a system's runs, the band their range.
     """
-    names, series, bars_are = _gains_by_size(results, sizes, teachers, compared)
-    if not names:
-        return empty_figure("No gains to show: MT-DNN and MT-DNN_KD share no task.")
-    by_name = {row.partition(" (")[0]: row for row in names}
-    official = published.gains()[["gain"]].assign(low=np.nan, high=np.nan)
-    official = official.rename(index=lambda task: by_name.get(task_name(task)))
-    official = official[official.index.notna()].drop(index="Average", errors="ignore")
-    figure = new_figure(9, 1.6 + 0.36 * len(names))
-    axes = figure.subplots()
-    label = "published (BERT-large, all of GLUE)"
-    forest(axes, names, [Series(label, official, MUTED, "d", False), *series])
-    axes.set_title("Gain by size of the training set")
-    axes.set_xlabel(f"MT-DNN_KD − MT-DNN, points\n{bars_are}")
-    axes.set_ylabel("task (training examples)")
-    legend_below(figure, axes, ncols=4)
-    figure.set_label(f"Gain of MT-DNN_KD over MT-DNN in points. {'. '.join(map(str, series))}.")
-    return figure
+    column, label = ("value", "dev score, percent") if of == "score" else ("loss", "train loss")
+    rows = curves.groupby(["system", "run", "task", "epoch"], sort=False, as_index=False)
+    rows = rows[column].mean().dropna(subset=[column])
+    if not len(rows):
+        return empty_figure("There are no learning curves.")
+    systems = {system: name(system) for system in rows["system"].unique()}
+    tasks = scores.in_order(rows["task"])
+    panels = {"col": "task", "col_order": tasks, "col_wrap": min(len(tasks), 4), "height": 2.4}
+    lines = {"kind": "line", "x": "epoch", "y": column, "errorbar": ("pi", 100)}
+    rows = rows.replace({"system": systems})
+    axes = {"facet_kws": {"sharey": False}}
+    grid = sns.relplot(rows, **lines, **panels, **axes, **by_system(systems))
+    for task, panel in grid.axes_dict.items():
+        panel.set_title(title(task))
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    grid.set_axis_labels("epoch", label)
+    last = rows[rows["epoch"] == rows.groupby("task")["epoch"].transform("max")]
+    last = last.groupby(["task", "system"], sort=False)[column].mean()
+    texts = [f"{title(task)}, {system} {value:.3g}" for (task, system), value in last.items()]
+    grid.figure.set_label(f"{label} by epoch. After the last epoch: {'; '.join(texts)}.")
+    return grid.figure
 
 
 @styled
-def ensemble_vs_student(
-    results: pd.DataFrame, teachers=published.TEACHERS, compared: Compared | None = None
-) -> Figure:
-    """Draw points of the student and of the ensembles over MT-DNN, by task (section 4.3)."""
-    frame = gains(results, compared)
-    frame = frame[frame["base"].notna()]
-    if not len(frame):
-        return empty_figure("Nothing to compare: MT-DNN has no dev scores.")
-    names = {
-        task: f"{task_name(task)}{'*' * (task in teachers)}  {number(row['base'])}"
-        for task, row in frame.iterrows()
-    }
-    series = []
-    for system, points in ((STUDENT, frame), (ENSEMBLE, gains(results, compared, ENSEMBLE))):
-        points = points.dropna(subset=["gain"]).rename(index=names)
-        series.append(Series(name(system), points, colour(system), marker(system)))
-    figure = new_figure(9, 1.6 + 0.42 * len(names))
-    axes = figure.subplots()
-    forest(axes, list(names.values()), series, dodge=0.3)
-    axes.set_title("Student and ensembles against MT-DNN")
-    axes.set_xlabel(f"points over MT-DNN\n{bars(frame)}")
-    axes.set_ylabel("task (*: with a teacher) and MT-DNN's score")
-    legend_below(figure, axes, ncols=2)
-    figure.set_label(f"Points over MT-DNN by task. {'. '.join(map(str, series))}.")
+def soft_targets(soft: pd.DataFrame) -> Figure:
+    """Draw the calibration of each teacher: share correct by confidence, and its mean entropy.
+
+    Training against dev examples shows overconfidence: a teacher has seen the labels of the
+    examples whose soft targets it gives. A point stands for ten examples or more.
+
+    Args:
+        soft: columns task, split, source, entropy (nats), confidence, correct; rows of source
+            "teacher" are used.
+    """
+    rows = soft[soft["source"] == "teacher"].dropna(subset=["entropy", "confidence"])
+    halves = ["training (soft targets)", "dev"]
+    rows = rows.assign(
+        examples=np.where(rows["split"] == "train", *halves),
+        correct=rows["correct"].astype(float),
+        bin=np.minimum(10 * rows["confidence"], 9).astype(int),
+    )
+    groups = rows.groupby(["task", "examples", "bin"])[["confidence", "correct"]]
+    points = groups.mean()[groups.size() >= 10].reset_index()
+    if not len(points):
+        return empty_figure("There are too few class probabilities of teachers to show.")
+    tasks = scores.in_order(points["task"])
+    panels = {"col": "task", "col_order": tasks, "col_wrap": min(len(tasks), 4), "height": 2.6}
+    look = {"hue": "examples", "hue_order": halves, "style": "examples", "style_order": halves}
+    lines = {"kind": "line", "x": "confidence", "y": "correct", "markers": True, "dashes": False}
+    grid = sns.relplot(points, **lines, **panels, **look)
+    means = rows.groupby(["task", "examples"])[["entropy", "confidence", "correct"]].mean()
+    for task, panel in grid.axes_dict.items():
+        entropies = [number(means["entropy"].get((task, half)), 2) for half in halves]
+        panel.set_title(f"{title(task)}: {' / '.join(entropies)} nats")
+        panel.axline((1, 1), slope=1, color=MUTED, linestyle=":")
+    texts = [
+        f"{title(task)} {half}: entropy {row.entropy:.2f}, confidence {row.confidence:.0%}, "
+        f"correct {row.correct:.0%}"
+        for (task, half), row in means.iterrows()
+    ]
+    grid.figure.set_label(f"Calibration of the soft targets, means. {'; '.join(texts)}.")
+    return grid.figure
+
+
+@styled
+def pretraining(about: dict) -> Figure:
+    """Draw the masked-LM loss (nats) by step, of an encoder's origin.json."""
+    if not about.get("loss"):
+        return empty_figure("The encoder is a checkpoint; it was not pre-trained here.")
+    frame = pd.DataFrame(about["loss"], columns=["step", "masked-LM loss (nats)"])
+    first, last = frame.iloc[[0, -1], 1]
+    figure = sns.relplot(frame, kind="line", x="step", y=frame.columns[1], aspect=2).figure
+    figure.set_label(f"Masked-LM loss falls from {first:.2f} to {last:.2f}.")
     return figure

@@ -6,11 +6,11 @@ import html
 import io
 import re
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+from matplotlib.mathtext import math_to_image
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor
 
@@ -18,7 +18,6 @@ from mtkd.errors import UserError
 
 TEMPLATES = Path(__file__).with_name("templates")
 INDEX = "11_report"  # the notebook whose page is index.html
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Clean(Preprocessor):
@@ -32,7 +31,7 @@ class Clean(Preprocessor):
             if "text" in output:
                 output.text = _without_paths(re.sub(r"[^\n]*\r(?!\n)", "", output.text))
             data = output.get("data", {})
-            data.pop(WIDGET, None)
+            data.pop("application/vnd.jupyter.widget-view+json", None)
             for kind in {"text/plain", "text/html", "text/markdown"} & set(data):
                 data[kind] = _without_paths(data[kind])
         return cell, resources
@@ -51,19 +50,14 @@ def draw_maths(source: str) -> str:
     """
     parts = re.split(r"(```.*?```|`[^`\n]*`)", source, flags=re.DOTALL)
     maths = r"\$\$(.+?)\$\$|(?<![\\\w$])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])"
-    for index in range(0, len(parts), 2):
-        parts[index] = re.sub(maths, _formula, parts[index], flags=re.DOTALL)
+    parts[::2] = [re.sub(maths, _formula, part, flags=re.DOTALL) for part in parts[::2]]
     return "".join(parts)
 
 
 def _formula(match: re.Match) -> str:
-    tex = " ".join((match[1] or match[2]).split())
-    buffer, figure = io.BytesIO(), Figure(figsize=(0.01, 0.01))
-    figure.text(0, 0, f"${tex}$", fontsize=12)
-    look = {"bbox_inches": "tight", "pad_inches": 0.02, "metadata": {"Date": None, "Creator": None}}
+    tex, buffer = " ".join((match[1] or match[2]).split()), io.BytesIO()
     try:
-        with rc_context({"svg.hashsalt": "mtkd", "svg.fonttype": "path"}):
-            figure.savefig(buffer, format="svg", **look)
+        math_to_image(f"${tex}$", buffer, format="svg")
     except ValueError:
         return f"`{tex}`"
     source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -94,68 +88,44 @@ def write_page(notebook: Path, page: Path, beside: list[Path] = (), drop: str = 
     Raises:
         UserError: if the notebook cannot be read.
     """
-    content = _read(notebook)
+    try:
+        content = nbformat.read(notebook, as_version=4)
+    except ValueError:
+        raise UserError(f"{notebook} is damaged: remove it and run the study again.") from None
     content.cells = [one for one in content.cells if drop not in one.metadata.get("tags", [])]
     content.metadata.pop("widgets", None)
     script = (TEMPLATES / "mtkd" / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    index = {"href": "index.html", "label": f"Report {page.absolute().parent.name}"}
-    index["current"] = _stage(notebook) == INDEX
+    texts = "\n".join(one.source for one in content.cells if one.cell_type == "markdown")
+    heading, run = re.search(r"^# (.+)", texts, re.M), notebook.stem.partition(".")[2]
+    links = [
+        {"href": page_name(one), "current": one == notebook, "name": one.stem} for one in beside
+    ]
     values = {
-        "title": heading(content, notebook),
+        "title": " · ".join(filter(None, [heading[1] if heading else notebook.stem, run])),
         "script": script,
         "policy": f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'",
-        "index": index,
-        "stages": _stages(beside, notebook),
+        "report": f"Report {page.absolute().parent.name}",
+        "index": notebook.stem == INDEX,
+        "stage": notebook.stem.partition(".")[0],
+        "stages": {
+            stage: list(pages)
+            for stage, pages in groupby(links, lambda link: link["name"].partition(".")[0])
+            if stage != INDEX
+        },
     }
     exporter = HTMLExporter(
         template_name="mtkd",
         extra_template_basedirs=[str(TEMPLATES)],
         preprocessors=[Clean],
-        exclude_input=index["current"],
+        exclude_input=notebook.stem == INDEX,
     )
     body, _ = exporter.from_notebook_node(content, resources={"page": values})
     page.write_text(body, encoding="utf-8")
     return page
 
 
-def _read(notebook: Path) -> nbformat.NotebookNode:
-    try:
-        return nbformat.read(notebook, as_version=4)
-    except ValueError:
-        raise UserError(f"{notebook} is damaged: remove it and run the study again.") from None
-
-
 def page_name(notebook: Path) -> str:
     """Return the file name of a notebook's page."""
     return "index.html" if notebook.stem == INDEX else f"{notebook.stem}.html"
-
-
-def _stage(notebook: Path) -> str:
-    return notebook.stem.partition(".")[0]
-
-
-def heading(content: nbformat.NotebookNode, notebook: Path) -> str:
-    """Return a notebook's first heading with its run, or its name where it has none."""
-    run = notebook.stem.partition(".")[2]
-    for cell in content.cells:
-        if cell.cell_type == "markdown" and (match := re.search(r"^#+ (.+)", cell.source, re.M)):
-            return f"{match[1]} · {run}" if run else match[1]
-    return notebook.stem
-
-
-def _stages(notebooks: list[Path], here: Path) -> list[dict]:
-    """Return the links to the pages of each stage but the index."""
-    stages = {}
-    for notebook in notebooks:
-        stage, _, run = notebook.stem.partition(".")
-        if stage != INDEX:
-            page = {"href": page_name(notebook), "current": notebook == here, "label": run or "all"}
-            stages.setdefault(stage, []).append(page)
-    first = {_stage(notebook): notebook for notebook in reversed(notebooks)}
-    titles = {stage: heading(_read(first[stage]), Path(stage)) for stage in stages}
-    return [
-        {"name": stage, "title": titles[stage], "pages": pages, "current": stage == _stage(here)}
-        for stage, pages in stages.items()
-    ]

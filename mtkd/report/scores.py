@@ -18,30 +18,25 @@ SYSTEMS = ("bert", BASE, STUDENT, ENSEMBLE)
 ASIDE = ("wnli", "ax")  # shown, never averaged
 NAMES = {"bert": "BERT", BASE: "MT-DNN", STUDENT: "MT-DNN_KD", ENSEMBLE: "MT-DNN-ensemble"}
 NAMES["candidate"] = "candidates"
-ENSEMBLE_COLUMNS = ["ensemble", "ensemble_gain", "ensemble_tasks", "kept"]
-GAIN_COLUMNS = ["seeds", "tasks", "base", "student", "gain", "low", "high", "p", *ENSEMBLE_COLUMNS]
 
 
 def name(system: str) -> str:
-    """Return a system's name for tables and legends."""
+    """Return a system's name for tables, legends and sentences."""
     base, _, stage = system.partition(":")
-    stages = {"": "", "mtl": ", before fine-tuning"}
-    return NAMES.get(base, base) + stages.get(stage, f" ({stage})")
+    stage = "before fine-tuning" if stage == "mtl" else stage
+    return NAMES.get(base, base) + (f" ({stage})" if stage else "")
 
 
 def title(task: str) -> str:
     """Return a task's name for tables and legends."""
-    known = {**tasks.GLUE, tasks.SNLI.name: tasks.SNLI}
-    return known[task].title if task in known else task
+    titles = {one.name: one.title for one in (*tasks.GLUE.values(), tasks.SNLI)}
+    return (titles | {"average": "Average"}).get(task, task)
 
 
 def _sorted(present, known) -> list[str]:
     """Return the distinct items, those of `known` first and in its order."""
-    present = list(dict.fromkeys(present))
-    return [
-        *(one for one in known if one in present),
-        *(one for one in present if one not in known),
-    ]
+    present = dict.fromkeys(present)
+    return [one for one in dict.fromkeys([*known, *present]) if one in present]
 
 
 def in_order(names) -> list[str]:
@@ -66,20 +61,14 @@ def beside_the_paper(results: pd.DataFrame) -> bool:
 
 def dev(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of dev splits."""
-    return results[~results["split"].astype(str).str.startswith(("test", "train"))]
-
-
-def scores(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per system, task and seed: `score` in percent."""
-    runs = dev(results).groupby(["system", "task", "seed"], dropna=False, sort=False)
-    return runs["value"].mean().rename("score").reset_index()
+    return results[~results["split"].str.startswith(("test", "train"))]
 
 
 def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
     """Return a system's scores, seeds x tasks (percent); an ensemble's one row has the seed -1."""
-    rows = scores(results[results["system"] == system])
+    rows = dev(results[results["system"] == system])
     rows = rows.assign(seed=rows["seed"].fillna(-1))
-    return rows.pivot_table(index="seed", columns="task", values="score")
+    return rows.pivot_table(index="seed", columns="task", values="value")
 
 
 def interval(values) -> tuple[float, float]:
@@ -97,10 +86,7 @@ def averaged(results: pd.DataFrame) -> list[str]:
 
 
 def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFrame:
-    """Return one row per system and seed that has all the averaged tasks: `average` in percent.
-
-    `among` are the tasks to average over, by default `averaged(results)`.
-    """
+    """Return `average` in percent by system and seed that has all tasks `among` (`averaged`)."""
     among = averaged(results) if among is None else among
     rows = []
     for system in systems(results) if among else ():
@@ -112,52 +98,54 @@ def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFr
 def gains(results, compared=None, student=STUDENT, base=BASE, ensemble=ENSEMBLE) -> pd.DataFrame:
     """Return what distillation gains, one row per task and a last row 'average', in points.
 
-    Columns: `seeds` (paired: those of both systems), `tasks` (averaged over), `base` and `student`
-    (mean scores), `gain` = student - base with `low`, `high` (95 % interval) and `p` from
-    `compared` (`significance.Compared`), `ensemble`, `ensemble_gain` = ensemble - base over
-    `ensemble_tasks`, and `kept` = gain / ensemble_gain where that is above zero. NaN where there is
-    no such figure.
+    Columns: `seeds` (paired: those of both systems), `tasks` (averaged over: those of both), `base`
+    (mean score), `gain` = student - base with `low`, `high` (95 % interval) and `p` from `compared`
+    (`significance.Compared`), `ensemble_gain` = ensemble - base over `ensemble_tasks` (those that
+    it has too), and `kept` = gain / ensemble_gain where that is above zero. NaN where there is no
+    such figure.
     """
-    first, second = by_seed(results, base), by_seed(results, student)
-    third = by_seed(results, ensemble).mean()
-    rows = {task: _gain(first, second, third, [task]) for task in in_order(dev(results)["task"])}
+    first, second, third = (by_seed(results, system) for system in (base, student, ensemble))
+    third = third.mean()
+
+    def gain(among: list[str]) -> dict:
+        start, end = (wide.reindex(columns=among).dropna().mean(axis=1) for wide in (first, second))
+        paired = (end - start).dropna()
+        points = paired.mean() if len(paired) else end.mean() - start.mean()
+        return {"seeds": len(paired), "tasks": len(among), "base": start.mean(), "gain": points}
+
+    def ensemble_gain(among: list[str]) -> dict:
+        part = gain(among)
+        above = third.reindex(among).mean(skipna=False) - part["base"]
+        kept = part["gain"] / above if above > 1e-9 else math.nan
+        return {"ensemble_gain": above, "ensemble_tasks": len(among), "kept": kept}
+
+    rows = {one: gain([one]) | ensemble_gain([one]) for one in in_order(dev(results)["task"])}
     if among := averaged(results):
-        rows["average"] = _average_gain(first, second, third, among)
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=GAIN_COLUMNS).rename_axis("task")
+        both = [task for task in among if task in first and task in second] or among
+        rows["average"] = gain(both) | ensemble_gain([one for one in both if one in third] or both)
+    columns = ["seeds", "tasks", "base", "gain", "ensemble_gain", "ensemble_tasks", "kept"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("task")
+    frame[["low", "high", "p"]] = math.nan
     if compared is not None:
         bounds = compared.of(student, base).reindex(frame.index)[["low", "high", "p"]]
         frame[["low", "high", "p"]] = bounds.astype(float)
     return frame
 
 
-def _gain(first: pd.DataFrame, second: pd.DataFrame, third: pd.Series, among: list[str]) -> dict:
-    """Return gains over the mean of some tasks; `first` and `second` are seeds x tasks."""
-    start = first.reindex(columns=among).dropna().mean(axis=1)
-    end = second.reindex(columns=among).dropna().mean(axis=1)
-    paired = (end - start).dropna()
-    gain = paired.mean() if len(paired) else end.mean() - start.mean()
-    row = {"seeds": len(paired), "tasks": len(among), "base": start.mean(), "student": end.mean()}
-    row |= {"gain": gain, "low": math.nan, "high": math.nan, "p": math.nan}
-    above = third.reindex(among).mean(skipna=False)
-    above_gain = above - start.mean()
-    kept = gain / above_gain if above_gain > 1e-9 else math.nan
-    return row | dict(zip(ENSEMBLE_COLUMNS, [above, above_gain, len(among), kept], strict=True))
-
-
-def _average_gain(first, second, third, among: list[str]) -> dict:
-    """Return gains over the tasks that both systems have; the ensemble's over those it has too."""
-    both = [task for task in among if task in first and task in second] or among
-    row = _gain(first, second, third, both)
-    shared = [task for task in both if task in third.dropna()]
-    if shared and shared != both:
-        part = _gain(first, second, third, shared)
-        row |= {column: part[column] for column in ENSEMBLE_COLUMNS}
-    return row
-
-
 def train_sizes(sizes: pd.DataFrame | None) -> dict[str, float]:
     """Return the training examples per task by `sizes` (Table 1's frame); empty without it."""
-    if sizes is None or not len(sizes):
+    if sizes is None:
         return {}
     rows = sizes[(sizes["role"] == "train") & ~sizes["missing"].astype(bool)]
     return rows.groupby("task")["examples"].sum().astype(float).to_dict()
+
+
+def judged(row) -> str:
+    """Return whether a difference is for the better: `gain`, `low`, `high` (points), `seeds`."""
+    if round(row["gain"], 2) <= 0:
+        return "not better"
+    if not math.isfinite(row["low"]):
+        return "better in this run (no interval: chance is not ruled out)"
+    if row["low"] <= 0:
+        return "not measurably better"
+    return "better" if row["seeds"] > 1 else "better in this run (one seed)"

@@ -9,7 +9,7 @@ outputs of the two systems are swapped or not, those of all seeds together.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -18,7 +18,6 @@ import pandas as pd
 
 from mtkd.errors import UserError
 from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT, in_order, name
-from mtkd.report.table import number
 from mtkd.tasks import Task
 from mtkd.training.metrics import predicted, resamples, weighted
 
@@ -123,10 +122,9 @@ def _dev_splits(tasks: list[Task], parts: Iterable[Predictions]) -> dict[str, li
             empty = _Split(f"{task}/{split}", idx, labels, {})
             this = splits.setdefault(task, {}).setdefault(split, empty)
             if not np.array_equal(this.idx, idx):
+                text = f"The predictions of {name(system)} on {known[task].title} ({split})"
                 raise UserError(
-                    f"The predictions of {name(system)} on {known[task].title} ({split}) are of "
-                    "other examples than those of the other systems: remove the study's artifacts "
-                    "and run it again."
+                    f"{text} are of other examples: remove the artifacts and run again."
                 )
             outputs = predicted(known[task], np.stack(rows["outputs"]))
             this.outputs[system, -1 if math.isnan(seed) else int(seed)] = outputs
@@ -150,11 +148,10 @@ def _task_mean(cells: list[list[np.ndarray]]) -> np.ndarray:
 
 def _task_data(task: Task, splits: list[_Split]) -> _TaskData:
     """Score the systems that have all splits: on the examples as they are and on every resample."""
-    every = [split.outputs for split in splits]
-    systems = [system for system in every[0] if all(system in outputs for outputs in every)]
+    shared = set.intersection(*(set(split.outputs) for split in splits))
+    systems, cells = [system for system in splits[0].outputs if system in shared], []
     if not systems:
         return _TaskData(task, splits, {})
-    cells = []
     for split in splits:
         outputs, size = split.stack(systems), len(split.labels)
         random = _random("bootstrap", split.name)
@@ -169,8 +166,7 @@ def _task_data(task: Task, splits: list[_Split]) -> _TaskData:
 
 def _seed_pairs(data: list[_TaskData], a: str, b: str) -> list[tuple[System, System]]:
     """Return the runs to compare: equal seeds; a system without seeds goes with every seed."""
-    common = [set(one.scores) for one in data]
-    runs = set.intersection(*common) if common else set()
+    runs = set.intersection(*(set(one.scores) for one in data)) if data else set()
     first, second = ({seed for system, seed in runs if system == one} for one in (a, b))
     if first == {-1} or second == {-1}:
         return [((a, i), (b, j)) for i in sorted(first) for j in sorted(second)]
@@ -228,8 +224,8 @@ def _gap(metric: str, first, second, pool, labels) -> np.ndarray:
 def _share_kept(data: list[_TaskData]) -> Kept:
     """Return the share kept; its interval is over the same resamples of both gains."""
     sides = (STUDENT, BASE), (ENSEMBLE, BASE)
-    data = [one for one in data if one.task.name not in ASIDE]
-    data = [one for one in data if all(_seed_pairs([one], *side) for side in sides)]
+    counted = [one for one in data if one.task.name not in ASIDE]
+    data = [one for one in counted if all(_seed_pairs([one], *side) for side in sides)]
     if not all(_seed_pairs(data, *side) for side in sides):
         return Kept()
     gain, above = (_differences(data, *side) for side in sides)
@@ -239,32 +235,3 @@ def _share_kept(data: list[_TaskData]) -> Kept:
         return Kept(gain[0] / above[0])
     low, high = np.percentile((gain[1:] / above[1:])[above[1:] > 0], [2.5, 97.5])
     return Kept(gain[0] / above[0], low, high)
-
-
-def span(row, digits: int = 2) -> str:
-    """Return a row's interval as text; empty where it has none."""
-    low, high = (number(row[end], digits, sign=True) for end in ("low", "high"))
-    return f"{low} to {high}" if math.isfinite(row["low"]) else ""
-
-
-def bars(frame: pd.DataFrame) -> str:
-    """Describe the error bars of these gains."""
-    if not np.isfinite(frame["low"].to_numpy(dtype=float)).any():
-        return "no predictions, so no interval"
-    if (seeds := int(frame["seeds"].max())) > 1:
-        return f"bars: 95 % interval over {seeds} seeds and dev examples"
-    return "bars: 95 % interval over dev examples; one seed"
-
-
-def called(system: str, label: Callable[[str], str] = name) -> str:
-    """Return a system's name without a comma, for use in a sentence."""
-    before, _, after = label(system).partition(", ")
-    return f"{before} ({after})" if after else before
-
-
-def sentence(row, label: Callable[[str], str] = called) -> str:
-    """Say which system of a row is better."""
-    a, b = label(row["a"]), label(row["b"])
-    if row["low"] <= 0 <= row["high"]:
-        return f"No difference between {a} and {b} is established."
-    return f"{a} is {'better' if row['difference'] > 0 else 'worse'} than {b}."

@@ -17,22 +17,16 @@ _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 @dataclass
 class Table:
-    """A frame of text cells, in which `**` marks bold.
+    """A frame of text cells, in which `**` marks bold, with notes below.
 
-    Attributes:
-        notes: lines below the table.
-        divide: rows that begin a new part; a reader sorts each part by itself.
-        all_prose: whether all cells are prose.
-        prose: otherwise, the columns that are.
+    `divide` is the row that begins a second part: a reader sorts each part by itself.
     """
 
     name: str
     caption: str
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    divide: tuple[int, ...] = ()
-    all_prose: bool = False
-    prose: tuple[str, ...] = ()
+    divide: int = 0
 
     def _lines(self) -> list[list[str]]:
         return [list(map(str, self.frame.columns)), *self.frame.astype(str).values.tolist()]
@@ -40,7 +34,7 @@ class Table:
     def markdown(self) -> str:
         """Return caption, table and notes in Markdown."""
         lines = [[_escaped(cell).replace("|", "\\|") for cell in line] for line in self._lines()]
-        lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)] if lines[0] else [])
+        lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         notes = "".join(f"- {_escaped(note)}\n" for note in self.notes)
         return f"**{_escaped(self.caption)}**\n\n{body}\n" + (f"\n{notes}" if notes else "")
@@ -51,7 +45,7 @@ class Table:
 
     def text(self) -> str:
         """Return the table for a terminal: at most `WIDTH` columns, numbers to the right."""
-        lines = [[plain(cell) for cell in line] for line in self._lines()] or [[""]]
+        lines = [[plain(cell) for cell in line] for line in self._lines()]
         first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
         first = min(first, WIDTH - sum(widths) - 2 * len(widths))
         body = [
@@ -63,32 +57,28 @@ class Table:
 
     def html(self) -> str:
         """Return the table as an HTML region that scrolls sideways, with its notes."""
-        columns = [bold_html(column).replace("/", "/<wbr>") for column in self.frame.columns]
-        head = "".join(f'<th scope="col">{column}</th>' for column in columns)
-        parts = [""]
-        for number, (first, *rest) in enumerate(self._lines()[1:]):
-            if number and number in self.divide:
-                parts.append("")
-            cells = "".join(map(self._cell, self.frame.columns[1:], rest))
-            parts[-1] += f'<tr><th scope="row">{bold_html(first)}</th>{cells}</tr>'
-        body = "".join(f"<tbody>{part}</tbody>" for part in parts)
-        table = f"<caption>{bold_html(self.caption)}</caption><thead><tr>{head}</tr></thead>{body}"
-        kind = "mtkd-table prose" if self.all_prose else "mtkd-table"
+        heads, *lines = self._lines()
+        columns = zip(heads, *lines, strict=True)
+        kinds = ["prose" if max(map(len, cells)) > 40 else "" for cells in columns]
+        head = _row(heads, kinds, "col", "th")
+        rows = [_row(line, kinds, "row", "td") for line in lines]
+        parts = [rows[: self.divide], rows[self.divide :]] if self.divide else [rows]
+        body = "".join(f"<tbody>{''.join(part)}</tbody>" for part in parts)
+        table = f"<caption>{bold_html(self.caption)}</caption><thead>{head}</thead>{body}"
         region = f'role="region" tabindex="0" aria-label="{html.escape(plain(self.caption))}"'
         notes = "".join(f"<li>{bold_html(note)}</li>" for note in self.notes)
-        below = f'<ul class="notes">{notes}</ul>' if notes else ""
-        return f'<div class="{kind}" {region}><table>{table}</table></div>{below}'
-
-    def _cell(self, column: str, cell: str) -> str:
-        short = ' class="short"' if len(cell) < 18 else ""  # stays on one line among prose
-        kind = ' class="prose"' if column in self.prose else short
-        text = bold_html(cell).replace(" / ", " /<br>").replace(" (", " <wbr>(")
-        return f"<td{kind}>{text}</td>"
+        below = f'<ul class="notes">{notes}</ul>'
+        return f'<div class="mtkd-table" {region}><table>{table}</table></div>{below}'
 
     _repr_html_ = html
 
-    def __str__(self) -> str:
-        return self.markdown()
+
+def _row(line: list[str], kinds: list[str], scope: str, tag: str) -> str:
+    """Return a row of HTML whose first cell is a head; the others are of this tag."""
+    texts = (html.escape(cell).replace(" / ", " /<br>").replace(" (", " <wbr>(") for cell in line)
+    first, *rest = (_BOLD.sub(r"<strong>\1</strong>", text) for text in texts)
+    cells = [f'<{tag} class="{k}">{text}</{tag}>' for k, text in zip(kinds[1:], rest, strict=True)]
+    return f'<tr><th scope="{scope}">{first}</th>{"".join(cells)}</tr>'
 
 
 def plain(text) -> str:
@@ -112,6 +102,18 @@ def number(value, digits: int = 1, sign: bool = False) -> str:
         return NONE
     text = f"{value:{'+' if sign else ''}.{digits}f}"
     return text.replace("-", MINUS) if float(text) else f"{0:.{digits}f}"
+
+
+def gain_text(row, digits: int = 2) -> str:
+    """Return a difference (`gain`) in points with its interval (`low`, `high`) where it has one."""
+    gain = number(row["gain"], digits, sign=True)
+    return f"{gain} ({span(row, digits)})" if math.isfinite(row["low"]) else gain
+
+
+def span(row, digits: int = 2) -> str:
+    """Return a row's interval (`low`, `high`) as text; a dash for none."""
+    low, high = (number(row[end], digits, sign=True) for end in ("low", "high"))
+    return f"{low} to {high}" if math.isfinite(row["low"]) else NONE
 
 
 def spread(values) -> str:

@@ -13,45 +13,35 @@ from mtkd import paths
 from mtkd.config.study import Study
 from mtkd.errors import UserError
 from mtkd.report import figures, tables
-from mtkd.report.comparisons import comparisons_table, gains_table
 from mtkd.report.finding import finding
 from mtkd.report.html import INDEX, write_page
 from mtkd.report.sections import Section
 from mtkd.report.significance import Compared
 from mtkd.report.style import save
 from mtkd.report.table import Table
-from mtkd.report.verdict import Verdict, compare_with_reference
+from mtkd.report.verdict import compare_with_reference
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report shows.
-
-    Attributes:
-        study: the study's settings.
-        results: rows of results.csv of the study's main systems.
-        curves: learning curves: run, system, seed, epoch, task, loss, metric, value.
-        soft: entropy and confidence of the teachers (confidence.parquet of all tasks).
-        sizes: Table 1's frame, from the data.
-        run: what made the results (run.json).
-        compared: pairs of systems by their predictions.
-        sections: the results of further stages.
-    """
+    """Everything that a report shows."""
 
     study: Study
-    results: pd.DataFrame
-    curves: pd.DataFrame
-    soft: pd.DataFrame
-    sizes: pd.DataFrame
-    run: dict
+    results: pd.DataFrame  # of the main systems
+    curves: pd.DataFrame  # run, system, seed, epoch, task, loss, metric, value
+    soft: pd.DataFrame  # confidence.parquet of all tasks
+    sizes: pd.DataFrame  # sizes.csv of the data
+    run: dict  # run.json
     compared: Compared
     sections: tuple[Section, ...] = ()
 
     @cached_property
-    def all_results(self) -> pd.DataFrame:
-        """The frame of results.csv: the main systems, then those of sections without a CSV file."""
-        rows = [one.rows for one in self.sections if one.csv == "results"]
-        return pd.concat([self.results, *rows], ignore_index=True)
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The CSV files by name: results and comparisons of all systems, and those of sections."""
+        parts = {"results": [self.results], "comparisons": [self.compared.frame.round(4)]}
+        for section in self.sections:
+            parts.setdefault(section.csv, []).append(section.rows)
+        return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
     @cached_property
     def finding(self) -> list[str]:
@@ -62,29 +52,26 @@ class ReportData:
     def tables(self) -> dict[str, Table]:
         """The main tables by name."""
         shown = [
-            tables.summary(self.all_results, self.compared.frame),
-            tables.table1(self.sizes),
-            tables.table2(),
+            tables.summary(self.frames["results"], self.compared.frame),
+            tables.table1(self.sizes, list(map(self.study.task, self.study.tasks))),
             tables.table3(self.results),
-            gains_table(self.results, self.compared),
-            comparisons_table(self.compared),
+            tables.gains_table(self.results, self.compared),
+            tables.comparisons_table(self.compared),
         ]
         return {table.name: table for table in shown}
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The main figures by name."""
-        taught, gains = self.study.distil.teachers, (self.results, self.sizes)
+        gains = (self.results, self.sizes, self.study.distil.teachers, self.compared)
         return {
-            "overview": figures.overview(*gains, taught, self.compared),
-            "gain_by_size": figures.gain_by_size(*gains, taught, self.compared),
-            "ensemble_vs_student": figures.ensemble_vs_student(self.results, taught, self.compared),
+            "overview": figures.overview(*gains),
             "learning_curves": figures.learning_curves(self.curves),
             "loss_curves": figures.learning_curves(self.curves, of="loss"),
             "soft_targets": figures.soft_targets(self.soft),
         }
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> Table | None:
         """Compare the written report with the reference, where there is one."""
         return compare_with_reference(self.study.name)
 
@@ -97,18 +84,16 @@ def write_report(report: ReportData, folder: Path) -> None:
     """
     for part in ("tables", "figures"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    frames = {"results": report.all_results, "comparisons": report.compared.frame.round(4)}
-    frames |= {one.csv: one.rows for one in report.sections if one.csv != "results"}
-    for name, frame in frames.items():
+    for name, frame in report.frames.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     run = json.dumps(report.run, indent=1, default=str, ensure_ascii=False)
     (folder / "run.json").write_text(f"{run}\n", encoding="utf-8")
-    sentences = [*report.finding, *(line for one in report.sections for line in one.finding())]
-    (folder / "finding.md").write_text(bullets(sentences), encoding="utf-8")
-    shown, drawn = list(report.tables.values()), dict(report.figures)
+    finding, shown, drawn = [*report.finding], [*report.tables.values()], dict(report.figures)
     for section in report.sections:
+        finding += section.finding()
         shown += section.tables()
-        drawn |= section.figures()
+        drawn |= section.figures
+    (folder / "finding.md").write_text(bullets(finding), encoding="utf-8")
     for table in shown:
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")

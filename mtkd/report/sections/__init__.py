@@ -1,31 +1,46 @@
-"""The report's sections on further stages: a small module each, with the interface `Section`."""
+"""The report's sections on further stages: a module each, with a class and a function `section`.
+
+`section(study, results, artifacts)` makes it, or None where the study does not run the stage:
+`results` are the main systems' rows of results.csv, `artifacts` maps a stage's name to its
+artifacts by run.
+"""
 
 import html
-import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mtkd.artifacts import Artifact
 from mtkd.report import scores
 from mtkd.report.significance import Compared
 from mtkd.report.style import Shown
-from mtkd.report.table import NONE, Table, bold_html, number
+from mtkd.report.table import Table, bold_html, count, spread
+
+Artifacts = Callable[[str], dict[Any, Artifact]]
+
+
+def rows_of(study_name: str, artifacts: Iterable[Artifact], file: str) -> pd.DataFrame:
+    """Return the artifacts' rows of a file of scores, the study's name first."""
+    rows = pd.concat([artifact.frame(file) for artifact in artifacts], ignore_index=True)
+    rows.insert(0, "study", study_name)
+    return rows
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report; `mtkd.stages.report` makes it where the study runs its stage.
+    """A part of the report.
 
     Attributes:
-        rows: the stage's scores, for `<csv>.csv`; those for results.csv follow the other systems'.
+        csv: the file of `rows`; those for results.csv follow the other systems'.
+        rows: the stage's scores.
         compared: the comparisons of `pairs` by their predictions.
     """
 
     csv: ClassVar[str] = "results"
-    anchor: ClassVar[str]
     title: ClassVar[str]
     about: ClassVar[str]
     rows: pd.DataFrame
@@ -43,15 +58,16 @@ class Section:
         """Return the section's tables."""
         return []
 
+    @cached_property
     def figures(self) -> dict[str, Figure]:
-        """Return the section's figures by file name."""
+        """The section's figures by file name."""
         return {}
 
     def _repr_html_(self) -> str:
         finding = "".join(f"<li>{bold_html(sentence)}</li>" for sentence in self.finding())
-        parts = [f'<h2 id="{self.anchor}">{self.title}</h2>', f"<p>{html.escape(self.about)}</p>"]
+        parts = [f"<h2>{self.title}</h2>", f"<p>{html.escape(self.about)}</p>"]
         parts += [f"<ul>{finding}</ul>"] if finding else []
-        parts += [Shown(figure)._repr_html_() for figure in self.figures().values()]
+        parts += [Shown(figure)._repr_html_() for figure in self.figures.values()]
         return "\n".join(parts + [table.html() for table in self.tables()])
 
 
@@ -73,48 +89,29 @@ class SystemsSection(Section):
         rows = pd.concat([self.results, self.rows], ignore_index=True)
         return rows[rows["task"].isin(self.tasks)]
 
-    @property
-    def averaged(self) -> list[str]:
-        """Tasks that averages are over."""
-        return scores.averaged(self.scored) or self.tasks
-
     @cached_property
-    def averages(self) -> pd.DataFrame:
-        """Average by system and seed (`scores.averages`)."""
-        return scores.averages(self.scored, self.averaged)
-
-    @property
     def means(self) -> pd.Series:
         """Average by system, mean over seeds."""
-        return self.averages.groupby("system")["average"].mean()
+        return scores.averages(self.scored).groupby("system")["average"].mean()
+
+    def cells(self, system: str, text: Callable[[pd.Series], str] = spread) -> dict[str, str]:
+        """Return the texts of a system's scores over seeds, on average and by task."""
+        wide, over = scores.by_seed(self.scored, system), scores.averaged(self.scored)
+        known = wide.reindex(columns=scores.in_order(self.tasks))
+        average = wide.reindex(columns=over).dropna().mean(axis=1)
+        seeds = {"Seeds": count((wide.index >= 0).sum() or None), "Average": text(average)}
+        return seeds | {scores.title(task): text(known[task].dropna()) for task in known}
 
     def gains(self, system: str, base: str) -> pd.DataFrame:
         """Return gains of a system over another by task and on average (`scores.gains`)."""
         frame = scores.gains(self.scored, self.compared, system, base)
         return frame[frame["gain"].notna()]
 
+    def gain(self, system: str, base: str) -> pd.Series:
+        """Return the gain on average; NaN where the systems share no task."""
+        return self.gains(system, base).reindex(["average"]).loc["average"]
 
-def gain_text(row, digits: int = 2) -> str:
-    """Return a difference (`gain`) in points with its interval (`low`, `high`) where it has one."""
-    if row is None or not math.isfinite(row["gain"]):
-        return NONE
-    gain, low, high = (number(row[key], digits, sign=True) for key in ("gain", "low", "high"))
-    return f"{gain} ({low} to {high})" if math.isfinite(row["low"]) else gain
-
-
-def verdict(row) -> str:
-    """Return whether a difference is for the better: `gain`, `low`, `high` (points), `seeds`."""
-    if round(row["gain"], 2) <= 0:
-        return "not better"
-    if not math.isfinite(row["low"]):
-        return "better in this run (no interval: chance is not ruled out)"
-    if row["low"] <= 0:
-        return "not measurably better"
-    return "better" if row["seeds"] > 1 else "better in this run (one seed)"
-
-
-def score_table(rows: pd.DataFrame, *columns: str) -> Table:
-    """Return one run's dev scores in percent, with these columns beside task, split and metric."""
-    frame = rows[[*columns, "task", "split", "metric", "value", "n"]]
-    frame = frame.assign(value=frame["value"].map(number))
-    return Table("scores", "Dev scores in percent", frame.rename(columns={"value": "score"}))
+    @property
+    def averaged(self) -> str:
+        """Which tasks averages are over."""
+        return f"average over {', '.join(map(scores.title, scores.averaged(self.scored)))}"

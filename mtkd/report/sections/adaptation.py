@@ -4,19 +4,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
-from mtkd.report.scores import BASE, STUDENT, interval, name
-from mtkd.report.sections import Section, gain_text, verdict
-from mtkd.report.style import MUTED, by_system, legend_below, new_figure, styled
-from mtkd.report.table import NONE, Table, count, number, spread
-from mtkd.tasks import SNLI
-
-SYSTEMS = ("bert", BASE, STUDENT)
+from mtkd.config.study import SYSTEMS, Study
+from mtkd.report.scores import interval, judged, name
+from mtkd.report.sections import Artifacts, Section, rows_of
+from mtkd.report.style import by_system, styled
+from mtkd.report.table import NONE, Table, count, gain_text, number, spread
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,6 @@ class AdaptationResults(Section):
     """Systems fine-tuned on shares of SNLI's training set; `rows`: frame of adaptation.csv."""
 
     csv: ClassVar[str] = "adaptation"
-    anchor: ClassVar[str] = "adaptation"
     title: ClassVar[str] = "Adaptation with few labels"
     about: ClassVar[str] = (
         "MT-DNN (Liu et al. 2019, arXiv:1901.11504) claims that its shared layers need fewer "
@@ -37,21 +32,15 @@ class AdaptationResults(Section):
         """Accuracy on dev in percent: seeds x (system, training examples)."""
         return self.rows.pivot_table(index="seed", columns=["system", "examples"], values="value")
 
-    @property
-    def systems(self) -> list[str]:
-        """Systems with scores, BERT first."""
-        return [system for system in SYSTEMS if system in self.wide]
-
     def gains(self, system: str, base: str = "bert") -> pd.DataFrame:
         """Return points of a system over another by number of training examples.
 
         Columns: gain, low, high (95 % t-interval), seeds (those of both systems). The last row,
         "mean", is over all shares below the whole training set, or over all where there is no such.
         """
-        wide = self.wide
-        if system not in wide or base not in wide:
+        if system not in self.wide or base not in self.wide:
             return pd.DataFrame(columns=["gain", "low", "high", "seeds"])
-        paired = (wide[system] - wide[base]).dropna()
+        paired = (self.wide[system] - self.wide[base]).dropna()
         whole = self.rows.loc[self.rows["share"] == 1, "examples"].max()
         part = [size for size in paired if size != whole] or list(paired)
         paired = paired.astype(float).assign(mean=paired[part].mean(axis=1))
@@ -60,77 +49,62 @@ class AdaptationResults(Section):
 
     def finding(self) -> list[str]:
         """Return whether each multi-task system adapts better than BERT."""
-        sentences = []
-        for system in SYSTEMS[1:]:
-            frame = self.gains(system)
-            if len(frame) and frame.loc["mean", "seeds"]:
-                mean = frame.loc["mean"]
-                over = ", on average over shares below the whole" if len(frame) > 2 else ""
-                sentences.append(
-                    f"**With few labels {name(system)} is {verdict(mean)} than BERT**: in points "
-                    f"(95 % interval) {gain_text(mean, 1)}{over}."
-                )
-        return sentences
+        means = {system: self.gains(system).T.get("mean") for system in SYSTEMS[1:]}
+        return [
+            f"**With few labels {name(system)} is {judged(mean)} than BERT**: in points (95 % "
+            f"interval) {gain_text(mean, 1)}, on average over shares below the whole."
+            for system, mean in means.items()
+            if mean is not None and mean["seeds"]
+        ]
 
     def tables(self) -> list[Table]:
         """Return accuracy by system and share, and the differences from BERT."""
-        rows, wide, cells = self.rows, self.wide, []
+        rows, cells = self.rows, []
         shares = rows.groupby("examples")["share"].first()
         heads = {size: f"{100 * share:g} % ({count(size)})" for size, share in shares.items()}
-        for system in self.systems:
-            known = wide[system].reindex(columns=list(heads))
-            scores = {head: spread(known[size].dropna()) for size, head in heads.items()}
-            cells.append({"System": name(system), **scores})
+        systems = [system for system in SYSTEMS if system in self.wide]
+        for system in systems:
+            scores = self.wide[system].apply(lambda values: spread(values.dropna()))
+            cells.append({"System": name(system), **scores.rename(heads)})
         for system in SYSTEMS[1:]:
-            frame = self.gains(system).reindex(heads)
-            gains = {head: gain_text(frame.loc[size], 1) for size, head in heads.items()}
-            cells.append({"System": f"{name(system)} − BERT", **gains})
-        whole = count(round(rows["examples"].max() / rows["share"].max()))
+            gains = self.gains(system).drop(index="mean", errors="ignore")
+            texts = {heads[size]: gain_text(row, 1) for size, row in gains.iterrows()}
+            cells.append({"System": f"{name(system)} − BERT", **texts})
         updates = f"{count(rows['updates'].min())} to {count(rows['updates'].max())}"
         notes = [
             f"Accuracy in percent on {count(rows['n'].max())} of SNLI's dev examples, mean ± "
-            f"standard deviation over {len(wide)} seed(s); in brackets the training examples. "
-            f"Small shares are repeated: a run has {updates} updates, the same for all systems.",
+            "standard deviation over seeds; in brackets the training examples. Small shares are "
+            f"repeated: a run has {updates} updates, the same for all systems.",
             "Differences in points, paired by seed, with their 95 % t-interval over seeds.",
-            f"Shares are of {whole} of SNLI's {count(SNLI.num_train)} training examples.",
         ]
-        caption, divide = "Adaptation to SNLI by share of its training set", (len(self.systems),)
-        return [Table("adaptation", caption, pd.DataFrame(cells).fillna(NONE), notes, divide)]
+        frame = pd.DataFrame(cells).fillna(NONE)
+        caption = "Adaptation to SNLI by share of its training set"
+        return [Table("adaptation", caption, frame, notes, divide=len(systems))]
 
+    @cached_property
     def figures(self) -> dict[str, Figure]:
-        """Return the adaptation curve."""
-        return {"adaptation": curve(self)}
+        """Accuracy on SNLI's dev set by number of training examples."""
+        return {"adaptation": self._curve()}
+
+    @styled
+    def _curve(self) -> Figure:
+        names = {system: name(system) for system in SYSTEMS if system in self.wide}
+        rows, sizes = self.rows.replace({"system": names}), sorted(self.rows["examples"].unique())
+        lines = {"kind": "line", "x": "examples", "y": "value", "errorbar": "sd", "aspect": 1.6}
+        grid = sns.relplot(rows, **lines, **by_system(names))
+        grid.set(xscale="log", xlabel="training examples of SNLI", ylabel="accuracy, percent")
+        grid.ax.set_xticks(sizes, map(count, sizes))
+        grid.ax.minorticks_off()
+        means = rows.groupby(["system", "examples"])["value"].mean().items()
+        texts = [f"{system} {number(mean)} with {count(size)}" for (system, size), mean in means]
+        grid.figure.set_label(
+            f"Accuracy on SNLI's dev set by training examples: {', '.join(texts)}"
+        )
+        return grid.figure
 
 
-@styled
-def curve(section: AdaptationResults) -> Figure:
-    """Draw accuracy on SNLI's dev set by number of training examples."""
-    names = {system: name(system) for system in section.systems}
-    figure = new_figure(8.5, 4.6)
-    axes = figure.subplots()
-    shift = {label: 1.05 ** (place - 1) for place, label in enumerate(names.values())}
-    rows = section.rows[section.rows["system"].isin(names)].replace({"system": names})
-    rows = rows.assign(x=rows["examples"] * rows["system"].map(shift))  # keeps bars apart
-    lines = {"x": "x", "y": "value", "errorbar": _bar, "err_style": "bars"}
-    sns.lineplot(rows, ax=axes, **lines, **by_system(names))
-    axes.axhline(100 / SNLI.num_outputs, color=MUTED, linestyle=":", label="chance")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(sorted(rows["examples"].unique())))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlabel="training examples of SNLI", ylabel="accuracy on SNLI's dev set, percent")
-    title = f"bars: 95 % interval over {len(section.wide)} seeds" if len(section.wide) > 1 else None
-    legend_below(figure, axes, ncols=4, title=title)
-    means = section.wide.mean()
-    texts = [
-        f"{names[system]} {number(means[system, size])} with {count(size)}"
-        for system, size in means.index
-        if system in names
-    ]
-    figure.set_label(f"Accuracy on SNLI's dev set by training examples. {', '.join(texts)}.")
-    return figure
-
-
-def _bar(values: pd.Series) -> tuple[float, float]:
-    """Return the ends of an error bar, which has no length for a single seed."""
-    return tuple(np.nan_to_num(interval(values), nan=values.mean()))
+def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> AdaptationResults | None:
+    """Return the section where the study adapts to SNLI."""
+    if not study.adaptation:
+        return None
+    return AdaptationResults(rows_of(study.name, artifacts("07_adaptation").values(), "scores.csv"))

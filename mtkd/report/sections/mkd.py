@@ -1,36 +1,34 @@
 """MKD (Liu et al. 2020, arXiv:1911.03588): scores, size and speed of students of other shapes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from mtkd.report import neighbours, scores
-from mtkd.report.figures import task_name
-from mtkd.report.scores import ENSEMBLE, name, title
-from mtkd.report.sections import SystemsSection, gain_text, verdict
-from mtkd.report.sections.mkd_figures import over_task_specific, pareto
-from mtkd.report.significance import METHOD
-from mtkd.report.table import NONE, Table, count, number, spread
+from mtkd.config.study import Study
+from mtkd.report import published, scores
+from mtkd.report.figures import Series, bars, forest
+from mtkd.report.scores import ENSEMBLE, STUDENT, judged, name, title
+from mtkd.report.sections import Artifacts, SystemsSection, rows_of
+from mtkd.report.style import empty_figure, styled
+from mtkd.report.table import NONE, Table, count, gain_text, number
 
 COMPARISONS = {
     "task-kd-{}": "over task-specific distillation",
     "mt-{}:mtl": "over multi-task hard targets",
     "{}": "over single-task hard targets",
 }
-WAYS = {  # of training a student, by the prefix of its system's name
-    "": "hard targets, single-task",
-    "mt-": "hard targets, multi-task",
-    "task-kd-": "task-specific distillation",
-    "mkd-": "multi-task distillation",
-}
-LARGE = {
-    "bert": "hard targets, single-task",
-    "mt-dnn:mtl": "hard targets, multi-task",
-    "mt-dnn": "hard targets, multi-task",
-    "mt-dnn-kd": "multi-task distillation",
+WAYS = {  # of training, by how a system's name begins
     ENSEMBLE: "ensemble",
+    STUDENT: "multi-task distillation",
+    "mkd-": "multi-task distillation",
+    "task-kd-": "task-specific distillation",
+    "mt-": "hard targets, multi-task",
+    "": "hard targets, single-task",
 }
 
 
@@ -45,56 +43,23 @@ class MkdResults(SystemsSection):
         teacher: the system that gave the logits.
     """
 
-    anchor: ClassVar[str] = "mkd"
     title: ClassVar[str] = "MKD: small students of another shape"
     about: ClassVar[str] = (
-        "One multi-task teacher's logits are distilled into students of any shape. A student is "
-        "trained four ways with the same updates, batch size and initial weights: on hard or soft "
-        "targets, one student per task or one for all tasks (Liu et al. 2020, arXiv:1911.03588). "
-        "Shapes and settings are this project's; no figure here is MKD's."
+        "One multi-task teacher's logits are distilled into students of any shape (Liu et al. "
+        "2020, arXiv:1911.03588). A student is trained on hard targets, one model per task or one "
+        "for all (mt-), and on the logits, one model per task (task-kd-) or one for all (mkd-), "
+        "with the same updates, batch size and initial weights. Shapes and settings are this "
+        "project's; no figure here is MKD's."
     )
     costs: pd.DataFrame
     machine: dict
     students: list[str]
     teacher: str
 
-    @property
-    def batches(self) -> list[int]:
-        """Batch sizes of the measured costs."""
-        return sorted(self.costs["batch"].unique())
-
-    def systems(self) -> list[str]:
-        """Return the systems with scores: the large ones, then each student's."""
-        present = list(dict.fromkeys(self.scored["system"]))
-        known = list(LARGE)
-        for base in (prefix + student for student in self.students for prefix in WAYS):
-            mixed = [system for system in present if system.startswith(f"{base}:hard-")]
-            known += [f"{base}:mtl", *mixed, base]
-        return [system for system in known if system in present]
-
-    def student(self, system: str) -> tuple[str, str] | None:
-        """Return the student and its way of training; None for a large system."""
-        base, _, stage = system.partition(":")
-        for student in self.students:
-            for prefix, way in WAYS.items():
-                if base == prefix + student:
-                    return shape(student), way + " with hard targets" * stage.startswith("hard-")
-        return None
-
-    def label(self, system: str) -> str:
-        """Return a system's name for tables and legends."""
-        if self.student(system) is None:
-            return name(system) + (" (teacher)" if system == self.teacher else "")
-        kind, way = self.student(system)
-        base, _, stage = system.partition(":")
-        tuned = base.startswith(("mt-", "mkd-")) and not stage
-        weight = f" ({stage[5:]})" if stage.startswith("hard-") else ""
-        return f"{kind}: {way}{weight}{', fine-tuned' if tuned else ''}"
-
-    def cost(self, system: str, batch: int, device: str = "cpu") -> pd.Series | None:
-        """Return a system's row of `costs` at a batch size; None where it was not measured."""
+    def cost(self, system: str, batch: int) -> pd.Series | None:
+        """Return a system's costs on the processor; None where they were not measured."""
         key = ["system", "batch", "device"]
-        rows = self.costs[(self.costs[key] == [system, batch, device]).all(axis=1)]
+        rows = self.costs[(self.costs[key] == [system, batch, "cpu"]).all(axis=1)]
         return rows.iloc[0] if len(rows) else None
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -102,170 +67,153 @@ class MkdResults(SystemsSection):
         names = [(student, base) for student in self.students for base in COMPARISONS]
         return [(f"mkd-{student}:mtl", base.format(student)) for student, base in names]
 
-    def added(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """Return gains of multi-task distillation by student and what it is compared with."""
-        frames = {}
-        for student in self.students:
-            for base, words in COMPARISONS.items():
-                gains = self.gains(f"mkd-{student}:mtl", base.format(student))
-                frames[shape(student), words] = gains
-        return frames
-
     def finding(self) -> list[str]:
-        """Return what multi-task distillation adds, and what students save."""
-        frames, savings, sentences = self.added(), [], []
+        """Return what multi-task distillation adds."""
+        sentences = []
         for student in self.students:
             rows = {
-                words: frame.loc["average"]
-                for (of, words), frame in frames.items()
-                if of == shape(student) and "average" in frame.index
+                words: self.gain(f"mkd-{student}:mtl", base.format(student))
+                for base, words in COMPARISONS.items()
             }
-            if "over task-specific distillation" in rows:
-                better = verdict(rows["over task-specific distillation"])
+            first = rows["over task-specific distillation"]
+            if pd.notna(first["gain"]):
                 texts = [f"{words} {gain_text(row)}" for words, row in rows.items()]
                 sentences.append(
-                    f"**{shape(student)}: multi-task distillation is {better} than task-specific "
+                    f"**{student}: multi-task distillation is {judged(first)} than task-specific "
                     f"distillation**; in points (95 % interval) {', '.join(texts)}."
                 )
-            savings.append(self._saving(student))
-        return [*sentences, "; ".join(filter(None, savings))]
-
-    def _saving(self, student: str) -> str:
-        """Return how much faster and smaller a student is than its teacher, and how far behind."""
-        system = f"mkd-{student}:mtl"
-        costs = [(self.cost(system, b), self.cost(self.teacher, b)) for b in self.batches]
-        if any(own is None or teacher is None for own, teacher in costs):
-            return ""
-        faster = [
-            f"{teacher.latency / own.latency:.2g} times as fast at batch {own.batch}"
-            for own, teacher in costs
-        ]
-        size = costs[0][0].params / costs[0][1].params
-        points = self.means.get(system, float("nan")) - self.means.get(self.teacher, float("nan"))
-        return (
-            f"{shape(student)} against its teacher ({name(self.teacher)}): "
-            f"{', '.join(faster)}, {size:.0%} of the parameters, {number(points, sign=True)} points"
-        )
+        return sentences
 
     def tables(self) -> list[Table]:
-        """Return scores with sizes and speeds, gains, costs, and published small models."""
-        tables = [self._scores_table(), self._gains_table(), costs_table(self.costs, self.machine)]
-        published = scores.beside_the_paper(self.results)
-        return [*tables, neighbours.table()] if published else tables
+        """Return scores with sizes and speeds, costs, and published small models."""
+        tables = [self._scores_table(), costs_table(self.costs, self.machine)]
+        if scores.beside_the_paper(self.results):
+            frame = published.read("small_models").replace("-", NONE).reset_index()
+            note = "For scale only: other data, splits and teachers, and none of them is MKD's."
+            caption = "Published small models, percent"
+            tables.append(Table("published_small", caption, frame, [note]))
+        return tables
 
     def _scores_table(self) -> Table:
-        best = self.means[[one for one in self.means.index if self.student(one)]].round(1)
-        rows = []
-        for system in self.systems():
-            wide = scores.by_seed(self.scored, system)
-            seeds = str(int((wide.index >= 0).sum()) or NONE)
-            cells = {"System": self.label(system), "Seeds": seeds}
-            for task in scores.in_order(self.tasks):
-                cells[title(task)] = spread(wide[task].dropna()) if task in wide else NONE
-            average = spread(self.averages.loc[self.averages["system"] == system, "average"])
-            top = system in best and best[system] == best.max()
-            cells["Average"] = f"**{average}**" if top else average
-            rows.append(cells | self._cost_cells(system))
-        large = sum(self.student(system) is None for system in self.systems())
+        systems = scores.systems(self.scored)
+        students = [system for system in systems if system not in set(self.results["system"])]
+        best = self.means.reindex(students).round(1)
+        batches, rows = sorted(self.costs["batch"].unique()), []
+        for system in systems:
+            cells = {"System": name(system), **self.cells(system)}
+            if best.get(system) == best.max():
+                cells["Average"] = f"**{cells['Average']}**"
+            one, many = (self.cost(system, batch) for batch in (batches[0], batches[-1]))
+            if one is not None and many is not None:
+                parts = one[["params", "params_without_embeddings", "bytes_all", "flops"]] / 1e6
+                cells["Params (no emb.), M"] = "{:.2f} ({:.2f})".format(*parts[:2])
+                cells["MB, all tasks"], cells["MFLOPs"] = map("{:,.3g}".format, parts[2:])
+                cells[f"ms at {batches[0]}"] = number(one["latency"], 2)
+                cells[f"Ex./s at {batches[-1]}"] = count(many["rate"])
+            rows.append(cells)
         notes = [
-            "Percent on dev, mean ± standard deviation over seeds; a task's score is the mean of "
-            f"its metrics. Average over {', '.join(map(title, self.averaged))}; bold: the best "
-            "student. Fine-tuned students have had more updates than the others.",
+            f"Percent on dev, mean ± standard deviation over seeds; {self.averaged}; bold: the "
+            "best student. Fine-tuned students have had more updates than the others. The teacher "
+            f"is {name(self.teacher)}.",
             "Parameters and operations (matrix products) are those an example passes through, for "
             f"the ensemble of all its members. MB: weights on disk for all {len(self.tasks)} "
             f"tasks. Times from word pieces to logits on {_machine(self.machine)}.",
         ]
         frame, caption = pd.DataFrame(rows).fillna(NONE), "MKD: dev scores, size and speed"
-        return Table("mkd", caption, frame, notes, divide=(large,))
+        return Table("mkd", caption, frame, notes, divide=len(systems) - len(students))
 
-    def _cost_cells(self, system: str) -> dict[str, str]:
-        """Return the columns of size and speed; none for a system that was not measured."""
-        first, last = self.batches[0], self.batches[-1]
-        cells = {}
-        for device in self.costs["device"].unique():
-            row, many = (self.cost(system, batch, device) for batch in (first, last))
-            if row is None or many is None:
-                continue
-            where = "" if device == "cpu" else f", {device}"
-            sizes = f"{row.params / 1e6:.2f} ({row.params_without_embeddings / 1e6:.2f})"
-            cells["Params (no emb.), M"] = sizes
-            cells["MB, all tasks"] = _rounded(row.bytes_all / 1e6)
-            cells["MFLOPs"] = _rounded(row.flops / 1e6)
-            cells[f"ms at {first}{where}"] = f"{row.latency:.2f}"
-            cells[f"Ex./s at {last}{where}"] = f"{many.rate:,.0f}"
-        return cells
-
-    def _gains_table(self) -> Table:
-        rows = []
-        for (student, words), frame in self.added().items():
-            seeds = str(int(frame["seeds"].max())) if len(frame) else NONE
-            cells = {task_name(task): gain_text(row, 1) for task, row in frame.iterrows()}
-            rows.append({"Comparison": f"{student}: {words}", "Seeds": seeds, **cells})
-        method = METHOD.partition(";")[0]
-        notes = [f"Points, paired by seed, with equal updates and before fine-tuning. {method}."]
-        frame, caption = pd.DataFrame(rows).fillna(NONE), "What multi-task distillation adds"
-        return Table("mkd_gains", caption, frame, notes)
-
+    @cached_property
     def figures(self) -> dict[str, Figure]:
-        """Return quality against latency, and gains of multi-task distillation."""
-        names = [task_name(task) for task in [*scores.in_order(self.tasks), "average"]]
-        shown = list(COMPARISONS.values())[:2]
-        frames = {key: frame.rename(index=task_name) for key, frame in self.added().items()}
-        frames = {key: frame for key, frame in frames.items() if key[1] in shown}
-        gains = over_task_specific(frames, names)
+        """Quality against latency, and gains over task-specific distillation by task."""
+        rows, series = [title(task) for task in [*scores.in_order(self.tasks), "average"]], []
+        for index, student in enumerate(self.students):
+            frame = self.gains(f"mkd-{student}:mtl", f"task-kd-{student}").rename(index=title)
+            series.append(Series(student, frame, f"C{index}", "osD^v"[index % 5]))
+        axis = f"points\n{bars(pd.concat([one.rows for one in series]))}"
+        gains = forest(rows, series, "Multi-task over task-specific distillation", axis)
         return {"mkd_pareto": pareto(self.latencies()), "mkd_gains": gains}
 
     def latencies(self) -> pd.DataFrame:
-        """Return the points of `mkd_figures.pareto`.
+        """Return the points of `pareto`: systems that are fine-tuned, after fine-tuning alone."""
+        known = set(self.means.index)
+        hidden = {f"{system}:mtl" for system in known}
+        rows = self.costs[self.costs["device"] == "cpu"]
+        rows = rows[rows["system"].isin(known - hidden)]
 
-        Systems that are fine-tuned are shown after fine-tuning alone.
-        """
-        rows, means = [], self.means
-        shown = [system for system in self.systems() if system in means]
-        for system in shown:
-            if system.endswith(":mtl") and system.removesuffix(":mtl") in shown:
-                continue
-            model, training = self.student(system) or ("BERT size", LARGE.get(system))
-            for batch in self.batches:
-                cost = self.cost(system, batch)
-                if cost is not None:
-                    ms = cost.latency / batch
-                    rows.append((self.label(system), model, training, batch, ms, means[system]))
-        columns = ["label", "model", "training", "batch", "ms", "average"]
-        return pd.DataFrame(rows, columns=columns)
+        def training(system: str) -> str:
+            return next(way for prefix, way in WAYS.items() if system.startswith(prefix))
 
+        def shape(system: str) -> str:
+            base = system.partition(":")[0]
+            return next((one for one in self.students if base.endswith(one)), "BERT")
 
-def shape(student: str) -> str:
-    """Return a student's name for tables and legends."""
-    return {"lstm": "LSTM", "transformer": "Transformer"}.get(student, student)
+        return rows.assign(
+            training=rows["system"].map(training),
+            shape=rows["system"].map(shape),
+            ms=rows["latency"] / rows["batch"],
+            average=rows["system"].map(self.means),
+        )
 
 
-def _rounded(value: float) -> str:
-    """Return three significant figures; whole numbers with thousands separated."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+@styled
+def pareto(points: pd.DataFrame) -> Figure:
+    """Draw average dev score against latency on the processor, a panel per batch size.
+
+    `points` has the columns system, shape, training, batch, ms (per example), average (percent).
+    """
+    if not len(points):
+        return empty_figure("No system has both a score on every task and a measured cost.")
+    look = {"hue": "training", "style": "shape", "s": 90, "palette": "colorblind"}
+    layout = {"col": "batch", "height": 4, "facet_kws": {"sharex": False}}
+    grid = sns.relplot(points, x="ms", y="average", **look, **layout)
+    for axes in grid.axes.flat:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    grid.set_axis_labels("ms per example", "average dev score, percent")
+    texts = [
+        f"{name(row.system)} at batch {row.batch}: {row.ms:.2g} ms, {number(row.average)}"
+        for row in points.itertuples()
+    ]
+    grid.figure.set_label(f"Average dev score against latency. {'; '.join(texts)}.")
+    return grid.figure
 
 
 def _machine(machine: dict) -> str:
     """Return the machine of the measurements in words."""
-    text = f"{machine.get('cpu', 'the processor')} ({machine.get('threads', 1)} thread(s))"
+    text = f"{machine['cpu']} ({machine['threads']} thread(s))"
     return f"{text} and {machine['gpu']}" if machine.get("gpu") else text
 
 
 def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
     """Return all measured costs of inference: a row per shape, device and batch size."""
-    rows = []
-    for _, row in costs.drop_duplicates(["measured", "device", "batch"]).iterrows():
-        systems = costs.loc[costs["measured"] == row.measured, "system"].unique()
-        cells = {"Systems": ", ".join(systems), "Device": row.device, "Batch": count(row.batch)}
-        cells |= {"Params": count(row.params), "MFLOPs": _rounded(row.flops / 1e6)}
-        cells |= {"Without embeddings": count(row.params_without_embeddings)}
-        cells |= {"Bytes": count(row.bytes)}
-        times = f"{row.latency:.2f} ({row.latency_low:.2f} to {row.latency_high:.2f})"
-        rates = f"{row.rate:,.0f} ({row.rate_low:,.0f} to {row.rate_high:,.0f})"
-        rows.append(cells | {"Latency, ms": times, "Examples/s": rates})
+    columns = ["device", "batch", "params", "bytes", "flops", "latency", "latency_low"]
+    columns += ["latency_high", "rate"]
+    frame = costs.drop_duplicates(["measured", "device", "batch"])
+    shown = frame[columns].round(3).convert_dtypes()
+    systems = costs.groupby("measured")["system"].unique().map(", ".join)
+    shown.insert(0, "systems", frame["measured"].map(systems))
     notes = [
-        "Medians of the rounds, in brackets their range. Systems of one shape share a measurement; "
-        "parameters and bytes are those of one model with a single head.",
-        f"On {_machine(machine)}, in {machine.get('precision', 'fp32')}.",
+        "Latency: median of the rounds in ms, with its range; rate: examples per second. Systems "
+        "of one shape share a measurement; parameters and bytes are those of one model with a "
+        "single head.",
+        f"On {_machine(machine)}, in {machine['precision']}.",
     ]
-    return Table("costs", "Costs of inference", pd.DataFrame(rows), notes)
+    return Table("costs", "Costs of inference", shown, notes)
+
+
+def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> MkdResults | None:
+    """Return the section where the study has students of MKD."""
+    if not study.mkd:
+        return None
+    (cost,) = artifacts("10_serving").values()
+    return MkdResults(
+        rows=rows_of(study.name, artifacts("09_mkd").values(), "scores.csv"),
+        results=results,
+        tasks=study.mkd.tasks,
+        costs=cost.frame("costs.csv"),
+        machine=cost.json("machine.json"),
+        students=list(study.mkd.students),
+        teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else ENSEMBLE,
+    )

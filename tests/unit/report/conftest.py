@@ -31,7 +31,7 @@ def made_sizes(names: tuple[str, ...]) -> pd.DataFrame:
     rows = []
     for task in map(tasks.get, names):
         about = {"task": task.name, "title": task.title, "kind": task.kind, "missing": False}
-        about |= {"labels": task.num_outputs, "majority": 50, "words": 20, "pieces": 25}
+        about |= {"labels": task.num_outputs, "majority": 50, "words": 20}
         train = {"split": "train", "role": "train", "examples": task.num_train, "overlap": None}
         rows.append(about | train)
         for split in task.dev:

@@ -7,7 +7,7 @@ from helpers import compared
 
 from mtkd import tasks
 from mtkd.report import figures
-from mtkd.report.run_plots import learning_curves, soft_targets
+from mtkd.report.figures import forest, learning_curves, soft_targets
 from mtkd.report.significance import PAIRS, Compared
 from mtkd.report.style import image
 
@@ -68,84 +68,60 @@ def points(axes, label: str) -> dict[str, float]:
     return {names[round(y)]: x for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
 
 
-def test_forest_draws_gains_and_intervals():
-    axes = figures.new_figure(5, 3).subplots()
+def test_a_forest_shows_gains_and_intervals():
     rows = pd.DataFrame({"gain": [1.0, -2.0], "low": [0.5, np.nan], "high": [2.0, np.nan]})
     rows.index = ["CoLA", "RTE"]
-    figures.forest(axes, ["RTE", "CoLA"], [figures.Series("a", rows, "black")])
+    figure = forest(["RTE", "CoLA"], [figures.Series("a", rows, "black")], "A title", "points")
+    (axes,) = figure.axes
     assert points(axes, "a") == {"CoLA": 1.0, "RTE": -2.0}
     (bars,) = axes.containers[0].lines[2]
     (start, end), without = bars.get_segments()
     assert (start[0], end[0]) == (0.5, 2.0)
     assert not len(without)
-    assert str(figures.Series("a", rows, "black")) == "a: CoLA +1.00, RTE −2.00"
+    assert figure.get_label() == "A title. a: CoLA +1.00, RTE −2.00."
 
 
-def test_forest_cuts_intervals_far_longer_than_the_gains():
-    axes = figures.new_figure(5, 3).subplots()
+def test_a_forest_cuts_intervals_far_longer_than_the_gains():
     rows = pd.DataFrame({"gain": [2.0], "low": [-90.0], "high": [90.0]}, index=["RTE"])
-    figures.forest(axes, ["RTE"], [figures.Series("a", rows, "black")])
-    assert axes.get_xlim() == (-6, 6)
+    figure = forest(["RTE"], [figures.Series("a", rows, "black")], "", "")
+    assert figure.axes[0].get_xlim() == (-6, 6)
+    assert "nothing to compare" in forest(["RTE"], [], "A title", "").get_label()
 
 
 def test_overview_orders_tasks_by_size_and_the_average_last():
     frame = results()
-    figure = figures.overview(
-        frame, sizes(mnli=9000, rte=2500, cola=500), ["rte"], compared(frame, PAIRS, 0.5)
-    )
+    train = sizes(mnli=9000, rte=2500, cola=500)
+    figure = figures.overview(frame, train, ("rte",), compared(frame, PAIRS, 0.5))
     left, right = figure.axes
-    names = [tick.get_text() for tick in right.get_yticklabels()]
-    assert names == ["CoLA (500)", "RTE (2,500)", "MNLI (9,000)", "WNLI", "Average"]
-    assert points(right, "task with a teacher") == {"RTE (2,500)": pytest.approx(1)}
-    assert points(right, "average") == {"Average": pytest.approx(1)}
+    names = ["CoLA (500)", "RTE* (2,500)", "MNLI (9,000)", "WNLI", "Average"]
+    assert [tick.get_text() for tick in right.get_yticklabels()] == names
+    assert points(right, "MT-DNN_KD") == dict.fromkeys(names, pytest.approx(1))
+    assert points(right, "MT-DNN-ensemble") == dict.fromkeys(names, pytest.approx(2))
+    published = points(right, "MT-DNN_KD, published")
+    assert published == {
+        "CoLA (500)": pytest.approx(64.5 - 63.5),
+        "RTE* (2,500)": pytest.approx(88.6 - 83.4),
+        "MNLI (9,000)": pytest.approx(87.3 - 86.9),
+    }
     assert [tick.get_text() for tick in left.get_yticklabels()] == [
         "BERT  59.0",
         "MT-DNN  61.0",
         "MT-DNN_KD  62.0",
         "MT-DNN-ensemble  63.0",
     ]
+    (bars,) = left.containers[1].lines[2]
+    assert bars.get_segments()[0][:, 0] == pytest.approx([60, 62])  # of 60, 61 and 62
     assert "95 % interval over 3 seeds" in right.get_xlabel()
     assert "Average +1.00" in figure.get_label()
-
-
-def test_figures_without_predictions_say_so():
-    assert "no predictions, so no interval" in figures.overview(results()).axes[1].get_xlabel()
-
-
-def test_gain_by_size_has_the_published_gains_of_the_same_tasks():
-    figure = figures.gain_by_size(results(), sizes(rte=500), ["rte"])
-    published = points(figure.axes[0], "published (BERT-large, all of GLUE)")
-    assert published["RTE (500)"] == pytest.approx(88.6 - 83.4)
-    assert set(published) == {"MNLI", "RTE (500)", "CoLA"}
-
-
-def test_ensemble_vs_student_by_hand():
-    frame = results()
-    figure = figures.ensemble_vs_student(frame, ["rte"], compared(frame, PAIRS, 0.5))
-    (axes,) = figure.axes
-    assert points(axes, "MT-DNN_KD")["RTE*  61.0"] == pytest.approx(1)
-    assert points(axes, "MT-DNN-ensemble")["RTE*  61.0"] == pytest.approx(2)
-    assert "Average  61.0 +2.00" in figure.get_label()
+    assert "no predictions, so no interval" in figures.overview(frame).axes[1].get_xlabel()
 
 
 @pytest.mark.parametrize("systems", [(), ("bert",), ("bert", "mt-dnn"), ("mt-dnn", "mt-dnn-kd")])
 @pytest.mark.parametrize("names", [("wnli",), ("rte",), ("cola", "stsb")])
-def test_partial_studies_have_figures(systems, names):
-    frame = results(1, names, systems)
-    for figure in (
-        figures.overview(frame),
-        figures.gain_by_size(frame, sizes(rte=5)),
-        figures.ensemble_vs_student(frame, compared=Compared()),
-    ):
-        assert figure.get_label()
-        assert image(figure)
-
-
-def test_tasks_of_a_study_s_own_have_no_published_gain():
-    frame = results(names=("rte",)).assign(task="tickets")
-    (axes,) = figures.gain_by_size(frame, None).axes
-    labels = [one.get_label() for one in axes.containers]
-    assert labels == ["task without a teacher", "average"]
+def test_partial_studies_have_a_figure(systems, names):
+    figure = figures.overview(results(1, names, systems), sizes(rte=5), compared=Compared())
+    assert figure.get_label()
+    assert image(figure)
 
 
 @pytest.mark.parametrize("of", ["score", "loss"])
@@ -156,25 +132,28 @@ def test_learning_curves_are_means_over_runs(of):
     assert figure.axes[0].lines[0].get_ydata() == pytest.approx(mean)
     assert "before fine-tuning" in figure.get_label()
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["MT-DNN", "MT-DNN_KD, before fine-tuning"]
+    assert legend == ["MT-DNN", "MT-DNN_KD (before fine-tuning)"]
 
 
 def test_soft_targets_show_overconfidence():
     figure = soft_targets(soft())
-    assert "RTE dev: mean entropy 0.20, mean confidence 95%, correct 50%" in figure.get_label()
-    assert "RTE training (soft targets): mean entropy 0.20" in figure.get_label()
-    shown = [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
-    assert shown == ["MNLI", "RTE", "CoLA"]
+    assert "RTE dev: entropy 0.20, confidence 95%, correct 50%" in figure.get_label()
+    assert "RTE training (soft targets): entropy 0.20" in figure.get_label()
+    shown = [axes.get_title("left") for axes in figure.axes]
+    assert shown == [f"{task}: 0.20 / 0.20 nats" for task in ("MNLI", "RTE", "CoLA")]
     train, dev = figure.axes[1].lines[:2]
     assert (train.get_ydata()[0], dev.get_ydata()[0]) == (1.0, 0.5)
 
 
-def test_few_examples_have_no_calibration():
-    figure = soft_targets(soft(examples=9, names=("rte",)))
-    assert image(figure)
-    assert "RTE dev" in figure.get_label()
-
-
 def test_figures_of_nothing_say_so():
     assert learning_curves(curves()[:0]).get_label() == "There are no learning curves."
-    assert "no class probabilities" in soft_targets(soft()[:0]).get_label()
+    for rows in (soft()[:0], soft(examples=9, names=("rte",))):
+        assert "too few class probabilities" in soft_targets(rows).get_label()
+
+
+def test_the_loss_of_pre_training():
+    assert (
+        "falls from 6.00 to 4.50"
+        in figures.pretraining({"loss": [[1, 6.0], [10, 4.5]]}).get_label()
+    )
+    assert "not pre-trained here" in figures.pretraining({"from": "checkpoint"}).get_label()

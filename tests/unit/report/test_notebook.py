@@ -30,16 +30,19 @@ def test_selection():
     frame = {"candidate": ["a", "b"], "encoder": ["a", "b"], "dropout": [0.1, 0.2]}
     frame = pd.DataFrame(frame | {"rte": [60, 59], "mean": [60, 59], "kept": [True, False]})
     shown = notebook.selection(frame).frame
-    assert list(shown) == ["Candidate", "RTE", "Mean", "Kept"]
+    assert list(shown) == ["candidate", "RTE", "mean", "kept"]
     assert shown.loc[0].tolist() == ["a", "60.0", "60.0", "**yes**"]
 
 
-def test_an_encoder_and_its_pre_training():
-    about = {"from": "pretrain", "recipe": {"vocab_size": 400}, "tokens": 20000, "seconds": 1.5}
-    about["loss"] = [[1, 6.0], [10, 4.5]]
+def test_scores_by_further_columns():
+    columns = {"task": ["rte"], "split": ["validation"], "metric": ["accuracy"]}
+    rows = pd.DataFrame({**columns, "value": [61.25], "n": [277], "share": [0.1], "seed": [0]})
+    (shown,) = notebook.scores(rows, by=("share",)).frame.to_dict("records")
+    expected = {"Share": 0.1, "Task": "RTE", "Split": "validation", "Metric": "accuracy"}
+    assert shown == {**expected, "Score": "61.2", "Examples": "277"}
+
+
+def test_an_encoder():
+    about = {"from": "pretrain", "recipe": {"vocab_size": 400}, "tokens": 20000, "loss": [[1, 6.0]]}
     values = dict(notebook.origin(about).frame.values)
-    assert values["vocab size"] == "400" and values["Word pieces trained on"] == "20,000"
-    assert "falls from 6.00 to 4.50 over 10 steps" in notebook.pretraining(about).get_label()
-    checkpoint = {"from": "checkpoint", "checkpoint": "hub/bert"}
-    assert dict(notebook.origin(checkpoint).frame.values)["Checkpoint"] == "hub/bert"
-    assert "not pre-trained here" in notebook.pretraining(checkpoint).get_label()
+    assert values == {"from": "pretrain", "tokens": "20000", "vocab size": "400"}

@@ -11,7 +11,7 @@ def test_order_and_names():
     assert scores.in_order(["own", "wnli", "cola", "mnli", "cola"]) == [
         *("mnli", "cola", "wnli", "own")
     ]
-    assert scores.name("mt-dnn-kd:mtl") == "MT-DNN_KD, before fine-tuning"
+    assert scores.name("mt-dnn-kd:mtl") == "MT-DNN_KD (before fine-tuning)"
     assert scores.name("mt-dnn-ensemble:keep-2") == "MT-DNN-ensemble (keep-2)"
 
 
@@ -60,3 +60,23 @@ def test_the_average_gain_of_an_ensemble_is_over_its_own_tasks(rows):
     assert row["gain"] == pytest.approx(3) and row["tasks"] == 2
     assert row["ensemble_gain"] == pytest.approx(4) and row["ensemble_tasks"] == 1
     assert row["kept"] == pytest.approx(0.25)  # of RTE alone
+
+
+def row(gain: float, low: float = np.nan, high: float = np.nan, seeds: int = 3) -> dict:
+    """Return a difference."""
+    return {"gain": gain, "low": low, "high": high, "seeds": seeds}
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (row(2, 1, 3), "better"),
+        (row(2, 1, 3, seeds=1), "better in this run (one seed)"),
+        (row(2), "better in this run (no interval: chance is not ruled out)"),
+        (row(1, -1, 3), "not measurably better"),
+        (row(-2, -3, -1), "not better"),
+        (row(0.001, 0.0005, 0.002), "not better"),
+    ],
+)
+def test_a_difference_is_claimed_as_far_as_its_interval_goes(difference, words):
+    assert scores.judged(difference) == words

@@ -9,14 +9,11 @@ from PIL import Image
 
 from mtkd.report.style import (
     COLOURS,
-    MARKERS,
     Shown,
     by_system,
     colour,
     empty_figure,
     image,
-    marker,
-    new_figure,
     save,
     styled,
 )
@@ -25,8 +22,7 @@ from mtkd.report.style import (
 @styled
 def drawn(text: str = "costs $5 and $6"):
     """Draw a line under a title."""
-    figure = new_figure(4, 2)
-    axes = figure.subplots()
+    figure, axes = plt.subplots(figsize=(4, 2), layout="constrained")
     axes.plot([0, 1], [0, 1])
     axes.set_title(text)
     figure.set_label(text)
@@ -67,7 +63,6 @@ def test_alt_text_is_escaped():
     assert '"><script' not in shown._repr_html_()
     assert "&lt;script&gt;" in shown._repr_html_()
     assert "max-width:100%" in shown._repr_html_()
-    assert repr(Shown(drawn(), alt="a line")) == "[figure: a line]"
 
 
 def test_an_empty_figure_says_why():
@@ -76,14 +71,6 @@ def test_an_empty_figure_says_why():
 
 def test_systems_differ_by_colour_and_by_marker():
     assert len(set(COLOURS.values())) == len(COLOURS)
-    assert len(set(MARKERS.values())) == len(MARKERS)
     assert colour("mt-dnn-kd:mtl") == colour("mt-dnn-kd") != colour("mt-dnn")
-    assert marker("mt-dnn-kd:mtl") == marker("mt-dnn-kd") != marker("mt-dnn")
-    ways = [colour(system) for system in ("lstm", "mt-lstm", "task-kd-lstm", "mkd-lstm")]
-    assert len(set(ways)) == 4
-
-
-def test_systems_before_fine_tuning_are_dashed():
     look = by_system({"mt-dnn": "MT-DNN", "mt-dnn:mtl": "before"})
-    assert look["dashes"] == ["", (2, 1)]
-    assert look["hue_order"] == look["style_order"] == ["MT-DNN", "before"]
+    assert look["hue_order"] == look["style_order"] == ["MT-DNN", "before"] and look["markers"]

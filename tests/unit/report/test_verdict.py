@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 
 from mtkd import paths
-from mtkd.report.verdict import compare_with_reference, dev_error, expected_difference, verdict
+from mtkd.report.verdict import (
+    compare_with_reference,
+    dev_error,
+    expected_difference,
+    verdict_table,
+)
 
 EXAMPLES = np.array([250, 400, 1000, 850])  # of four tasks' dev sets
 
@@ -72,26 +77,25 @@ def test_standard_errors_by_hand(rows):
 
 def test_equal_results_but_for_the_seconds(rows):
     results = rows(("mt-dnn", "rte", "validation", "accuracy", (80.0, 81.0)))
-    same = verdict(results, results.assign(seconds=9.0))
-    assert same.equal and same.sentence() == "This run is equal to the reference to the digit."
+    same = verdict_table(results, results.assign(seconds=9.0), [])
+    assert same.caption == "This run is equal to the reference to the digit."
     value = results["value"].where(results.index > 0, results["value"] + 0.1)
-    near = verdict(results, results.assign(value=value))
-    assert near.sentence() == "This run reproduces the reference: 1 of 1 systems."
+    near = verdict_table(results, results.assign(value=value), [])
+    assert near.caption == "This run reproduces the reference: 1 of 1 systems."
 
 
 def test_the_table_shows_the_main_systems_and_what_is_not_reproduced(rows):
     here = rows(*[(one, "rte", "validation", "accuracy", (80.0,)) for one in ("mt-dnn", "x", "y")])
     there = here.assign(value=here["value"].where(here["system"] != "x", 50.0))
     more = there.assign(system="only-there").head(1)
-    found = verdict(here, pd.concat([there, more]))
-    assert "does not reproduce the reference on x (1 of 3 systems" in found.sentence()
-    shown = found.table().frame.set_index("System")
+    table = verdict_table(here, pd.concat([there, more]), [])
+    assert "does not reproduce the reference on x (1 of 3 systems" in table.caption
+    shown = table.frame.set_index("System")
     assert list(shown.index) == ["MT-DNN", "x"] and shown.loc["x", "Reproduced"] == "**no**"
     assert shown.loc["x", "Difference"] == "+30.00" and shown.loc["MT-DNN", "Seeds"] == "1/1"
-    text = found.text()
-    assert (
-        max(map(len, text.splitlines())) <= 100 and "\nIn one of the two only: only-there" in text
-    )
+    text = table.text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\nIn one of the two only: only-there" in text
     assert "Not shown: 1 further systems" in text and "**" not in text
 
 
@@ -105,4 +109,5 @@ def test_against_the_written_reference(tmp_path, monkeypatch, rows):
         results.to_csv(tmp_path / name / "results.csv", index=False)
         (tmp_path / name / "run.json").write_text(json.dumps({"study": {"a": 1, "seeds": [seed]}}))
     found = compare_with_reference("small")
-    assert found.equal and found.notes == ("The reference has other settings in: seeds.",)
+    assert "equal to the reference" in found.caption
+    assert found.notes[1:] == ["The reference has other settings in: seeds."]

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from mtkd.config.study import load
+from mtkd.report.sections import rows_of
+from mtkd.report.sections.ablation import section
 from mtkd.stages import ablation, all_runs, report, teacher
-from mtkd.stages.common import SCORE_COLUMNS, Run
+from mtkd.stages.common import Run
 
 
 class FakeArtifact:
@@ -38,21 +40,21 @@ def test_the_report_reads_every_other_run():
     assert report.steps(study, run) == 0 and report.depends(study, run)["name"] == "quick"
 
 
-def test_rows_begin_with_the_study_in_the_order_of_columns():
+def test_rows_begin_with_the_study():
     frames = [FakeArtifact(scores_csv=scores(("b", 0))), FakeArtifact(scores_csv=scores(("a", 1)))]
-    rows = report._frames(SimpleNamespace(name="s"), frames, "scores.csv")
-    assert list(rows) == ["study", *SCORE_COLUMNS] and list(rows["system"]) == ["b", "a"]
+    rows = rows_of("s", frames, "scores.csv")
+    assert next(iter(rows)) == "study" and list(rows["system"]) == ["b", "a"]
 
 
 def test_variants_come_by_seed_and_ensembles_by_size():
     study = SimpleNamespace(
-        name="s", ablation=SimpleNamespace(variants={"y": None, "x": None}, seeds=[1, 0])
+        name="s", multitask=[], ablation=SimpleNamespace(variants={"y": None, "x": None})
     )
     runs = {
         Run(ablation.NAME, variant=variant, seed=seed): FakeArtifact(
             scores_csv=scores((f"mt-dnn-kd:{variant}", seed))
         )
-        for seed in (0, 1)
+        for seed in (1, 0)
         for variant in ("x", "y")
     }
     sizes = scores(("mt-dnn-ensemble:keep-10", math.nan), ("mt-dnn-ensemble:keep-2", math.nan))
@@ -61,11 +63,10 @@ def test_variants_come_by_seed_and_ensembles_by_size():
         for task in ("rte", "cola")
     }
 
-    class FakeInputs(dict):
-        def only(self, stage):
-            return {run: artifact for run, artifact in self.items() if run.stage == stage}
+    def artifacts(stage: str) -> dict:
+        return {run: one for run, one in (runs | tasks).items() if run.stage == stage}
 
-    rows = report._ablation_rows(study, FakeInputs(runs | tasks))
+    rows = section(study, None, artifacts).rows
     students = rows[rows["seed"].notna()]
     assert list(zip(students["system"].str[10:], students["seed"], strict=True)) == [
         *(("y", 1), ("y", 0), ("x", 1), ("x", 0))

@@ -4,15 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtkd.config.distillation import Unlabelled, Variant
-from mtkd.report.sections.ablation import (
-    AblationResults,
-    by_ensemble_size,
-    describe,
-    describe_unlabelled,
-    differences,
-    ensemble_size,
-)
+from mtkd.config.distillation import Variant
+from mtkd.report.sections.ablation import AblationResults, describe
 from mtkd.report.significance import COLUMNS, Compared
 
 VARIANTS = {"keep-1": Variant(ensemble_size=1), "loud": Variant(hard_weight=0.9)}
@@ -46,7 +39,6 @@ def section(**over) -> AblationResults:
         "results": frame[~added],
         "tasks": ["rte", "mrpc"],
         "variants": VARIANTS,
-        "ensemble_size": 3,
         "compared": Compared(pd.DataFrame(compared, columns=COLUMNS)),
     }
     return AblationResults(**given | over)
@@ -60,7 +52,8 @@ def test_differences_in_the_table_are_paired_by_seed():
     assert frame.loc["loud", "over MT-DNN_KD"] == "+1.50 (−0.50 to +3.50)"
     assert frame.loc["loud", "over MT-DNN"] == "+3.50 (+1.50 to +5.50)"
     cells = ["RTE", "MRPC", "Average", "Seeds", "What is changed"]
-    assert frame.loc["loud", cells].tolist() == ["64.5", "64.5", "64.5", "2", "hard weight: 0.9"]
+    assert frame.loc["loud", cells].tolist() == [*["64.5"] * 3, "2", "hard weight: 0.9"]
+    assert frame["Its ensembles"].tolist() == ["–", "70.0", "66.0", "–"]
     assert "over its control" not in frame
 
 
@@ -89,41 +82,14 @@ def test_the_finding_names_what_chance_does_not_explain():
     assert without == ["No difference is established for 2 of 2 variants."]
 
 
-def test_figures_agree_with_the_table():
-    ablation = section()
-    assert differences(ablation).get_label() == (
-        "Points over MT-DNN_KD before fine-tuning. loud +1.50 (−0.50 to +3.50); "
-        "keep-1 −1.00 (−1.20 to −0.80); MT-DNN (no soft targets) −2.00."
-    )
-    means = by_ensemble_size(ablation).groupby(["system", "size"])["average"].mean()
-    ensembles = {("mt-dnn-ensemble", 1): 66.0, ("mt-dnn-ensemble", 3): 70.0}
-    students = {("mt-dnn-kd:mtl", 1): 62.0, ("mt-dnn-kd:mtl", 3): 63.0}
-    assert means.to_dict() == ensembles | students
-    label = ensemble_size(ablation).get_label()
-    assert "ensemble, fine-tuned, 1 members 66.0" in label
-    assert "MT-DNN, before fine-tuning 61.0" in label
-
-
-def test_students_of_ensembles_count_on_the_seeds_of_all_sizes():
-    ablation = section()
-    fewer = section(rows=ablation.rows[ablation.rows["seed"] != 1])
-    points = by_ensemble_size(fewer)
-    students = points[points["system"] == "mt-dnn-kd:mtl"]
-    assert sorted(students[["size", "average"]].values.tolist()) == [[1, 61.0], [3, 62.0]]
-    assert "MT-DNN, before fine-tuning 60.0" in ensemble_size(fewer).get_label()
-
-
-def test_ensembles_of_one_size_have_no_curve():
-    ablation = section()
-    only = ablation.rows[ablation.rows["system"] == "mt-dnn-kd:loud"]
-    one = section(variants={"loud": VARIANTS["loud"]}, rows=only)
-    assert list(ablation.figures()) == ["ablation", "ensemble_size"]
-    assert list(one.figures()) == ["ablation"]
+def test_the_figure_agrees_with_the_table():
+    label = section().figures["ablation"].get_label()
+    assert "variants: loud +1.50, keep-1 −1.00. MT-DNN: MT-DNN (no soft targets) −2.00." in label
 
 
 def test_variants_without_scores_have_an_empty_figure():
     nothing = section(rows=section().rows[:0], results=section().results[:0])
-    assert "No variant shares a task" in differences(nothing).get_label()
+    assert "nothing to compare" in nothing.figures["ablation"].get_label()
     assert nothing.tables()[0].frame["Average"].tolist() == ["–"] * 4
 
 
@@ -132,30 +98,17 @@ def test_variants_without_scores_have_an_empty_figure():
     [
         ({"annealing": True}, "annealing: true"),
         ({"ensemble_size": 1}, "ensemble size: 1"),
-        ({"source": "ensemble"}, "soft targets on the training sets alone"),
-        (
-            {"source": "cross_fit", "folds": 3},
-            "soft targets of cross-fitted teachers; folds: 3",
-        ),
+        ({"source": "cross_fit", "folds": 3}, "source: cross fit; folds: 3"),
         (
             {"source": "unlabelled", "unlabelled": {"snli": 8000}},
-            "soft targets also on unlabelled texts; up to 8,000 SNLI pairs per task (same updates)",
+            "source: unlabelled; unlabelled: snli: 8000",
         ),
         (
             {"teachers": ["rte", "cola"], "loss": "logits", "temperature": 1.0},
             "temperature: 1.0; loss: logits; teachers: rte, cola",
         ),
-        ({"hard_weight_of": {"rte": 0.9}}, "hard weight of: rte: 0.9"),
         ({"hard_weight_of": {}}, "hard weight of: none"),
     ],
 )
 def test_variants_in_words(variant, words):
     assert describe(Variant(**variant)) == words
-
-
-def test_unlabelled_texts_in_words():
-    given = Unlabelled(left_out_train=500, other_tasks=20, extra_updates=True)
-    assert describe_unlabelled(given) == (
-        "up to 500 training examples left out by data.max_train, up to 20 sentence pairs of other "
-        "tasks per task (more updates)"
-    )
