@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_the_killed_study_ends_as_an_undisturbed_one(folder, tmp_path, monkeypatch):
-    compute(EXAMPLE, tmp_path, monkeypatch)
+    compute(EXAMPLE, tmp_path, monkeypatch, OFTEN)
     check_equal(contents(tmp_path), contents(folder))
 
 
