@@ -46,7 +46,7 @@ lowest:
 	$(LOW)/uv pip install --quiet --compile-bytecode --python $(LOW)/python --resolution lowest-direct -e '.[test]'
 	OMP_NUM_THREADS=1 $(LOW)/python -m pytest -n $(CORES) --dist loadfile -W ignore -m "not slow" $(LOWEST)
 
-# Nothing else should run meanwhile. BENCH='--gpu' on a GPU; BENCH='--help' lists the sizes.
+# Nothing else should run meanwhile; BENCH='--help' lists the sizes.
 bench: setup
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 

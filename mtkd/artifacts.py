@@ -77,12 +77,11 @@ class Artifact:
         names = [file for file in files if f"{file}/".startswith(f"{name}/")]
         if not names:
             raise UserError(f"{self.path} holds no '{name}': {_again(self.path)}")
-        for path, (_, digest) in ((self.path / file, files[file]) for file in names):
+        for file in names:
+            path, (_, digest) = self.path / file, files[file]
             if not path.is_file() or file_hash(path) != digest:
-                raise UserError(
-                    f"{path} is missing, truncated or changed since it was written: "
-                    f"{_again(self.path)}"
-                )
+                changed = "is missing, truncated or changed since it was written"
+                raise UserError(f"{path} {changed}: {_again(self.path)}")
         return self.path / name
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -106,10 +105,8 @@ def read(path: Path) -> Artifact:
     are checked when they are used (`Artifact.file`).
     """
     if not (path / RECORD).is_file():
-        raise UserError(
-            f"{path} is not a finished output of a stage (it has no {RECORD}): run the stage that "
-            "makes it."
-        )
+        unfinished = f"is not a finished output of a stage (it has no {RECORD})"
+        raise UserError(f"{path} {unfinished}: run the stage that makes it.")
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         sizes = [(path / name, size) for name, (size, _) in record["files"].items()]
@@ -139,11 +136,13 @@ def make(path: Path, inputs: dict, build: Callable[[Path, Path], None]) -> Artif
             started = time.perf_counter()
             with writing(path) as folder:
                 build(folder, checkpoint)
-                files = sorted(file for file in folder.rglob("*") if file.is_file())
-                names = [file.relative_to(folder).as_posix() for file in files]
-                hashes = [[file.stat().st_size, file_hash(file)] for file in files]
-                record = {"inputs": inputs, "files": dict(zip(names, hashes, strict=True))}
-                record["seconds"] = round(time.perf_counter() - started, 3)
+                files = {
+                    file.relative_to(folder).as_posix(): [file.stat().st_size, file_hash(file)]
+                    for file in sorted(folder.rglob("*"))
+                    if file.is_file()
+                }
+                seconds = round(time.perf_counter() - started, 3)
+                record = {"inputs": inputs, "files": files, "seconds": seconds}
                 write_json(folder / RECORD, record | {"made_by": provenance()})
         for leftover in path.parent.glob(f"{checkpoint.name}*"):
             leftover.unlink()
@@ -193,13 +192,9 @@ def write_json(path: Path, value: Any) -> None:
 @cache
 def provenance() -> dict:
     """Return what makes an artifact: versions, commit and machine."""
-    return {
-        "mtkd": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "machine": _machine(),
-    }
+    versions = {"mtkd": __version__, "commit": _commit(), "python": platform.python_version()}
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return versions | {"packages": packages, "machine": _machine()}
 
 
 def _machine() -> str:
@@ -208,18 +203,13 @@ def _machine() -> str:
 
     known = torch.cpu.get_capabilities()
     units = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if known.get(name)]
-    widest = f" with {units[0]}" if units else ""
-    return f"{platform.machine()}{widest}, {os.cpu_count()} cores"
+    return f"{platform.machine()} with {(units or ['no AVX'])[0]}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:
-    def git(*args: str) -> str:
-        folder = Path(__file__).resolve().parent
-        command = ["git", "-C", str(folder), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    describe = ["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *describe]
     try:
-        changes = "+changes" if git("status", "--porcelain", "--", ".") else ""
-        return git("rev-parse", "--short=12", "HEAD") + changes
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

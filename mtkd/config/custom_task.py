@@ -32,21 +32,15 @@ Range = Annotated[tuple[float, float], Field(strict=False)]
 class CustomTask(Settings):
     """Examples in files, or in a data set of the hub."""
 
-    type: Kind = field(
-        ..., "Text and class, two texts and class, two texts and score, or query and candidate."
-    )
-    train: str = field(
-        ..., ".csv, .tsv, .jsonl or .parquet file beside the study; or the hub's split."
-    )
+    type: Kind = field(..., "Text and class, pair and class, pair and score, or candidates.")
+    train: str = field(..., ".csv, .tsv, .jsonl or .parquet file, or the hub's split.")
     dev: str | float | None = field(None, "File, split, or fraction of train to hold out.")
     test: str | None = field(None, "File or split, its labels may be missing; null: none.")
     hub: str | None = field(None, "Hub id or directory of a data set; null: files.")
     config: str | None = field(None, "Configuration of the hub's data set.")
     columns: list[str] = field(..., "The text column, or the two.", min_length=1, max_length=2)
     label: str = field("label", "The column of the class or score.")
-    labels: list[ClassName] = field(
-        [], "Classes in the order of their numbers; of a ranking, wrong and right candidate."
-    )
+    labels: list[ClassName] = field([], "Classes by number; a ranking's: wrong, right candidate.")
     range: Range = field((0, 5), "Lowest and highest score of a similarity.")
     metrics: list[Metric] = field([], "Default: accuracy; pearson and spearman of a similarity.")
     quotes: bool | None = field(None, 'Whether " encloses a field; null: in .csv only.')
@@ -91,13 +85,13 @@ class CustomTask(Settings):
         return self
 
     def _check_scoring(self) -> None:
-        known = ("accuracy", "f1", "matthews")
+        known = METRICS["similarity"]
         if self.type == "similarity":
-            known = METRICS["similarity"]
             require(not self.labels, "labels: a similarity has scores, not classes: leave them out")
             low, high = self.range
             require(low < high, f"range: {low:g} is not below {high:g}")
         else:
+            known = ("accuracy", "f1", "matthews")
             require(len(self.classes) >= 2, f"labels: name at least two (they are {self.labels})")
             require_distinct("labels", self.classes)
             fits = self.type != "ranking" or len(self.classes) == 2

@@ -36,17 +36,11 @@ class Distil(Settings):
     """Soft targets, and how they enter the loss (MT-DNN_KD, section 3)."""
 
     teachers: TaskNames = field(["mnli", "qqp", "rte", "qnli"], "Tasks with a teacher.")
-    hard_weight: Fraction = field(
-        0.5, "Weight of the loss on labels (Eq. 2); the rest is that of Eq. 4."
-    )
+    hard_weight: Fraction = field(0.5, "Weight of the loss on labels, Eq. 2; Eq. 4 has the rest.")
     hard_weight_of: dict[str, Fraction] = field({}, "Weight of labels for these tasks.")
     temperature: Positive = field(1.0, "Softens logits and soft targets (arXiv:1503.02531).")
-    loss: Loss = field(
-        "cross-entropy", "Loss on soft targets: Eq. 4, KL divergence, or squared error of logits."
-    )
-    annealing: bool = field(
-        False, "Whether the weight of labels grows from 0 to 1 (arXiv:1907.04829)."
-    )
+    loss: Loss = field("cross-entropy", "Eq. 4, KL divergence, or squared error of logits.")
+    annealing: bool = field(False, "Whether hard_weight grows from 0 to 1 (arXiv:1907.04829).")
     unlabelled: Unlabelled | None = field(None, "Texts beside the training sets; null: none.")
 
     @model_validator(mode="after")
@@ -70,21 +64,17 @@ class Variant(Settings):
     teachers: TaskNames | None = field(None, "Tasks with a teacher; null: `distil.teachers`.")
     epochs: Count | None = field(None, "Passes of the student's training; null: train.epochs.")
     source: Source | None = field(
-        None,
-        "Soft targets from ensembles on the training sets alone, from cross-fitted ensembles, from "
-        "ensembles on unlabelled texts too, or from a model like the student; null: as in distil.",
+        None, "Ensembles, cross-fitted ones, ensembles on further texts, or an earlier student."
     )
     folds: Folds | None = field(None, "Folds of cross_fit, scored by models of the others.")
     unlabelled: Unlabelled | None = field(None, "The texts of source: unlabelled.")
-    generations: Generations | None = field(
-        None, "Of self_distillation: 1 is taught by the vanilla MT-DNN, 2 by that student."
-    )
+    generations: Generations | None = field(None, "Of self_distillation; 1 learns from MT-DNN.")
     control: str | None = field(None, "Another variant to compare this one with, too.")
 
     @model_validator(mode="after")
     def _consistent(self):
-        fields = {"cross_fit": "folds", "unlabelled": "unlabelled"}
-        for source, name in (fields | {"self_distillation": "generations"}).items():
+        fields = [("cross_fit", "folds"), ("unlabelled", "unlabelled")]
+        for source, name in [*fields, ("self_distillation", "generations")]:
             together = (self.source == source) == (getattr(self, name) is not None)
             require(together, f"source: {source} and the field {name} go together")
         alone = self.source not in ("self_distillation", "cross_fit") or not self.teachers
@@ -100,17 +90,13 @@ class Variant(Settings):
         return self.model_dump(exclude_defaults=True, exclude={"control"})
 
     def distil(self, distil: Distil, multitask: list[str]) -> Distil:
-        """Return the study's settings with this variant's; `ValueError` where they contradict."""
-        changed = {name: getattr(self, name, None) for name in Distil.model_fields}
-        changed = {name: value for name, value in changed.items() if value is not None}
+        """Return the study's settings with this variant's; `ValidationError` where they clash."""
+        changed = self.model_dump(include=Distil.model_fields.keys(), exclude_none=True)
         if self.source == "self_distillation":
             changed["teachers"] = multitask
         if self.source not in (None, "unlabelled"):
             changed["unlabelled"] = None
-        try:
-            return Distil.model_validate(distil.model_dump() | changed)
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return Distil.model_validate(distil.model_dump() | changed)
 
 
 # `:mtl` marks systems before fine-tuning; papermill would pass the others as values, not as text.
@@ -121,16 +107,13 @@ class Ablation(Settings):
     """Students distilled in other ways, compared with MT-DNN_KD before fine-tuning."""
 
     seeds: Seeds | None = field(None, "Seeds of the students, some of the study's; null: all.")
-    variants: dict[VariantName, Variant] = field(
-        ..., "Variants by name; null in place of one leaves it out.", min_length=1
-    )
+    variants: dict[VariantName, Variant] = field(..., "By name; null: none.", min_length=1)
 
     @field_validator("variants", mode="before")
     @classmethod
-    def _without_null(cls, variants: Any) -> Any:
-        if not isinstance(variants, dict):
-            return variants
-        return {name: variant for name, variant in variants.items() if variant is not None}
+    def _without_null(cls, given: Any) -> Any:
+        drop = isinstance(given, dict)
+        return {name: each for name, each in given.items() if each is not None} if drop else given
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -153,8 +136,9 @@ def check_distillation(study: Any) -> None:
         where = f"ablation.variants.{name}"
         try:
             distil = variant.distil(study.distil, study.multitask)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        except ValidationError as error:
+            text = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{where}: {text}") from None
         new = variant.changes != {"source": "ensemble"} or study.distil.unlabelled
         require(new, f"{where}: it changes nothing: there is no distil.unlabelled to leave out")
         _check_distil(where, distil, variant.ensemble_size or 1, study)

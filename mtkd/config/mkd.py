@@ -19,7 +19,7 @@ from mtkd.config.checks import require
 from mtkd.config.experiments import Serving
 from mtkd.config.training import FineTune, Train, Width
 
-Embeddings = Literal["own", "teacher", "vectors"]
+Embeddings = Literal["own", "teacher"]
 Start = Literal["teacher", "encoder", "checkpoint", "new"]
 Layers = Annotated[list[Size], Field(min_length=1)]
 
@@ -28,22 +28,13 @@ class LstmStudent(Settings):
     """A bi-attentive LSTM student (`mtkd.models.lstm`)."""
 
     kind: Literal["lstm"] = field(..., "The architecture.")
-    embeddings: Embeddings = field(
-        "own", "New, those of the teacher (projected), or word vectors from a file."
-    )
-    vectors: str | None = field(None, "File of word vectors in GloVe's text format.")
-    embedding_dim: Count = field(128, "Width of the embeddings; not used for word vectors.")
+    embeddings: Embeddings = field("own", "New ones, or those of the teacher, projected.")
+    embedding_dim: Count = field(128, "Width of the embeddings.")
     hidden: Count = field(128, "Width of each direction of both BiLSTMs.")
     layers: Count = field(1, "Layers of the shared BiLSTM.")
     output_dim: Count = field(256, "Width of the shared layer below the task heads.")
     dropout: Dropout = field(0.1, "Dropout of embeddings and hidden states.")
     train: Train | None = field(None, "Settings of its training; null: `mkd.train`.")
-
-    @model_validator(mode="after")
-    def _consistent(self):
-        together = (self.embeddings == "vectors") == (self.vectors is not None)
-        require(together, "embeddings: vectors and the field vectors go together")
-        return self
 
 
 class TransformerStudent(Settings):

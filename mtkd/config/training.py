@@ -23,7 +23,6 @@ from mtkd.config.base import (
 from mtkd.config.checks import require
 
 Width = Annotated[int, Field(ge=8, lt=2**63)]
-Packing = Literal["packed", "lines"]
 Pooling = Literal["cls", "pooler", "mean"]
 NumberFormat = Literal["bf16", "fp32"]
 Sampling = Literal["proportional", "sqrt", "temperature"]
@@ -40,7 +39,7 @@ class Data(Settings):
     max_train: Limit | None = field(None, "Most training examples per task; null: all.")
     max_dev: Limit | None = field(None, "Most examples per dev split; null: all.")
     holdout_fraction: Exclusive | None = field(
-        None, "Fraction of each GLUE training set to use as dev set, to tune settings; null: none."
+        None, "Fraction of GLUE's training sets that is the dev set, to tune settings."
     )
     max_length: Width = field(512, "Word pieces of an example, above which it is truncated.")
 
@@ -55,8 +54,7 @@ class Pretrain(Settings):
     heads: Count = field(4, "Attention heads per layer.")
     intermediate: Width | None = field(None, "Width of the feed-forward layers; null: 4 * hidden.")
     max_positions: Width = field(512, "Longest input in word pieces.")
-    packing: Packing = field("packed", "Windows of running text, or of one line each.")
-    seq_length: Width = field(64, "Word pieces per window.")
+    seq_length: Width = field(64, "Word pieces per window: a line of the text, cut to it.")
     train_tokens: Count = field(10_000_000, "Word pieces trained on, repeated ones counted.")
     sentences: Width = field(60_000, "Generated sentences to train on, for data.source: synthetic.")
     batch_size: Count = field(64, "Windows per update.")
@@ -66,8 +64,13 @@ class Pretrain(Settings):
     mask_probability: Exclusive = field(0.15, "Fraction of the word pieces to predict.")
     initializer_range: Positive = field(0.02, "Standard deviation of the initial weights.")
     precision: NumberFormat = field("bf16", "Number format of the matrix products.")
-    start_from: str | None = field(None, "Encoder or directory to start from; null: none.")
     checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        above = f"{self.seq_length} is above max_positions ({self.max_positions})"
+        require(self.seq_length <= self.max_positions, f"seq_length: {above}")
+        return self
 
 
 class Encoder(Settings):
@@ -104,8 +107,7 @@ class Train(Settings):
     weight_decay: NonNegative = field(0.0, "Weight decay.")
     max_grad_norm: Positive = field(1.0, "Norm above which gradients are clipped.")
     sampling: Sampling = field(
-        "proportional",
-        "Batches of a task are in proportion to size, size ** (1/2), or size ** (1/temperature).",
+        "proportional", "A task's batches go by size, size ** (1/2) or size ** (1/temperature)."
     )
     sampling_temperature: float = field(2.0, "Temperature of sampling: temperature.", ge=1)
     length_bucket: Count = field(8, "Batches sorted by length together: more means less padding.")

@@ -40,7 +40,11 @@ def check_split(
         for chunk in split.data.column(column).chunks:
             check_text(chunk, column, where, first)
             first += len(chunk)
-    _check_idx(split.data.column("idx").to_numpy(), where)
+    idx = split.data.column("idx").to_numpy()
+    if np.isnan(idx).any():
+        raise UserError(f"{where}, row {np.isnan(idx).argmax()}: idx is empty: number the rows.")
+    if (twice := pd.Series(idx).duplicated()).any():
+        raise UserError(f"{where}: two rows have idx {idx[twice.argmax()]}: number the rows anew.")
     if name not in unlabelled:
         labels = split.data.column("label").to_numpy()
         _check_labels(task, where, labels, train=name == task.train)
@@ -56,13 +60,6 @@ def _cast(split: datasets.Dataset, column: str, dtype: str, where: str) -> datas
         wanted = "numbers" if dtype == "float32" else "whole numbers"
         held = f"column '{column}' holds something else than {wanted} ({first_line(error)})"
         raise UserError(f"{where}: {held}: give each row a number.") from None
-
-
-def _check_idx(idx: np.ndarray, where: str) -> None:
-    if np.isnan(idx).any():
-        raise UserError(f"{where}, row {np.isnan(idx).argmax()}: idx is empty: number the rows.")
-    if (twice := pd.Series(idx).duplicated()).any():
-        raise UserError(f"{where}: two rows have idx {idx[twice.argmax()]}: number the rows anew.")
 
 
 def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> None:

@@ -38,11 +38,13 @@ def group_ids(split: datasets.Dataset, column: str) -> np.ndarray:
 def custom_fingerprint(study: Study, name: str) -> dict:
     """Return what identifies a custom task's examples, before they are read."""
     own = study.own_tasks[name]
-    files = own.splits if not own.hub else {}
-    hashes = {split: file_hash(_file(study, name, file)) for split, file in files.items()}
-    if own.hub and (folder := study.resolve(own.hub)).is_dir():
+    if own.hub:
+        folder = study.resolve(own.hub)
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        hashes = {str(path.relative_to(folder)): file_hash(path) for path in paths}
+        files = {str(path.relative_to(folder)): path for path in paths}
+    else:
+        files = {split: _file(study, name, file) for split, file in own.splits.items()}
+    hashes = {source: file_hash(path) for source, path in files.items()}
     return {"task": own.model_dump(), "sources": hashes}
 
 
@@ -52,7 +54,7 @@ def count_train_rows(study: Study, name: str) -> int:
     if own.hub:
         return 0
     path = _file(study, name, own.train)
-    return count_rows(path, path.stat().st_mtime_ns, f"own_tasks.{name} ({own.train})")
+    return count_rows(path, path.stat().st_mtime_ns)
 
 
 def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datasets.Dataset]:
@@ -72,9 +74,8 @@ def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datase
     scratch.mkdir(parents=True, exist_ok=True)
     for split, source in own.splits.items():
         where = f"{name}, split '{split}' ({own.hub or source})"
-        columns, optional = [*own.columns, own.label], []
-        if split == "test":
-            columns, optional = own.columns, [own.label]
+        label = [own.label]
+        columns, optional = (own.columns, label) if split == "test" else (own.columns + label, [])
         if own.hub:
             raw = _read_hub(study, own, source, where, (columns, optional))
         else:
@@ -120,16 +121,21 @@ def _examples(
     first, empty = 0, list(own.columns)
     for batch in batches:
         texts = [check_text(batch.column(name), name, where, first) for name in own.columns]
-        columns = zip(own.columns, texts, strict=True)
-        filled = [name for name, text in columns if pc.any(pc.not_equal(text, "")).as_py()]
-        empty = [name for name in empty if name not in filled]
+        for name, text in zip(own.columns, texts, strict=True):
+            if name in empty and pc.any(pc.not_equal(text, "")).as_py():
+                empty.remove(name)
         labels = pa.array(np.full(len(batch), -1))
         if own.label in batch.schema.names:
             labels, words = _labels(batch.column(own.label), own, where)
             if unlabelled:
                 missing = pc.is_in(pc.fill_null(words, ""), pa.array(["", "-1"]))
                 labels = pc.if_else(missing, -1, labels)
-            _check_labels(labels, words, own, where, first)
+            if labels.null_count:
+                row = pc.index(pc.is_null(labels), True).as_py()
+                word = pc.fill_null(words, "")[row].as_py()[:80]
+                classes = f"none of the task's ({', '.join(own.classes)})"
+                wrong = f"label '{word}' is {classes if own.classes else 'no number'}"
+                raise UserError(f"{where}, row {first + row}: {wrong}: correct it.")
         labels = labels.cast(pa.float32() if own.type == "similarity" else pa.int64())
         idx = pa.array(np.arange(first, first + len(batch)))
         names = [*own.columns, "label", "idx"]
@@ -167,17 +173,6 @@ def _labels(values: pa.Array, own: CustomTask, where: str) -> tuple[pa.Array, pa
     return pc.if_else(by_number, pc.subtract(position, count), position), words
 
 
-def _check_labels(
-    labels: pa.Array, words: pa.Array, own: CustomTask, where: str, first: int
-) -> None:
-    if labels.null_count:
-        row = pc.index(pc.is_null(labels), True).as_py()
-        word = pc.fill_null(words, "")[row].as_py()[:80]
-        classes = f"none of the task's ({', '.join(own.classes)})"
-        wrong = f"label '{word}' is {classes if own.classes else 'no number'}"
-        raise UserError(f"{where}, row {first + row}: {wrong}: correct it.")
-
-
 def _hold_out(
     train: datasets.Dataset, own: CustomTask, seed: int, where: str, scratch: Path
 ) -> dict[str, datasets.Dataset]:
@@ -196,8 +191,7 @@ def _hold_out(
     def rows(mask: np.ndarray) -> Iterator[pa.RecordBatch]:
         first = 0
         for batch in train.data.table.to_batches():
-            if len(kept := batch.filter(pa.array(mask[first : first + len(batch)]))):
-                yield kept
+            yield batch.filter(pa.array(mask[first : first + len(batch)]))
             first += len(batch)
 
     return {

@@ -18,14 +18,9 @@ def encode(
 ) -> dict[str, list]:
     """Tokenize to `[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` (MT-DNN_KD, section 2).
 
-    Args:
-        texts: One list per text column.
-        tokenizer: A BERT tokenizer.
-        max_length: Longer examples lose the end of their longer text, and of both once these are
-            equally long (`longest_first` in transformers).
-
-    Returns:
-        `input_ids`, and `segment_start`: the position of X2, or the length of a single text.
+    `texts` has a list per text column. Examples above `max_length` lose the end of their longer
+    text, and of both once these are equally long (`longest_first` in transformers). Returns
+    `input_ids`, and `segment_start`: the position of X2, or the length of a single text.
     """
     # A fast tokenizer that truncates also builds every window of what it cuts off, of a pair every
     # two of them: millions for two texts of 100,000 words.
@@ -42,10 +37,7 @@ def encode(
     for row, (ids, types) in enumerate(examples):
         if len(ids) > max_length:
             kept = _kept_positions(pieces.sequence_ids(row), max_length)
-            ids, types = (
-                [ids[position] for position in kept],
-                [types[position] for position in kept],
-            )
+            ids, types = [ids[at] for at in kept], [types[at] for at in kept]
         encoded["input_ids"].append(ids)
         encoded["segment_start"].append(len(types) - sum(types))
     return encoded

@@ -60,7 +60,10 @@ def read_rows(
         for batch in reader:
             yield batch if columns is None else batch.select(names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(where, suffix, error) from None
+        reason = " ".join(str(error).split()).removesuffix(".")[:160]
+        hint = "" if suffix == ".parquet" else " (it must be UTF-8 text)"
+        read_as = f"the file cannot be read as {FORMATS[suffix]} ({reason})"
+        raise UserError(f"{where}: {read_as}: correct or convert it{hint}.") from None
 
 
 def _open(
@@ -73,38 +76,24 @@ def _open(
     if suffix == ".jsonl":
         return json.open_json(file, json.ReadOptions(block_size=BLOCK))
     quotes = suffix == ".csv" if quotes is None else quotes
-    return csv.open_csv(
-        file,
-        csv.ReadOptions(block_size=BLOCK),
-        csv.ParseOptions(
-            delimiter="," if suffix == ".csv" else "\t",
-            quote_char='"' if quotes else False,
-            newlines_in_values=quotes,
-        ),
-        # Text as it is: "", NA and null are no missing values, and 01 stays 01.
-        csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
-    )
-
-
-def _unreadable(where: str, suffix: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()).removesuffix(".")[:160]
-    hint = "" if suffix == ".parquet" else " (it must be UTF-8 text)"
-    read_as = f"the file cannot be read as {FORMATS[suffix]} ({reason})"
-    return UserError(f"{where}: {read_as}: correct or convert it{hint}.")
+    marks = {"delimiter": "," if suffix == ".csv" else "\t", "quote_char": quotes and '"'}
+    parsing = csv.ParseOptions(**marks, newlines_in_values=quotes)
+    # Text as it is: "", NA and null are no missing values, and 01 stays 01.
+    conversion = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
+    reading = csv.ReadOptions(block_size=BLOCK)
+    return csv.open_csv(file, reading, parsing, conversion)
 
 
 def select_columns(
     names: Sequence[str], where: str, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> list[str]:
     """Return the columns to read; `UserError` where one is missing or appears twice."""
-    names = list(names)
-    for column in columns:
-        if column not in names:
-            there = f"column '{column}' is missing (there are {', '.join(names)})"
-            raise UserError(f"{where}: {there}: correct its name.")
     selected = [*columns, *(column for column in optional if column in names)]
     for column in selected:
-        if names.count(column) > 1:
+        if (count := list(names).count(column)) == 0:
+            there = f"column '{column}' is missing (there are {', '.join(names)})"
+            raise UserError(f"{where}: {there}: correct its name.")
+        if count > 1:
             raise UserError(f"{where}: column '{column}' appears twice: rename one of the two.")
     return selected
 
@@ -138,12 +127,12 @@ def write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> datasets.Dat
 
 
 @lru_cache
-def count_rows(path: Path, changed: int, where: str) -> int:
-    """Return the number of rows of a Parquet file, or of lines of a text file."""
-    if path.suffix.lower() == ".parquet":
-        try:
-            return parquet.read_metadata(path).num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(where, ".parquet", error) from None
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+def count_rows(path: Path, changed: int) -> int:
+    """Return the number of rows of a Parquet file (0: damaged), or of lines of a text file."""
+    if path.suffix.lower() != ".parquet":
+        with path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    try:
+        return parquet.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):  # reading it explains what is wrong
+        return 0

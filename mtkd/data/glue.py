@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from mtkd.artifacts import file_hash, fingerprint
 from mtkd.config.training import Data
+from mtkd.data import synthetic
 from mtkd.data.checks import check_split
 from mtkd.data.files import ROWS
 from mtkd.errors import UserError, first_line
@@ -31,9 +32,7 @@ def glue_location(data: Data) -> str:
 def source_fingerprint(data: Data) -> dict:
     """Return what identifies the data before they are read."""
     if data.source == "synthetic":
-        from mtkd.data.synthetic import VERSION
-
-        return {"generator": VERSION}
+        return {"generator": synthetic.VERSION}
     return directory_fingerprint(glue_location(data))
 
 
@@ -65,18 +64,12 @@ def load_tasks(
     """
     given, loaded = dict(custom or {}), {}
     if data.source == "synthetic" and any(task.name not in given for task in tasks):
-        from mtkd.data import synthetic
-
         given = synthetic.generate(seed=data.seed, scale=data.scale) | given
     for task in tasks:
         where = glue_location(data)
         splits = given.get(task.name) or read_splits(where, task, "MTKD_GLUE", config=task.name)
-        names = [*([task.train] if task.train else []), *task.dev, *task.test]
-        splits = {
-            name: check_split(task, name, splits[name], task.test)
-            for name in names
-            if name in splits
-        }
+        names = [name for name in (task.train, *task.dev, *task.test) if name in splits]
+        splits = {name: check_split(task, name, splits[name], task.test) for name in names}
         if task.train and task.train not in splits:
             missing = f"the data at {where} have no '{task.train}' split"
             raise UserError(f"{task.title}: {missing}: add it, or remove the task from the study.")
@@ -114,17 +107,14 @@ def read_splits(where: str, task: Task, variable: str, config: str | None = None
     if not files:
         raise UserError(f"{where} has no {task.name}/train-*.parquet: {mend}.")
     try:
-        counts = {
-            split: sum(parquet.read_metadata(path).num_rows for path in paths)
-            for split, paths in files.items()
-        }
-        if all(counts.values()):
+        rows = {split: map(parquet.read_metadata, paths) for split, paths in files.items()}
+        empty = [split for split, parts in rows.items() if not any(p.num_rows for p in parts)]
+        if not empty:
             return {split: datasets.Dataset.from_parquet(paths) for split, paths in files.items()}
     except Exception as error:  # pyarrow and datasets raise many kinds for a damaged file
         what = f"{Path(where, task.name)} cannot be read as Parquet ({first_line(error)})"
         raise UserError(f"{what}: copy that folder again.") from None
-    empty = next(split for split, count in counts.items() if not count)
-    raise UserError(f"{task.title}, split '{empty}': it has no examples: remove its files.")
+    raise UserError(f"{task.title}, split '{empty[0]}': it has no examples: remove its files.")
 
 
 def _hold_out(splits: Splits, task: Task, data: Data) -> Splits:
@@ -189,13 +179,10 @@ def table1(tasks: list[Task], splits: dict[str, datasets.DatasetDict]) -> pd.Dat
         roles = {task.train: "train"} if task.train else {}
         roles |= dict.fromkeys(task.dev, "dev") | dict.fromkeys(task.test, "test")
         for name, role in roles.items():
+            split = splits[task.name].get(name)
             row = {"task": task.name, "title": task.title, "kind": task.kind, "split": name}
-            row |= {
-                "role": role,
-                "labels": task.num_outputs,
-                "missing": name not in splits[task.name],
-            }
-            if (split := splits[task.name].get(name)) is not None:
+            row |= {"role": role, "labels": task.num_outputs, "missing": split is None}
+            if split is not None:
                 row |= {"examples": len(split), "words": _words(split, task) / len(split)}
                 if role != "test" and not task.regression:
                     counts = np.bincount(split.data.column("label").to_numpy())

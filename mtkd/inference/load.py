@@ -27,7 +27,7 @@ from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.models.student import student_encoder
 from mtkd.stages import all_runs, mtdnn, pretrain
 from mtkd.stages.common import Run
-from mtkd.stages.inputs import read_examples
+from mtkd.stages.inputs import read_examples, tokenizer_of
 from mtkd.tasks import Task
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -104,7 +104,7 @@ def load_model(name: str, task: str | None = None) -> TrainedModel:
     known = [described.task for described in description.tasks]
     chosen = _choose_task(artifact, known, task)
     encoder = _find_encoder(artifact, description.encoder)
-    tokenizer = pretrain.tokenizer_of(encoder)
+    tokenizer = tokenizer_of(encoder)
     shared = _new_encoder(artifact, description, encoder)
     model = MultiTaskModel(shared, known, dict.fromkeys((one.name for one in known), 0.0))
     model.load(artifact.file(WEIGHTS))

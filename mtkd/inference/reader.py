@@ -58,7 +58,7 @@ def source(
         if suffix not in SUFFIXES.values():
             raise UserError(f"{path}: give --format ({', '.join(SUFFIXES)}).")
         rows = _rows(path, names, str(path), suffix)
-        return Source(rows, count_rows(path, path.stat().st_mtime_ns, str(path)))
+        return Source(rows, count_rows(path, path.stat().st_mtime_ns))
     if len(given) != len(task.columns):
         raise UserError(f"{needed}: {len(given)} texts are given; put each in quotes.")
     # Arguments that are no UTF-8 arrive as halves of surrogate pairs, which no tokenizer takes.

@@ -118,14 +118,8 @@ class ClsLayer(BertLayer):
         """Return the layer's output at [CLS]."""
         layer, cls = self.attention.self, hidden_states[:, :1]
         shape = (layer.num_attention_heads, layer.attention_head_size)
-        query, key, value = (
-            projected.unflatten(-1, shape).transpose(1, 2)
-            for projected in (
-                layer.query(cls),
-                layer.key(hidden_states),
-                layer.value(hidden_states),
-            )
-        )
+        projected = layer.query(cls), layer.key(hidden_states), layer.value(hidden_states)
+        query, key, value = (each.unflatten(-1, shape).transpose(1, 2) for each in projected)
         kind = layer.config._attn_implementation
         attend = ALL_ATTENTION_FUNCTIONS.get(kind, eager_attention_forward)
         mask = None if attention_mask is None else attention_mask[:, :, :1]

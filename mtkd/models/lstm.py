@@ -12,9 +12,6 @@ layer in place of a task's maxout layers, all sizes, and fp32 throughout.
 Letters: b examples, n word pieces, e embedding width, h LSTM width of a direction, d = 2h.
 """
 
-from pathlib import Path
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,8 +19,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-
-LIMIT = 1e6  # of a word vector's numbers
 
 
 class BiLstm(nn.Module):
@@ -144,11 +139,6 @@ class BiAttentiveEncoder(nn.Module):
         return torch.cat([highest, lowest, mean, attended], dim=-1)
 
 
-def random_table(pieces: int, width: int) -> Tensor:
-    """Draw embeddings (pieces, e) from N(0, 1), torch's default."""
-    return torch.randn(pieces, width)
-
-
 def projected_table(table: Tensor, width: int) -> Tensor:
     """Project a teacher's embeddings (pieces, H) on their first principal directions: (pieces, e).
 
@@ -156,50 +146,9 @@ def projected_table(table: Tensor, width: int) -> Tensor:
     `width` is above H.
     """
     if width > table.shape[1]:
-        raise UserError(
-            f"embedding_dim: {width} is above the width of the teacher's embeddings, "
-            f"{table.shape[1]}: lower it, or draw the table anew (embeddings: own)."
-        )
+        above = f"{width} is above the width of the teacher's embeddings, {table.shape[1]}"
+        raise UserError(f"embedding_dim: {above}: lower it, or take embeddings: own.")
     centred = table.double() - table.double().mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
     projected = centred @ directions[:, -width:]
     return (projected / projected.std()).float()
-
-
-def vectors_table(path: Path, vocabulary: dict[str, int]) -> Tensor:
-    """Read word vectors in GloVe's text format for a tokenizer's pieces: (pieces, e).
-
-    A piece that is a word of the file gets its vector; the others are drawn with the mean and
-    deviation of those. Raises `UserError` where the file cannot be read, its lines differ in
-    width, or it holds none of the pieces.
-    """
-    vectors: dict[int, np.ndarray] = {}
-    width = number = 0
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                word, *values = line.rstrip().split(" ")
-                if number == 1 and len(values) == 1:
-                    continue  # word2vec's header: words and width
-                width = width or len(values)
-                if len(values) != width or not values:
-                    raise ValueError(f"{len(values)} numbers, the lines before have {width}")
-                if word in vocabulary:
-                    vectors[vocabulary[word]] = vector = np.array(values, dtype=np.float64)
-                    if not np.abs(vector).max() < LIMIT:
-                        raise ValueError(f"a number of '{word}' is not finite or above {LIMIT:g}")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The word vectors {path} cannot be read (line {number}: {str(error)[:100]}): give a "
-            "UTF-8 file in GloVe's text format, a word and its numbers per line."
-        ) from None
-    if not vectors:
-        raise UserError(
-            f"{path} holds no word of the tokenizer's {len(vocabulary)}: "
-            "give vectors of the study's language and case."
-        )
-    known = torch.from_numpy(np.stack(list(vectors.values())).astype(np.float32))
-    deviation = known.std() if known.numel() > 1 else torch.zeros(())
-    table = torch.randn(max(vocabulary.values()) + 1, width) * deviation + known.mean()
-    table[list(vectors)] = known
-    return table

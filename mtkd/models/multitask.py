@@ -86,20 +86,16 @@ class MultiTaskModel(nn.Module):
         try:
             weights = safetensors.torch.load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path} is not a readable model file ({error}): run the stage that makes it again."
-            ) from None
+            why = f"is not a readable model file ({error})"
+            raise UserError(f"{path} {why}: run the stage that makes it again.") from None
         state = self.state_dict()
         names = list(self.heads) if heads is True else heads or []
         for name in names:
             head = weights.get(f"heads.{name}.weight")
             if head is None or head.shape != state[f"heads.{name}.weight"].shape:
                 has = "no head" if head is None else f"a head for {head.shape[0]} outputs"
-                raise UserError(
-                    f"{path} has {has} for '{name}', this model needs one for "
-                    f"{self.tasks[name].num_outputs}: it was trained for other tasks; start from "
-                    "the encoder alone or train the tasks together."
-                )
+                needs = f"for '{name}', this model needs one for {self.tasks[name].num_outputs}"
+                raise UserError(f"{path} has {has} {needs}: train the tasks together.")
         prefixes = ("encoder.", *(f"heads.{name}." for name in names))
         shapes, wanted = (
             {name: tensor.shape for name, tensor in tensors.items() if name.startswith(prefixes)}
@@ -107,10 +103,8 @@ class MultiTaskModel(nn.Module):
         )
         if shapes != wanted:
             wrong = min(name for name, _ in shapes.items() ^ wanted.items())
-            raise UserError(
-                f"{path} holds another encoder ({wrong} is missing, unknown or of another shape): "
-                "use the encoder that it was trained with."
-            )
+            other = f"another encoder ({wrong} is missing, unknown or of another shape)"
+            raise UserError(f"{path} holds {other}: use the encoder that it was trained with.")
         self.load_state_dict({name: weights[name] for name in wanted}, strict=False)
 
     def parameter_count(self) -> int:
@@ -131,8 +125,7 @@ def load_encoder(source: str | Path, *, dropout: float, pooling: str = "cls") ->
         options |= {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
         model = AutoModel.from_pretrained(source, config=config, **options)
     except Exception as error:  # transformers raises many kinds for what a folder may hold
-        raise UserError(
-            f"The encoder at {source} cannot be loaded ({first_line(error)}): give a folder with "
-            "config.json, model.safetensors and tokenizer.json, or a hub id."
-        ) from None
+        mend = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id"
+        why = f"cannot be loaded ({first_line(error)})"
+        raise UserError(f"The encoder at {source} {why}: {mend}.") from None
     return TransformerEncoder(model, pooling)

@@ -17,9 +17,8 @@ def keep_layers(encoder: TransformerEncoder, kept: list[int]) -> TransformerEnco
     """
     layers = encoder.model.encoder.layer
     if wrong := [layer for layer in kept if layer >= len(layers)]:
-        raise UserError(
-            f"kept_layers: the encoder has no layer {wrong[0]}; choose from 0 to {len(layers) - 1}."
-        )
+        there = f"choose from 0 to {len(layers) - 1}"
+        raise UserError(f"kept_layers: the encoder has no layer {wrong[0]}; {there}.")
     encoder.model.encoder.layer = nn.ModuleList([layers[layer] for layer in kept])
     encoder.model.config.num_hidden_layers = len(kept)
     return TransformerEncoder(encoder.model, encoder.pooling)
@@ -32,10 +31,8 @@ def from_checkpoint(
     encoder = load_encoder(source, dropout=dropout, pooling=pooling)
     size = encoder.model.config.vocab_size
     if size != vocab_size:
-        raise UserError(
-            f"The student's checkpoint {source} has {size} word pieces, the teacher {vocab_size}: "
-            "give a checkpoint with the teacher's vocabulary."
-        )
+        sizes = f"{source} has {size} word pieces, the teacher {vocab_size}"
+        raise UserError(f"The student's checkpoint {sizes}: give one with the same vocabulary.")
     return encoder
 
 

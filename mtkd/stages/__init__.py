@@ -6,8 +6,8 @@ A stage module holds
     runs(study) -> list[Run]       the parameters of each run
     parents(study, run)            the runs whose artifacts this run reads: the graph's edges
     depends(study, run) -> dict    the settings that change the run's artifact
-    steps(study, run) -> int       updates of weights, for estimates
     run(study, **parameters)       the artifact, built if it is not there
+    steps(study, run) -> int       updates of weights, for estimates; left out where there are none
 
 Everything else derives from these: the workflow's graph and keys, `mtkd run --dry-run`, `mtkd
 stage`, artifact folders, and the report's list of runs. A new stage is a new module in this
@@ -17,27 +17,14 @@ package.
 import importlib
 import pkgutil
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
 from mtkd import paths
 from mtkd.artifacts import file_hash, fingerprint
 from mtkd.config.study import Study
-from mtkd.errors import UserError
-from mtkd.stages.common import Run, load, load_all
+from mtkd.stages.common import Run, load, load_all, lookup
 
-__all__ = [
-    "Run",
-    "all_runs",
-    "find_run",
-    "key",
-    "keys",
-    "load",
-    "load_all",
-    "parents",
-    "stages",
-    "steps",
-]
+__all__ = ["Run", "all_runs", "find_run", "keys", "load", "load_all", "parents", "stages", "steps"]
 
 
 @cache
@@ -61,35 +48,22 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 def steps(study: Study, run: Run) -> int:
     """Return about how many updates of weights a run makes."""
-    return stages()[run.stage].steps(study, run)
+    module = stages()[run.stage]
+    return module.steps(study, run) if hasattr(module, "steps") else 0
 
 
 def find_run(study: Study, name: str) -> Run:
     """Return the run of that name, such as `02_mtdnn.uncased-0.1-s0`; raise `UserError` if none."""
-    known = {run.name: run for run in all_runs(study)}
-    if name not in known:
-        raise UserError(
-            f"Study {study.name} has no run '{name}': its runs are {', '.join(known)} "
-            "(mtkd run STUDY --dry-run lists them)."
-        )
-    return known[name]
+    return lookup(study, "run", name, {run.name: run for run in all_runs(study)})
 
 
 def keys(study: Study) -> dict[Run, str]:
     """Return a key for every run that changes when its settings, notebook or parents change."""
     known: dict[Run, str] = {}
     for run in all_runs(study):
-        known[run] = key(study, run, known)
-    return known
-
-
-def key(study: Study, run: Run, known: dict[Run, str] | None = None) -> str:
-    """Return a run's key; `known` holds keys that were worked out before."""
-    known = {} if known is None else known
-    if run not in known:
         notebook = paths.notebooks() / f"{run.stage}.ipynb"
-        source = file_hash(Path(notebook)) if notebook.is_file() else None
-        above = [key(study, parent, known) for parent in parents(study, run)]
+        source = file_hash(notebook) if notebook.is_file() else None
+        above = [known[parent] for parent in parents(study, run)]
         settings = stages()[run.stage].depends(study, run)
         known[run] = fingerprint([run.name, settings, source, above])
-    return known[run]
+    return known

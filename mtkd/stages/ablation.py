@@ -10,47 +10,40 @@ changes how soft targets enter the loss, the ensembles, the epochs, or the sourc
                        candidates' seed, or (generation 2) the student that this one taught
 """
 
-from dataclasses import replace
+from dataclasses import asdict
 
 from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Variant
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate
 from mtkd.errors import UserError
-from mtkd.stages import mtdnn, pretrain, student, teacher
-from mtkd.stages.common import Output, Run, build_or_load, build_part, count_updates
+from mtkd.stages import mtdnn, student, teacher
+from mtkd.stages.common import Run, count_updates, lookup
 from mtkd.stages.ensemble import (
     SOFT_TARGETS,
     EnsembleMember,
-    MemberTraining,
+    best_candidates,
     build_soft_targets,
     finetune_member,
     member_settings,
     rank_candidates,
+    single_model,
 )
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.stages.student import StudentTraining
 from mtkd.tasks import Task
-from mtkd.training.soft_targets import Fold, SoftTargets, read_soft_targets
+from mtkd.training.soft_targets import Fold, read_soft_targets
 
 NAME = "06_ablation"
-SHARED = Run(NAME)  # the owner of models that several variants use
 
 
 def runs(study: Study) -> list[Run]:
-    """Return a run per seed and variant, each after those runs of this stage that it reads."""
-    ordered: dict[Run, None] = {}
-
-    def add(run: Run) -> None:
-        for parent in parents(study, run):
-            if parent.stage == NAME:
-                add(parent)
-        ordered[run] = None
-
-    for seed in study.ablation.seeds if study.ablation else ():
-        for name in study.ablation.variants:
-            add(Run(NAME, variant=name, seed=seed))
-    return list(ordered)
+    """Return a run per variant and seed, each after those runs of this stage that it reads."""
+    variants, seeds = (
+        (study.ablation.variants, study.ablation.seeds) if study.ablation else ({}, ())
+    )
+    names = sorted(variants, key=lambda name: variants[name].generations == 2)
+    return [Run(NAME, variant=name, seed=seed) for name in names for seed in seeds]
 
 
 def parents(study: Study, run: Run) -> list[Run]:
@@ -62,24 +55,16 @@ def parents(study: Study, run: Run) -> list[Run]:
     elif run != first_run(study, run.variant):
         above = [first_run(study, run.variant)]
     elif variant.generations:
-        first = first_generation(study, run.variant)
-        baseline = mtdnn.baseline_run(study, study.candidates.seed)
-        above = [first if is_run(study, first) else baseline]
+        above = [_model_like_the_student(study, run.variant)]
     else:
         above = [mtdnn.candidate_run(study, candidate) for candidate in study.candidate_models]
         encoders += [candidate.encoder for candidate in study.candidate_models]
-    return [*(Run(pretrain.NAME, encoder=name) for name in dict.fromkeys(encoders)), *above]
+    return [*map(encoder_run, dict.fromkeys(encoders)), *above]
 
 
 def find_variant(study: Study, name: str) -> Variant:
     """Return a variant of the study; raise `UserError` if there is none of that name."""
-    variants = study.require("ablation").variants
-    if name not in variants:
-        raise UserError(
-            f"There is no variant '{name}' in study {study.name}: its variants are "
-            f"{', '.join(variants)}."
-        )
-    return variants[name]
+    return lookup(study, "variant", name, study.require("ablation").variants)
 
 
 def first_run(study: Study, name: str) -> Run:
@@ -87,28 +72,26 @@ def first_run(study: Study, name: str) -> Run:
     return Run(NAME, variant=name, seed=study.ablation.seeds[0])
 
 
-def first_generation(study: Study, name: str) -> Run | None:
-    """Return the run of a generation 2 variant's teacher, which the study may lack; else None."""
-    variants = study.ablation.variants
-    if variants[name].generations != 2:
-        return None
+def _model_like_the_student(study: Study, name: str) -> Run:
+    """Return the run whose model teaches a self-distilled variant's students."""
+    variants, seed = study.ablation.variants, study.candidates.seed
+    if variants[name].generations == 1:
+        return mtdnn.baseline_run(study, seed)
     first = variants[name].model_copy(update={"generations": 1}).changes
-    same = (other for other, variant in variants.items() if variant.changes == first)
-    return Run(NAME, variant=next(same, f"{name}.first"), seed=study.candidates.seed)
-
-
-def is_run(study: Study, run: Run | None) -> bool:
-    """Tell whether a run of this stage is one of the study's."""
-    section = study.ablation
-    return bool(run) and run.variant in section.variants and run.seed in section.seeds
+    same = [other for other, variant in variants.items() if variant.changes == first]
+    if not same or seed not in study.ablation.seeds:
+        raise UserError(
+            f"ablation.variants.{name}: generations: 2 learns from a student of generations: 1 "
+            f"with candidates.seed ({seed}): add that variant, otherwise the same, and the seed."
+        )
+    return Run(NAME, variant=same[0], seed=seed)
 
 
 def depends(study: Study, run: Run) -> dict:
     """Return the settings that change the student's weights and its soft targets."""
     variant, training = find_variant(study, run.variant), training_of(study, run)
-    settings = student.student_settings(study, training.distil, training.train)
+    settings = student.student_settings(study, training)
     settings |= variant.model_dump(include={"source", "folds", "generations"})
-    settings["ensemble_size"] = training.ensemble_size
     if variant.folds:
         tasks = map(study.task, training.distil.teachers)
         settings["candidates"] = mtdnn.multitask_settings(study, study.train)
@@ -120,13 +103,11 @@ def depends(study: Study, run: Run) -> dict:
 def steps(study: Study, run: Run) -> int:
     """Return the updates of a student, and for the first seed those of models that teach it."""
     variant, training = find_variant(study, run.variant), training_of(study, run)
-    updates = student.student_steps(study, training.distil, training.train)
-    if run == first_run(study, run.variant):
-        first = first_generation(study, run.variant)
-        updates *= 2 if first and not is_run(study, first) else 1
-        candidate = count_updates(study, study.multitask, study.train)
-        candidate += count_updates(study, training.distil.teachers, study.member_finetuning)
-        updates += (variant.folds or 0) * training.ensemble_size * candidate
+    updates = student.student_steps(study, training)
+    if variant.folds and run == first_run(study, run.variant):
+        member = count_updates(study, study.multitask, study.train)
+        member += count_updates(study, training.distil.teachers, study.member_finetuning)
+        updates += variant.folds * training.ensemble_size * member
     return updates
 
 
@@ -134,111 +115,63 @@ def run(study: Study, variant: str, seed: int) -> Artifact:
     """Train the student of a variant, or load it; the artifact holds what 04_student's does."""
     this = Run(NAME, variant=variant, seed=seed)
     training, inputs = training_of(study, this), Inputs(study, this)
-    parts = _soft_targets(inputs, this)
+    parts = _soft_targets(inputs, training)
 
     def build(output: Output) -> None:
-        targets = _read(study, parts) or {
-            name: teacher.soft_targets(
-                inputs[Run(teacher.NAME, task=name)], study.task(name), training.ensemble_size
-            )
-            for name in training.distil.teachers
-        }
-        student.train_student(inputs, this, replace(training, soft_targets=targets), output)
+        files = {name: part.file(SOFT_TARGETS) for name, part in parts.items()}
+        read = {name: read_soft_targets(file, study.task(name)) for name, file in files.items()}
+        targets = read or student.teachers_targets(inputs, training)
+        student.train_student(inputs, training, targets, output)
 
-    return build_or_load(study, this, build, parts)
+    return inputs.build(build, parts)
 
 
 def training_of(study: Study, run: Run) -> StudentTraining:
-    """Return how a variant's student is trained, without soft targets."""
+    """Return how a variant's student is trained."""
     variant = find_variant(study, run.variant)
     distil = variant.distil(study.distil, study.multitask)
     train = study.train.model_copy(update={"epochs": variant.epochs or study.train.epochs})
     size = variant.ensemble_size or study.candidates.ensemble_size
-    return StudentTraining(f"mt-dnn-kd:{run.variant}", distil, train, run.seed, {}, size)
+    return StudentTraining(f"mt-dnn-kd:{run.variant}", distil, train, run.seed, size)
 
 
-def _read(study: Study, parts: dict[str, Artifact]) -> dict[str, SoftTargets]:
-    files = {name: part.file(SOFT_TARGETS) for name, part in parts.items()}
-    return {name: read_soft_targets(file, study.task(name)) for name, file in files.items()}
-
-
-def _soft_targets(inputs: Inputs, this: Run) -> dict[str, Artifact]:
+def _soft_targets(inputs: Inputs, training: StudentTraining) -> dict[str, Artifact]:
     """Return a part per task with the soft targets that are not of 03_teacher."""
-    study, variant = inputs.study, find_variant(inputs.study, this.variant)
-    training, first = training_of(study, this), first_run(study, this.variant)
-    names = training.distil.teachers
+    study, name = inputs.study, inputs.this.variant
+    variant, first = find_variant(study, name), first_run(study, name)
     if not (variant.folds or variant.generations):
         return {}
-    if this != first:
-        return {name: inputs.part(first, f"soft_targets/{name}") for name in names}
+    tasks = {task: f"soft_targets/{task}" for task in training.distil.teachers}
+    if inputs.this != first:
+        return {task: inputs.part(first, part) for task, part in tasks.items()}
     if variant.generations:
-        return _predict(inputs, this, "soft_targets", _model_like_the_student(inputs, this))
-    ranked = rank_candidates(study, inputs.only(mtdnn.NAME)).head(training.ensemble_size)
-    candidates = [Candidate(row.encoder, row.dropout) for row in ranked.itertuples()]
+        run = _model_like_the_student(study, name)
+        model = run.variant if run.stage == NAME else "mt-dnn"
+        teams = single_model(study, study.student_encoder, inputs[run], model)
+        return {
+            task: build_soft_targets(inputs, part, study.task(task), teams)
+            for task, part in tasks.items()
+        }
+    candidates = best_candidates(rank_candidates(inputs), training.ensemble_size)
     seed, parts = study.candidates.seed, {}
-    folds = [Fold(number, variant.folds, tuple(names), seed) for number in range(variant.folds)]
-    for task in map(study.task, names):
+    folds = [Fold(number, variant.folds, tuple(tasks), seed) for number in range(variant.folds)]
+    for name, part in tasks.items():
+        task = study.task(name)
         teams = {fold: [_member(inputs, task, one, fold) for one in candidates] for fold in folds}
-        part = f"soft_targets/{task.name}"
-        parts[task.name] = build_soft_targets(inputs, this, part, task, teams)
+        parts[name] = build_soft_targets(inputs, part, task, teams)
     return parts
 
 
 def _member(inputs: Inputs, task: Task, candidate: Candidate, fold: Fold) -> EnsembleMember:
-    """Train a candidate, and fine-tune it on a task, without a part of the train sets."""
-    study, this = inputs.study, mtdnn.candidate_run(inputs.study, candidate)
-    encoder = Run(pretrain.NAME, encoder=candidate.encoder)
-    parents = {encoder: inputs[encoder]}
-    depends = {"run": this.name, **mtdnn.depends(study, this), **mtdnn.fold_settings(fold)}
+    """Train a candidate, and fine-tune it on a task, without a fold of the train sets."""
+    run = mtdnn.candidate_run(inputs.study, candidate)
+    depends = {"run": run.name, **mtdnn.depends(inputs.study, run), "fold": asdict(fold)}
 
     def build(output: Output) -> None:
-        mtdnn.train_mtdnn(inputs, this, output, fold)
+        mtdnn.train_mtdnn(inputs, run, output, fold)
 
     folder = f"folds/{fold.number + 1}-of-{fold.of}"
-    start = build_part(study, SHARED, f"{folder}/all/{candidate.name}", depends, parents, build)
-    member = MemberTraining(task, candidate, start, fold)
-    return finetune_member(
-        inputs, SHARED, f"{folder}/{task.name}/{candidate.name}", member, parents
-    )
-
-
-def _model_like_the_student(inputs: Inputs, this: Run) -> EnsembleMember:
-    """Return the model that a self-distilled student learns from; train it if it is no run's."""
-    study, first = inputs.study, first_generation(inputs.study, this.variant)
-
-    def member(model: Artifact, name: str) -> EnsembleMember:
-        tasks = tuple(map(study.task, study.multitask))
-        return EnsembleMember(
-            study.student_encoder, study.model.encoder_dropout, model, name, tasks
-        )
-
-    if is_run(study, first):
-        return member(inputs[first], first.variant)
-    baseline = member(inputs[mtdnn.baseline_run(study, study.candidates.seed)], "mt-dnn")
-    if first is None:
-        return baseline
-    parts = _predict(inputs, this, "first_generation/soft_targets", baseline)
-    settings = depends(study, this) | {
-        "run": first.name,
-        "parts": [part.fingerprint for part in parts.values()],
-    }
-
-    def build(output: Output) -> None:
-        system, targets = f"mt-dnn-kd:{first.variant}", _read(study, parts)
-        training = replace(
-            training_of(study, this), system=system, seed=first.seed, soft_targets=targets
-        )
-        student.train_student(inputs, this, training, output)
-
-    encoder = Run(pretrain.NAME, encoder=study.student_encoder)
-    parents = {encoder: inputs[encoder]}
-    model = build_part(study, this, "first_generation/student", settings, parents, build)
-    return member(model, first.variant)
-
-
-def _predict(inputs: Inputs, this: Run, part: str, member: EnsembleMember) -> dict[str, Artifact]:
-    """Return a part with a single model's soft targets for each of its tasks."""
-    return {
-        task.name: build_soft_targets(inputs, this, f"{part}/{task.name}", task, {None: [member]})
-        for task in member.tasks
-    }
+    part, parents = f"{folder}/all/{candidate.name}", mtdnn.parents(inputs.study, run)
+    start = inputs.build_part(part, depends, parents, build, shared=True)
+    part = f"{folder}/{task.name}/{candidate.name}"
+    return finetune_member(inputs, part, task, candidate, start, fold)

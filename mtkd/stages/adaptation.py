@@ -16,25 +16,13 @@ from mtkd.config.training import Train
 from mtkd.data.dataset import tokenize
 from mtkd.data.glue import directory_fingerprint, limit_split
 from mtkd.data.snli import load_snli, snli_location
-from mtkd.stages import pretrain
-from mtkd.stages.common import (
-    Evaluation,
-    Output,
-    Run,
-    build_or_load,
-    build_part,
-    fit,
-    merge_parts,
-    model_settings,
-    train_settings,
-)
-from mtkd.stages.finetune import start_of
-from mtkd.stages.inputs import Inputs, read_examples
+from mtkd.stages import finetune, pretrain
+from mtkd.stages.common import Run, weight_settings
+from mtkd.stages.fit import fit
+from mtkd.stages.inputs import Inputs, Output, read_examples
 from mtkd.tasks import SNLI
-from mtkd.training.loop import TrainingRun, seed_everything
 
 NAME = "07_adaptation"
-SHARED = Run(NAME)  # the owner of SNLI's word pieces, which all runs read
 
 
 def runs(study: Study) -> list[Run]:
@@ -43,28 +31,25 @@ def runs(study: Study) -> list[Run]:
     return [Run(NAME, system=system, seed=seed) for system in SYSTEMS for seed in seeds]
 
 
-def parents(study: Study, run: Run) -> list[Run]:
-    """Return the pre-trained encoder and the multi-task model that a system starts from."""
-    return [Run(pretrain.NAME, encoder=study.student_encoder), *start_of(study, run)]
+parents = finetune.parents  # the pre-trained encoder, and the model that a system starts from
 
 
 def depends(study: Study, run: Run) -> dict:
     """Return which examples of SNLI are used, and the settings of fine-tuning."""
     section = study.require("adaptation")
-    source = directory_fingerprint(snli_location(section.hub), SNLI.name)
     return {
         "encoder_dropout": study.model.encoder_dropout,
-        "model": model_settings(study),
-        "train": train_settings(tuning(study)),
+        **weight_settings(study, tuning(study)),
         "min_updates": section.min_updates,
         "fractions": section.fractions,
-        "snli": {"source": source, **_limits(study)},
+        "snli": {"source": directory_fingerprint(snli_location(section.hub), SNLI.name)}
+        | _limits(study),
     }
 
 
 def _limits(study: Study) -> dict:
-    section = study.adaptation
-    return {"max_train": section.max_train, "max_dev": section.max_dev, "seed": study.data.seed}
+    limits = study.adaptation.model_dump(include={"max_train", "max_dev"})
+    return limits | {"seed": study.data.seed}
 
 
 def steps(study: Study, run: Run) -> int:
@@ -107,28 +92,24 @@ def run(study: Study, system: str, seed: int) -> Artifact:
 
     The artifact's tables have the columns `share` (a fraction), `examples` and `updates`.
     """
-    study.require("adaptation")
-    this = Run(NAME, system=system, seed=seed)
-    inputs = Inputs(study, this)
-    snli = _tokenize_snli(inputs)
-    fractions = study.adaptation.fractions
-    parts = {f"{one:g}": _finetune(inputs, this, snli, one) for one in fractions}
-
-    def build(output: Output) -> None:
-        columns = [part.json("fraction.json") for part in parts.values()]
-        merge_parts(parts.values(), output, columns)
-
-    return build_or_load(study, this, build, parts)
+    fractions = study.require("adaptation").fractions
+    inputs = Inputs(study, Run(NAME, system=system, seed=seed))
+    snli, columns = _tokenize_snli(inputs), []
+    whole = len(read_examples(snli, SNLI, SNLI.train))
+    for fraction in fractions:
+        size = subset_size(whole, fraction)
+        updates = count_updates(tuning(study, size), size)
+        columns.append({"share": fraction, "examples": size, "updates": updates})
+    return inputs.merge({f"{one:g}": _finetune(inputs, snli, one) for one in fractions}, columns)
 
 
 def _tokenize_snli(inputs: Inputs) -> Artifact:
     """Return SNLI under the section's limits as word pieces: `snli/<split>.arrow`, `pad.json`."""
-    study, encoder = inputs.study, inputs.study.student_encoder
-    settings = depends(study, inputs.this)["snli"]
+    study = inputs.study
     data = study.data.model_copy(update=_limits(study))
 
     def build(output: Output) -> None:
-        tokenizer, longest = inputs.tokenizer(encoder), inputs.max_length(encoder)
+        tokenizer, longest = inputs.tokenizer(study.student_encoder)
         (output.folder / SNLI.name).mkdir()
         for split in (SNLI.train, *SNLI.dev):
             examples = limit_split(load_snli(split, study.adaptation.hub), SNLI, split, data)
@@ -136,28 +117,20 @@ def _tokenize_snli(inputs: Inputs) -> Artifact:
             tokenize(examples, SNLI, tokenizer, longest, path)
         write_json(output.folder / "pad.json", tokenizer.pad_token_id)
 
-    parents = inputs.only(pretrain.NAME)
-    return build_part(study, SHARED, SNLI.name, settings, parents, build)
+    settings, parents = depends(study, inputs.this)["snli"], inputs.only(pretrain.NAME)
+    return inputs.build_part(SNLI.name, settings, parents, build, shared=True)
 
 
-def _finetune(inputs: Inputs, this: Run, snli: Artifact, fraction: float) -> Artifact:
-    study, encoder = inputs.study, inputs.study.student_encoder
-    settings = depends(study, this) | {"fractions": [fraction]}
+def _finetune(inputs: Inputs, snli: Artifact, fraction: float) -> Artifact:
+    study, this = inputs.study, inputs.this
 
     def build(output: Output) -> None:
         whole = read_examples(snli, SNLI, SNLI.train)
         train_set = whole.subset(subset(len(whole), fraction, this.seed))
-        train = tuning(study, len(train_set))
-        seed_everything(this.seed)
-        model = inputs.new_model(encoder, [SNLI], study.model.encoder_dropout)
-        for start in start_of(study, this):
-            model.load(inputs[start].file("model.safetensors"), heads=False)
-        title = f"{this.name} {fraction:g} of SNLI"
-        training = TrainingRun({SNLI.name: train_set}, train, this.seed, title=title)
-        evaluation = Evaluation([(split, read_examples(snli, SNLI, split)) for split in SNLI.dev])
-        fit(model, training, evaluation, output, system=this.system)
-        updates = count_updates(train, len(train_set))
-        about = {"share": fraction, "examples": len(train_set), "updates": updates}
-        write_json(output.folder / "fraction.json", about)
+        dev_sets = [(split, read_examples(snli, SNLI, split)) for split in SNLI.dev]
+        settings, given = tuning(study, len(train_set)), {"heads": False, "dev_sets": dev_sets}
+        sets = {SNLI.name: train_set}
+        fit(inputs, finetune.system_training(inputs, sets, settings, **given), output)
 
-    return build_part(study, this, f"{fraction:g}", settings, inputs.artifacts, build)
+    settings = depends(study, this) | {"fractions": [fraction]}
+    return inputs.build_part(f"{fraction:g}", settings, inputs.artifacts, build)

@@ -15,7 +15,8 @@ from mtkd.data.glue import (
     table1,
     write_arrow,
 )
-from mtkd.stages.common import Output, Run, build_or_load
+from mtkd.stages.common import Run
+from mtkd.stages.inputs import Inputs, Output
 from mtkd.tasks import Task
 
 NAME = "00_data"
@@ -33,7 +34,7 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 def depends(study: Study, run: Run) -> dict:
     """Return which examples are used, and what identifies their sources."""
-    custom = [name for name in study.tasks if name in study.own_tasks]
+    custom = custom_tasks(study)
     glue = len(custom) < len(study.tasks)
     return {
         "data": study.data.model_dump(exclude={"hub", "max_length"}),
@@ -43,41 +44,33 @@ def depends(study: Study, run: Run) -> dict:
     }
 
 
-def steps(study: Study, run: Run) -> int:
-    """Return 0: nothing is trained."""
-    return 0
-
-
 def run(study: Study) -> Artifact:
     """Read the tasks' examples.
 
     The artifact holds `<task>/<split>.arrow`, `sizes.csv` (Table 1 from the data) and
     `fingerprints.json` (task -> split -> fingerprint of its examples).
     """
-    tasks = [study.task(name) for name in study.tasks]
 
     def build(output: Output) -> None:
-        scratch = output.folder / ".read"
-        custom = {
-            name: read_custom_task(study, name, scratch / name)
-            for name in study.tasks
-            if name in study.own_tasks
-        }
-        splits = load_tasks(study.data, tasks, custom)
+        scratch, tasks = output.folder / ".read", [study.task(name) for name in study.tasks]
+        names = custom_tasks(study)
+        custom = {name: read_custom_task(study, name, scratch / name) for name in names}
+        splits, fingerprints = load_tasks(study.data, tasks, custom), {}
         for task in tasks:
-            for name, split in splits[task.name].items():
+            parts = splits[task.name].items()
+            for name, split in parts:
                 write_arrow(split, output.folder / task.name / f"{name}.arrow")
-        fingerprints = {
-            task.name: {
-                name: examples_fingerprint(split, task) for name, split in splits[task.name].items()
-            }
-            for task in tasks
-        }
+            fingerprints[task.name] = {name: examples_fingerprint(one, task) for name, one in parts}
         write_json(output.folder / "fingerprints.json", fingerprints)
         table1(tasks, splits).to_csv(output.folder / "sizes.csv", index=False)
         shutil.rmtree(scratch, ignore_errors=True)
 
-    return build_or_load(study, Run(NAME), build)
+    return Inputs(study, Run(NAME)).build(build)
+
+
+def custom_tasks(study: Study) -> list[str]:
+    """Return the study's tasks that are no tasks of GLUE."""
+    return [name for name in study.tasks if name in study.own_tasks]
 
 
 def read_splits(data: Artifact, task: Task) -> dict[str, datasets.Dataset]:

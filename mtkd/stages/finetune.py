@@ -1,26 +1,15 @@
-"""Stage 05: BERT, MT-DNN and MT-DNN_KD fine-tuned on each task (MT-DNN_KD, Liu et al. 2019, section
-4.1).
-"""
+"""Stage 05: BERT, MT-DNN and MT-DNN_KD fine-tuned on each task (MT-DNN_KD, section 4.1)."""
+
+from typing import Any
 
 from mtkd.artifacts import Artifact
 from mtkd.config.study import SYSTEMS, Study
-from mtkd.errors import UserError
-from mtkd.stages import mtdnn, pretrain, student
-from mtkd.stages.common import (
-    Evaluation,
-    Output,
-    Run,
-    build_or_load,
-    build_part,
-    count_updates,
-    fit,
-    merge_parts,
-    model_settings,
-    train_settings,
-)
-from mtkd.stages.inputs import Inputs
-from mtkd.tasks import Task
-from mtkd.training.loop import TrainingRun, seed_everything
+from mtkd.config.training import Train
+from mtkd.data.dataset import Examples
+from mtkd.stages import mtdnn, student
+from mtkd.stages.common import Run, count_updates, lookup, weight_settings
+from mtkd.stages.fit import ModelTraining, fit
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 
 NAME = "05_finetune"
 
@@ -32,7 +21,7 @@ def runs(study: Study) -> list[Run]:
 
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the multi-task model to start from (none for BERT), and the encoder."""
-    return [Run(pretrain.NAME, encoder=study.student_encoder), *start_of(study, run)]
+    return [encoder_run(study.student_encoder), *start_of(study, run)]
 
 
 def start_of(study: Study, run: Run) -> list[Run]:
@@ -42,9 +31,7 @@ def start_of(study: Study, run: Run) -> list[Run]:
         "mt-dnn": [mtdnn.baseline_run(study, run.seed)],
         "mt-dnn-kd": [Run(student.NAME, seed=run.seed)],
     }
-    if run.system not in starts:
-        raise UserError(f"There is no system '{run.system}': the systems are {', '.join(SYSTEMS)}.")
-    return starts[run.system]
+    return lookup(study, "system", run.system, starts)
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -54,25 +41,13 @@ def depends(study: Study, run: Run) -> dict:
 
 def task_settings(study: Study, run: Run, task: str) -> dict:
     """Return the settings that change what is fine-tuned on one task."""
+    new_head = study.finetune.new_head or run.system == "bert" or task not in study.multitask
     return {
         "encoder_dropout": study.model.encoder_dropout,
-        "model": model_settings(study),
-        "train": train_settings(study.finetuning),
-        "new_head": starts_new_head(study, run.system, task),
-        "test": predicts_test(study, run),
+        **weight_settings(study, study.finetuning),
+        "new_head": new_head,
+        "test": run.seed == study.seeds[0] and run.system in study.test_predictions,
     }
-
-
-def starts_new_head(study: Study, system: str, task: str) -> bool:
-    """Tell whether fine-tuning starts from a new head, or from the multi-task model's."""
-    return study.finetune.new_head or system == "bert" or task not in study.multitask
-
-
-def predicts_test(study: Study, run: Run) -> bool:
-    """Tell whether a run predicts the test sets: those of `test_predictions` do for the first
-    seed.
-    """
-    return run.seed == study.seeds[0] and run.system in study.test_predictions
 
 
 def steps(study: Study, run: Run) -> int:
@@ -86,28 +61,27 @@ def run(study: Study, system: str, seed: int) -> Artifact:
     The artifact holds the tasks' `scores.csv`, `curve.csv` and `predictions.parquet`; weights are
     not kept.
     """
-    this = Run(NAME, system=system, seed=seed)
-    inputs = Inputs(study, this)
-    tasks = [study.task(name) for name in study.trainable]
-    parts = {task.name: _finetune(inputs, this, task) for task in tasks}
-    return build_or_load(study, this, lambda output: merge_parts(parts.values(), output), parts)
+    inputs = Inputs(study, Run(NAME, system=system, seed=seed))
+    return inputs.merge({name: _finetune(inputs, name) for name in study.trainable})
 
 
-def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
-    study = inputs.study
-    encoder, dropout = study.student_encoder, study.model.encoder_dropout
-    depends = task_settings(study, this, task.name)
+def _finetune(inputs: Inputs, task: str) -> Artifact:
+    study, depends = inputs.study, task_settings(inputs.study, inputs.this, task)
 
     def build(output: Output) -> None:
-        train_set = inputs.train_set(encoder, task)
-        seed_everything(this.seed)
-        model = inputs.new_model(encoder, [task], dropout)
-        for start in start_of(study, this):
-            model.load(inputs[start].file("model.safetensors"), heads=not depends["new_head"])
-        title = f"{this.name} {task.title}"
-        training = TrainingRun({task.name: train_set}, study.finetuning, this.seed, title=title)
-        tests = inputs.test_sets(encoder, task) if depends["test"] else []
-        evaluation = Evaluation(inputs.dev_sets(encoder, task), tests)
-        fit(model, training, evaluation, output, system=this.system)
+        train_sets = inputs.train_sets(study.student_encoder, [task])
+        given = {"heads": not depends["new_head"], "predict_test": depends["test"]}
+        fit(inputs, system_training(inputs, train_sets, study.finetuning, **given), output)
 
-    return build_part(study, this, task.name, depends, inputs.artifacts, build)
+    return inputs.build_part(task, depends, inputs.artifacts, build)
+
+
+def system_training(
+    inputs: Inputs, train_sets: dict[str, Examples], settings: Train, **given: Any
+) -> ModelTraining:
+    """Return how the run's system is fine-tuned, from its multi-task model if it has one."""
+    study, this = inputs.study, inputs.this
+    start = next((inputs[one] for one in start_of(study, this)), None)
+    encoder, dropout = study.student_encoder, study.model.encoder_dropout
+    given = {"start": start, "keep": False, **given}
+    return ModelTraining(this.system, encoder, dropout, train_sets, settings, this.seed, **given)

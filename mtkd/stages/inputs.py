@@ -1,28 +1,48 @@
-"""What a run reads of its parents: examples as word pieces, encoders, and trained weights.
+"""A run at work: what it reads of its parents, and the artifact that it builds.
 
 A run sees its parents' artifacts alone, so an edge that `parents` lacks is an error and not a
 silent dependency.
 """
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import datasets
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from mtkd.artifacts import Artifact, read
+from mtkd.artifacts import Artifact, make, read, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
+from mtkd.errors import UserError, first_line
 from mtkd.models.multitask import MultiTaskModel, load_encoder
-from mtkd.stages import data, pretrain
-from mtkd.stages.common import Run, load_parents
+from mtkd.stages.common import Run, load_all, stage_of
 from mtkd.tasks import Task
 from mtkd.training.soft_targets import Fold
 
+DATA = Run("00_data")
+
+
+def encoder_run(name: str) -> Run:
+    """Return the run that makes an encoder, and every task's word pieces of its tokenizer."""
+    return Run("01_pretrain", encoder=name)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A folder to fill, the file for a training's state, and the artifact's name for messages."""
+
+    folder: Path
+    checkpoint: Path
+    name: str
+
 
 class Inputs:
-    """The artifacts of a run's parents."""
+    """A run with the artifacts of its parents."""
 
     def __init__(self, study: Study, this: Run):
         self.study, self.this = study, this
@@ -30,46 +50,96 @@ class Inputs:
     @cached_property
     def artifacts(self) -> dict[Run, Artifact]:
         """The parents' artifacts by run; those that are not there are built."""
-        return load_parents(self.study, self.this)
+        return load_all(self.study, stage_of(self.this).parents(self.study, self.this))
 
     def __getitem__(self, run: Run) -> Artifact:
         if run not in self.artifacts:
             raise KeyError(f"{self.this.name} reads {run.name}, which is none of its parents")
         return self.artifacts[run]
 
-    def only(self, *stages: str, **parameters) -> dict[Run, Artifact]:
-        """Return the parents of some stages, or those with certain parameters."""
-        return {
-            run: artifact
-            for run, artifact in self.artifacts.items()
-            if (not stages or run.stage in stages) and parameters.items() <= run.parameters.items()
-        }
-
-    @property
-    def data(self) -> Artifact:
-        """The study's examples as text."""
-        return self[Run(data.NAME)]
-
-    def tokens(self, encoder: str) -> Artifact:
-        """Return the examples as word pieces of an encoder."""
-        return self[Run(pretrain.NAME, encoder=encoder)]
+    def only(self, *stages: str) -> dict[Run, Artifact]:
+        """Return the parents of some stages."""
+        return {run: artifact for run, artifact in self.artifacts.items() if run.stage in stages}
 
     def part(self, run: Run, name: str) -> Artifact:
         """Return a part that a parent has built."""
         self[run]  # raises an error if it is no parent
         return read(run.part_folder(self.study, name))
 
+    def build(
+        self, fill: Callable[[Output], None], parts: dict[str, Artifact] | None = None
+    ) -> Artifact:
+        """Return the run's artifact: the one on disk, or a new one if its inputs have changed.
+
+        `fill` writes the files; `parts` were built on the way (`build_part`).
+        """
+        this = self.this
+        inputs = {
+            "stage": this.stage,
+            "run": this.parameters,
+            "depends": stage_of(this).depends(self.study, this),
+            "parents": _fingerprints(self.artifacts),
+            "parts": {name: part.fingerprint for name, part in (parts or {}).items()},
+        }
+        return self._make(this.folder(self.study), inputs, this.name, fill)
+
+    def build_part(
+        self,
+        part: str,
+        depends: dict,
+        parents: Iterable[Run],
+        fill: Callable[[Output], None],
+        shared: bool = False,
+    ) -> Artifact:
+        """Return a part of the artifact, which a run that is stopped need not repeat.
+
+        Its settings and parents may be fewer than the run's. A `shared` part is for all runs of
+        the stage.
+        """
+        owner = Run(self.this.stage) if shared else self.this
+        above = _fingerprints({run: self[run] for run in parents})
+        inputs = {"part": part, "depends": depends, "parents": above}
+        folder = owner.part_folder(self.study, part)
+        return self._make(folder, inputs, f"{owner.name} {part}", fill)
+
+    def _make(
+        self, folder: Path, inputs: dict, name: str, fill: Callable[[Output], None]
+    ) -> Artifact:
+        def build(output: Path, checkpoint: Path) -> None:
+            torch.set_num_threads(self.study.threads)
+            fill(Output(output, checkpoint, name))
+
+        return make(folder, inputs, build)
+
+    def merge(self, parts: dict[str, Artifact], columns: Iterable[dict] | None = None) -> Artifact:
+        """Build an artifact of its parts' tables and notes, with more columns for each part."""
+        each, columns = list(parts.values()), columns or [{}] * len(parts)
+
+        def fill(output: Output) -> None:
+            for name in each[0].record["files"]:
+                if name.endswith((".csv", ".parquet")):
+                    pairs = zip(each, columns, strict=True)
+                    frames = [part.frame(name).assign(**more) for part, more in pairs]
+                    merged = pd.concat(frames, ignore_index=True)
+                    write = merged.to_csv if name.endswith(".csv") else merged.to_parquet
+                    write(output.folder / name, index=False)
+            notes = [note for part in each for note in part.json("notes.json")]
+            write_json(output.folder / "notes.json", notes)
+
+        return self.build(fill, parts)
+
+    @property
+    def data(self) -> Artifact:
+        """The study's examples as text."""
+        return self[DATA]
+
     def encoder(self, name: str) -> Artifact:
         """Return an encoder's weights and tokenizer."""
-        return self.part(Run(pretrain.NAME, encoder=name), "encoder")
+        return self.part(encoder_run(name), "encoder")
 
-    def tokenizer(self, encoder: str) -> PreTrainedTokenizerBase:
-        """Return an encoder's tokenizer."""
-        return pretrain.tokenizer_of(self.encoder(encoder))
-
-    def max_length(self, encoder: str) -> int:
-        """Return the word pieces that an example is cut to."""
-        return pretrain.max_length(self.study, self.encoder(encoder))
+    def tokenizer(self, encoder: str) -> tuple[PreTrainedTokenizerBase, int]:
+        """Return an encoder's tokenizer, and the word pieces that an example is cut to."""
+        return read_tokenizer(self.study, self.encoder(encoder))
 
     def examples(
         self, encoder: str, task: Task, split: str, as_task: Task | None = None
@@ -78,75 +148,82 @@ class Inputs:
 
         `as_task` is the task whose head scores it (AX is scored by MNLI's).
         """
-        tokens = self.tokens(encoder)
+        tokens = self[encoder_run(encoder)]
         known = tokens.json("fingerprints.json").get(task.name, {})
         if split not in known:
             return None
         return read_examples(tokens, task, split, as_task, known[split])
 
-    def train_set(self, encoder: str, task: Task, without: Fold | None = None) -> Examples:
-        """Return a task's train set, all of it or `without` a part."""
+    def train_set(
+        self, encoder: str, task: Task, fold: Fold | None = None, inside: bool = False
+    ) -> Examples:
+        """Return a task's train set: all of it, or what is outside (or inside) a fold."""
         examples = self.examples(encoder, task, task.train)
-        if without is None or task.name not in without.tasks:
+        if fold is None:
             return examples
-        return examples.subset(np.flatnonzero(~without.inside(examples)))
+        return examples.subset(np.flatnonzero(fold.inside(examples) == inside))
+
+    def train_sets(
+        self, encoder: str, names: Iterable[str], without: Fold | None = None
+    ) -> dict[str, Examples]:
+        """Return the train sets of several tasks, all of them or `without` a fold."""
+        return {name: self.train_set(encoder, self.study.task(name), without) for name in names}
 
     def dev_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each dev split of a task."""
-        splits = [(split, self.examples(encoder, task, split)) for split in task.dev]
-        return [(split, examples) for split, examples in splits if examples is not None]
+        return self._sets(encoder, task, [(task, split) for split in task.dev])
 
     def test_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
-        """Return (split, examples) of the test splits that a task's head predicts: its own, and AX
-        for MNLI.
-        """
+        """Return (split, examples) of the test splits that a task's head predicts (MNLI's: AX)."""
         others = map(self.study.task, self.study.tasks)
         predicted = [task, *(other for other in others if other.predicted_by == task.name)]
-        splits = [
-            (split, self.examples(encoder, other, split, as_task=task))
-            for other in predicted
-            for split in other.test
-        ]
-        return [(split, examples) for split, examples in splits if examples is not None]
+        return self._sets(encoder, task, [(one, split) for one in predicted for split in one.test])
+
+    def _sets(
+        self, encoder: str, task: Task, splits: list[tuple[Task, str]]
+    ) -> list[tuple[str, Examples]]:
+        sets = [(split, self.examples(encoder, one, split, task)) for one, split in splits]
+        return [(split, examples) for split, examples in sets if examples is not None]
 
     def new_model(self, encoder: str, tasks: list[Task], dropout: float) -> MultiTaskModel:
         """Return a model on a pre-trained encoder with a new head per task; seed first."""
-        return new_model(self.study, self.encoder(encoder), tasks, dropout)
+        folder = self.encoder(encoder).file("encoder")
+        shared = load_encoder(folder, dropout=dropout, pooling=self.study.model.pooling)
+        return MultiTaskModel(shared, tasks, head_dropouts(self.study, tasks))
+
+
+def _fingerprints(artifacts: dict[Run, Artifact]) -> dict[str, str]:
+    return {run.name: artifact.fingerprint for run, artifact in artifacts.items()}
+
+
+def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
+    """Read an encoder's tokenizer; no code of its folder is run."""
+    folder, problem = weights.file("encoder"), "it has no word pieces: tokenizer.json is missing"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if len(tokenizer) > len(tokenizer.all_special_ids):
+            return tokenizer
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        problem = first_line(error)
+    raise UserError(
+        f"The tokenizer in {folder} cannot be read ({problem}): remove {weights.path} and run its "
+        "stage again."
+    )
+
+
+def read_tokenizer(study: Study, weights: Artifact) -> tuple[PreTrainedTokenizerBase, int]:
+    """Return an encoder's tokenizer, and the most word pieces: as set, or as it has positions."""
+    tokenizer = tokenizer_of(weights)
+    config = AutoConfig.from_pretrained(weights.file("encoder"), trust_remote_code=False)
+    return tokenizer, min(study.data.max_length, config.max_position_embeddings)
 
 
 def read_examples(
     tokens: Artifact, task: Task, split: str, as_task: Task | None = None, fingerprint: str = ""
 ) -> Examples:
-    """Return a split from an artifact that holds word pieces (`<task>/<split>.arrow` and
-    `pad.json`).
-    """
-    path: Path = tokens.file(f"{task.name}/{split}.arrow")
-    split_data = datasets.Dataset.from_file(str(path))
+    """Return a split from an artifact of word pieces (`<task>/<split>.arrow` and `pad.json`)."""
+    split_data = datasets.Dataset.from_file(str(tokens.file(f"{task.name}/{split}.arrow")))
     return Examples(as_task or task, split_data, fingerprint, tokens.json("pad.json"))
-
-
-def new_model(study: Study, weights: Artifact, tasks: list[Task], dropout: float) -> MultiTaskModel:
-    """Return a model of these tasks on an encoder's weights, with new heads; seed first."""
-    folder = weights.file("encoder")
-    encoder = load_encoder(folder, dropout=dropout, pooling=study.model.pooling)
-    return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))
-
-
-def describe_model(
-    study: Study, encoder: str, tasks: list[Task], system: str, student: dict | None = None
-) -> dict:
-    """Return what is needed to use a model's weights: tasks, encoder, and settings of an MKD
-    student.
-    """
-    custom = {name: task.model_dump(mode="json") for name, task in study.own_tasks.items()}
-    return {
-        "system": system,
-        "tasks": [{"name": task.name, "custom": custom.get(task.name)} for task in tasks],
-        "encoder": encoder,
-        "pooling": study.model.pooling,
-        "max_length": study.data.max_length,
-        "student": student,
-    }
 
 
 def head_dropouts(study: Study, tasks: list[Task]) -> dict[str, float]:

@@ -21,35 +21,23 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mtkd.artifacts import Artifact, file_hash
+from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Distil
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
-from mtkd.errors import UserError
-from mtkd.models.lstm import projected_table, random_table, vectors_table
+from mtkd.models.lstm import projected_table
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.models.student import student_encoder
-from mtkd.stages import mtdnn, pretrain, teacher
-from mtkd.stages.common import (
-    Evaluation,
-    Output,
-    Run,
-    build_or_load,
-    build_part,
-    count_updates,
-    fit,
-    merge_parts,
-    model_settings,
-    train_settings,
-)
-from mtkd.stages.ensemble import EnsembleMember, build_soft_targets
-from mtkd.stages.inputs import Inputs, describe_model, head_dropouts
+from mtkd.stages import mtdnn, teacher
+from mtkd.stages.common import Run, count_updates, lookup, weight_settings
+from mtkd.stages.ensemble import build_soft_targets, single_model
+from mtkd.stages.fit import ModelTraining, fit
+from mtkd.stages.inputs import Inputs, Output, encoder_run, head_dropouts
 from mtkd.tasks import Task
-from mtkd.training.loop import TrainingRun, seed_everything
+from mtkd.training.loop import seed_everything
 
 NAME = "09_mkd"
-SHARED = Run(NAME)  # the owner of the teacher's logits, which all runs read
 JOINT = ("mtl-hard", "mtl-kd", "mtl-kd-hard")  # ways with one student of all tasks
 EMBEDDINGS = "encoder.model.embeddings.word_embeddings.weight"
 
@@ -63,7 +51,7 @@ def runs(study: Study) -> list[Run]:
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the teachers, and the encoder whose word pieces the students read."""
     find_student(study, run.student)
-    above = [Run(pretrain.NAME, encoder=study.mkd.teacher_encoder)]
+    above = [encoder_run(study.mkd.teacher_encoder)]
     if mtdnn.uses_mkd_teacher(study, run.student):
         above.append(teacher_run(study))
     if study.mkd.teacher == "ensemble":
@@ -74,15 +62,18 @@ def parents(study: Study, run: Run) -> list[Run]:
 def depends(study: Study, run: Run) -> dict:
     """Return the settings that change the weights of the students."""
     mkd = study.mkd
-    size = study.candidates.ensemble_size if mkd.teacher == "ensemble" else None
     return {
-        **_student_settings(study, run.student),
-        "train": train_settings(mkd.students[run.student].train or mkd.train),
+        **_settings(study, run.student, mkd.students[run.student].train or mkd.train),
         "mkd": mkd.model_dump(include={"teacher", "tasks", "hard_weight", "mixed_hard_weight"}),
         "finetune": mkd.finetune and mkd.finetune.model_dump(),
-        "ensemble_size": size,
+        "ensemble_size": _members(study),
         "precision": study.train.precision,
     }
+
+
+def _settings(study: Study, name: str, train: Train) -> dict:
+    student = study.mkd.students[name].model_dump(exclude={"train"})
+    return {"student": student, **weight_settings(study, train)}
 
 
 def steps(study: Study, run: Run) -> int:
@@ -98,31 +89,7 @@ def teacher_run(study: Study) -> Run:
 
 def find_student(study: Study, name: str) -> LstmStudent | TransformerStudent:
     """Return the settings of a student; raise `UserError` if there is none of that name."""
-    students = study.require("mkd").students
-    if name not in students:
-        known = ", ".join(students)
-        raise UserError(
-            f"There is no student '{name}' in study {study.name}: its students are {known}."
-        )
-    return students[name]
-
-
-def ways(study: Study) -> list[str]:
-    """Return the ways in which every student is trained."""
-    known = ["stl-hard", "mtl-hard", "stl-kd", "mtl-kd", "mtl-kd-hard"]
-    return known if study.mkd.mixed_hard_weight is not None else known[:-1]
-
-
-def system_name(study: Study, student: str, way: str, tuned: bool = False) -> str:
-    """Return the name in the results of a student that was trained in a way."""
-    mtl = "" if tuned else ":mtl"
-    return {
-        "stl-hard": student,
-        "mtl-hard": f"mt-{student}{mtl}",
-        "stl-kd": f"task-kd-{student}",
-        "mtl-kd": f"mkd-{student}{mtl}",
-        "mtl-kd-hard": f"mkd-{student}:hard-{study.mkd.mixed_hard_weight or 0:g}",
-    }[way]
+    return lookup(study, "student", name, study.require("mkd").students)
 
 
 @dataclass(frozen=True)
@@ -148,21 +115,25 @@ class StudentTraining:
 def trainings(study: Study, student: str) -> list[StudentTraining]:
     """Return all trainings of a student: each way, then fine-tuning."""
     mkd, planned = study.mkd, []
-    settings = mkd.students[student].train or mkd.train
-    weights = {"stl-kd": mkd.hard_weight, "mtl-kd": mkd.hard_weight}
-    weights["mtl-kd-hard"] = mkd.mixed_hard_weight
-    for way in ways(study):
-        system = system_name(study, student, way)
-        for names in [mkd.tasks] if way in JOINT else [[name] for name in mkd.tasks]:
-            part = f"{way}/{'all' if way in JOINT else names[0]}"
-            planned.append(StudentTraining(part, system, names, settings, weights.get(way)))
+    settings, mixed = mkd.students[student].train or mkd.train, mkd.mixed_hard_weight
+    ways = [
+        ("stl-hard", student, None),
+        ("mtl-hard", f"mt-{student}:mtl", None),
+        ("stl-kd", f"task-kd-{student}", mkd.hard_weight),
+        ("mtl-kd", f"mkd-{student}:mtl", mkd.hard_weight),
+    ]
+    if mixed is not None:
+        ways.append(("mtl-kd-hard", f"mkd-{student}:hard-{mixed:g}", mixed))
+    for way, system, weight in ways:
+        parts = {"all": mkd.tasks} if way in JOINT else {name: [name] for name in mkd.tasks}
+        for part, names in parts.items():
+            planned.append(StudentTraining(f"{way}/{part}", system, names, settings, weight))
     if mkd.finetune:
         changed = mkd.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
         settings = settings.model_copy(update=changed)
-        for way in ("mtl-hard", "mtl-kd"):
-            system, start = system_name(study, student, way, tuned=True), f"{way}/all"
+        for way, system in (("mtl-hard", f"mt-{student}"), ("mtl-kd", f"mkd-{student}")):
             for name in mkd.tasks:
-                part = f"{way}-tuned/{name}"
+                part, start = f"{way}-tuned/{name}", f"{way}/all"
                 planned.append(StudentTraining(part, system, [name], settings, start=start))
     return planned
 
@@ -174,27 +145,18 @@ def run(study: Study, student: str, seed: int) -> Artifact:
     part; that of a student of all tasks keeps its weights.
     """
     find_student(study, student)
-    this = Run(NAME, student=student, seed=seed)
-    inputs, planned = Inputs(study, this), trainings(study, student)
+    inputs = Inputs(study, Run(NAME, student=student, seed=seed))
+    planned = trainings(study, student)
     logits = {name: _teacher_logits(inputs, study.task(name)) for name in study.mkd.tasks}
     parts: dict[str, Artifact] = {}
     for training in planned:
-        parts[training.part] = _train(inputs, this, training, logits, parts.get(training.start))
-
-    def build(output: Output) -> None:
-        merge_parts(parts.values(), output, [{"system": training.system} for training in planned])
-
-    return build_or_load(study, this, build, parts)
+        parts[training.part] = _train(inputs, training, logits, parts.get(training.start))
+    return inputs.merge(parts, [{"system": training.system} for training in planned])
 
 
-def _student_settings(study: Study, name: str) -> dict:
-    student = study.mkd.students[name]
-    vectors = getattr(student, "vectors", None)
-    return {
-        "student": student.model_dump(exclude={"train"}),
-        "vectors": file_hash(Path(vectors)) if vectors else None,
-        "model": model_settings(study),
-    }
+def _members(study: Study) -> int | None:
+    """Return the size of the ensembles that teach, or None if an MT-DNN does."""
+    return study.candidates.ensemble_size if study.mkd.teacher == "ensemble" else None
 
 
 def _teacher_logits(inputs: Inputs, task: Task) -> Artifact:
@@ -203,61 +165,60 @@ def _teacher_logits(inputs: Inputs, task: Task) -> Artifact:
     They are written once; no teacher runs while a student trains.
     """
     study = inputs.study
-    if study.mkd.teacher == "ensemble":
+    if _members(study):
         return inputs[Run(teacher.NAME, task=task.name)]
-    encoder, dropout = study.mkd.teacher_encoder, study.model.encoder_dropout
-    tasks, model = tuple(map(study.task, study.multitask)), inputs[teacher_run(study)]
-    member = EnsembleMember(encoder, dropout, model, "mt-dnn", tasks)
-    part = f"teacher_logits/{task.name}"
-    return build_soft_targets(inputs, SHARED, part, task, {None: [member]})
+    model = inputs[teacher_run(study)]
+    teams = single_model(study, study.mkd.teacher_encoder, model, "mt-dnn")
+    return build_soft_targets(inputs, f"teacher_logits/{task.name}", task, teams, shared=True)
 
 
 def _train(
-    inputs: Inputs,
-    this: Run,
-    training: StudentTraining,
-    logits: dict[str, Artifact],
-    start: Artifact | None,
+    inputs: Inputs, training: StudentTraining, logits: dict[str, Artifact], start: Artifact | None
 ) -> Artifact:
-    study, encoder = inputs.study, inputs.study.mkd.teacher_encoder
-    size = study.candidates.ensemble_size if study.mkd.teacher == "ensemble" else 1
-    distilled = training.hard_weight is not None
+    study, this, encoder = inputs.study, inputs.this, inputs.study.mkd.teacher_encoder
+    taught = training.tasks if training.hard_weight is not None else []
     new_head = bool(start) and study.mkd.finetune.new_head
     depends = {
-        **_student_settings(study, this.student),
-        "train": train_settings(training.settings),
+        **_settings(study, this.student, training.settings),
         "tasks": training.tasks,
         "hard_weight": training.hard_weight,
-        "teacher": [logits[name].fingerprint for name in training.tasks] if distilled else None,
+        "teacher": [logits[name].fingerprint for name in taught],
         "start": start and start.fingerprint,
         "new_head": new_head,
     }
 
-    def build(output: Output) -> None:
-        tasks = [study.task(name) for name in training.tasks]
-        train_sets = {task.name: inputs.train_set(encoder, task) for task in tasks}
-        for task in tasks if distilled else ():
-            targets = teacher.soft_targets(logits[task.name], task, size)
-            aligned = targets.aligned(train_sets[task.name], "logits")
-            train_sets[task.name] = train_sets[task.name].replace(soft_targets=aligned)
-        dev_sets = [dev for task in tasks for dev in inputs.dev_sets(encoder, task)]
-        seed_everything(this.seed)
-        model = new_student(inputs, this.student, tasks)
+    def new_model() -> MultiTaskModel:
+        model = new_student(inputs, this.student, list(map(study.task, training.tasks)))
         if start:
             model.load(start.file("model.safetensors"), heads=not new_head)
             seed_everything(this.seed)
-        distil = Distil(hard_weight=training.hard_weight if distilled else 1.0, loss="logits")
-        title = f"{this.name} {training.part}"
-        run = TrainingRun(train_sets, training.settings, this.seed, distil, title)
-        system, description = training.system, None
-        if training.joint:
-            description = describe_model(study, encoder, tasks, system, depends["student"])
-        fit(model, run, Evaluation(dev_sets), output, system=system, description=description)
+        return model
 
-    above = inputs.only(pretrain.NAME)
+    def build(output: Output) -> None:
+        train_sets = inputs.train_sets(encoder, training.tasks)
+        for name in taught:
+            targets = teacher.soft_targets(logits[name], study.task(name), _members(study) or 1)
+            aligned = targets.aligned(train_sets[name], "logits")
+            train_sets[name] = train_sets[name].replace(soft_targets=aligned)
+        weight = training.hard_weight if taught else 1.0
+        model = ModelTraining(
+            training.system,
+            encoder,
+            study.mkd.students[this.student].dropout,
+            train_sets,
+            training.settings,
+            this.seed,
+            Distil(hard_weight=weight, loss="logits"),
+            keep=training.joint,
+            new_model=new_model,
+            student=depends["student"],
+        )
+        fit(inputs, model, output)
+
+    parents = [encoder_run(encoder)]
     if mtdnn.starts_from_teacher(study, this.student):
-        above[teacher_run(study)] = inputs[teacher_run(study)]
-    return build_part(study, this, training.part, depends, above, build)
+        parents.append(teacher_run(study))
+    return inputs.build_part(training.part, depends, parents, build)
 
 
 def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
@@ -270,10 +231,8 @@ def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
     def table() -> torch.Tensor:
         if settings.embeddings == "teacher":
             return projected_table(load_file(teacher_weights())[EMBEDDINGS], settings.embedding_dim)
-        tokenizer = inputs.tokenizer(study.mkd.teacher_encoder)
-        if settings.embeddings == "vectors":
-            return vectors_table(Path(settings.vectors), tokenizer.get_vocab())
-        return random_table(len(tokenizer), settings.embedding_dim)
+        tokenizer, _ = inputs.tokenizer(study.mkd.teacher_encoder)
+        return torch.randn(len(tokenizer), settings.embedding_dim)  # as nn.Embedding draws it
 
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
     encoder = student_encoder(settings, folder, study.model.pooling, table, teacher_weights)

@@ -1,42 +1,26 @@
-"""Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Algorithm
-1).
+"""Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Alg. 1).
 
 A run is a candidate for the ensembles (section 4.1: encoder x dropout), or a seed of the baseline.
 """
 
-from dataclasses import asdict
-
 from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate, Train
-from mtkd.stages import pretrain
-from mtkd.stages.common import (
-    Evaluation,
-    Output,
-    Run,
-    build_or_load,
-    count_updates,
-    fit,
-    model_settings,
-    train_settings,
-)
-from mtkd.stages.inputs import Inputs, describe_model
-from mtkd.training.loop import TrainingRun, seed_everything
+from mtkd.stages.common import Run, count_updates, variants, weight_settings
+from mtkd.stages.fit import ModelTraining, fit
+from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.training.soft_targets import Fold
 
 NAME = "02_mtdnn"
 
 
 def runs(study: Study) -> list[Run]:
-    """Return a run per candidate and per seed of the baseline, and those that other stages start
-    from.
-    """
+    """Return a run per candidate and seed of the baseline, and what other stages start from."""
     wanted = [candidate_run(study, candidate) for candidate in study.candidate_models]
     wanted += [baseline_run(study, seed) for seed in study.seeds]
     if study.mkd and any(uses_mkd_teacher(study, name) for name in study.mkd.students):
         wanted.append(baseline_run(study, study.candidates.seed, study.mkd.teacher_encoder))
-    variants = study.ablation.variants.values() if study.ablation else ()
-    if any(variant.source == "self_distillation" for variant in variants):
+    if any(variant.source == "self_distillation" for variant in variants(study)):
         wanted.append(baseline_run(study, study.candidates.seed))
     return list(dict.fromkeys(wanted))
 
@@ -67,7 +51,7 @@ def starts_from_teacher(study: Study, student: str) -> bool:
 
 def parents(study: Study, run: Run) -> list[Run]:
     """Return the pre-trained encoder to start from, whose word pieces are read."""
-    return [Run(pretrain.NAME, encoder=run.encoder)]
+    return [encoder_run(run.encoder)]
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -89,38 +73,17 @@ def run(study: Study, encoder: str, dropout: float, seed: int) -> Artifact:
     """
     this = Run(NAME, encoder=encoder, dropout=float(dropout), seed=seed)
     inputs = Inputs(study, this)
-
-    def build(output: Output) -> None:
-        train_mtdnn(inputs, this, output)
-
-    return build_or_load(study, this, build)
+    return inputs.build(lambda output: train_mtdnn(inputs, this, output))
 
 
 def multitask_settings(study: Study, train: Train) -> dict:
     """Return the settings that change the weights of a multi-task training."""
-    return {
-        "model": model_settings(study),
-        "train": train_settings(train),
-        "tasks": study.multitask,
-    }
+    return {**weight_settings(study, train), "tasks": study.multitask}
 
 
-def fold_settings(without: Fold | None) -> dict:
-    """Return what identifies the part of the train sets that is left out."""
-    return {"without": asdict(without)} if without else {}
-
-
-def train_mtdnn(inputs: Inputs, this: Run, output: Output, without: Fold | None = None) -> None:
-    """Train a vanilla MT-DNN from hard targets, on all train examples or `without` a part of
-    them.
-    """
+def train_mtdnn(inputs: Inputs, run: Run, output: Output, without: Fold | None = None) -> None:
+    """Train a vanilla MT-DNN from hard targets on all train examples, or `without` a fold."""
     study = inputs.study
-    tasks = [study.task(name) for name in study.multitask]
-    train_sets = {task.name: inputs.train_set(this.encoder, task, without) for task in tasks}
-    dev_sets = [dev for task in tasks for dev in inputs.dev_sets(this.encoder, task)]
-    seed_everything(this.seed)
-    model = inputs.new_model(this.encoder, tasks, this.dropout)
-    training = TrainingRun(train_sets, study.train, this.seed, title=this.name)
-    system = "mt-dnn:mtl"
-    description = describe_model(study, this.encoder, tasks, system)
-    fit(model, training, Evaluation(dev_sets), output, system=system, description=description)
+    sets = inputs.train_sets(run.encoder, study.multitask, without)
+    model = ModelTraining("mt-dnn:mtl", run.encoder, run.dropout, sets, study.train, run.seed)
+    fit(inputs, model, output)

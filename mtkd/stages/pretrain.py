@@ -6,24 +6,27 @@ modelling where no checkpoint is available.
 """
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from mtkd.artifacts import Artifact, file_hash, read, write_json
+from mtkd.artifacts import Artifact, file_hash, write_json
 from mtkd.config.study import Study
 from mtkd.config.training import Encoder
+from mtkd.data import synthetic
 from mtkd.data.dataset import tokenize
 from mtkd.data.glue import source_fingerprint
 from mtkd.errors import UserError, first_line
 from mtkd.stages import data
-from mtkd.stages.common import Output, Run, build_or_load, build_part, load_parents
+from mtkd.stages.common import Run, lookup
+from mtkd.stages.inputs import Inputs, Output, read_tokenizer
 from mtkd.training.loop import seed_everything
 
 NAME = "01_pretrain"
+TEXT = "MTKD_PRETRAIN_TEXT"
 WEIGHTS = (".json", ".safetensors", ".txt")
 
 logging.set_verbosity_error()  # its load report names heads that are left out on purpose
@@ -32,13 +35,12 @@ logging.disable_progress_bar()
 
 def runs(study: Study) -> list[Run]:
     """Return one run per encoder."""
-    return [Run(NAME, encoder=name) for name in _in_order(study)]
+    return [Run(NAME, encoder=name) for name in study.encoders]
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Return the data, which its tokenizer reads, and the encoder that it starts from."""
-    start = _recipe_start(study, run.encoder)
-    return [Run(data.NAME), *([Run(NAME, encoder=start)] if start else [])]
+    """Return the data, which its tokenizer reads."""
+    return [Run(data.NAME)]
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -61,60 +63,22 @@ def run(study: Study, encoder: str) -> Artifact:
     `pad.json` (the pad token's id) and `origin.json` (where the weights came from). The weights are
     its part `encoder`.
     """
-    if encoder not in study.encoders:
-        known = ", ".join(study.encoders)
-        raise UserError(f"Study {study.name} has no encoder '{encoder}': its encoders are {known}.")
-    this = Run(NAME, encoder=encoder)
-    inputs = load_parents(study, this)
-    weights = _weights(study, this, inputs)
+    lookup(study, "encoder", encoder, study.encoders)
+    inputs = Inputs(study, Run(NAME, encoder=encoder))
+    weights = _weights(inputs)
 
     def build(output: Output) -> None:
-        raw = inputs[Run(data.NAME)]
-        tokenizer, longest = tokenizer_of(weights), max_length(study, weights)
+        tokenizer, longest = read_tokenizer(study, weights)
         for task in map(study.task, study.tasks):
             (output.folder / task.name).mkdir()
-            for split, examples in data.read_splits(raw, task).items():
+            for split, examples in data.read_splits(inputs.data, task).items():
                 path = output.folder / task.name / f"{split}.arrow"
                 tokenize(examples, task, tokenizer, longest, path)
-        write_json(output.folder / "fingerprints.json", raw.json("fingerprints.json"))
+        write_json(output.folder / "fingerprints.json", inputs.data.json("fingerprints.json"))
         write_json(output.folder / "pad.json", tokenizer.pad_token_id)
         write_json(output.folder / "origin.json", weights.json("origin.json"))
 
-    return build_or_load(study, this, build, {"encoder": weights})
-
-
-def encoder_of(study: Study, name: str) -> Artifact:
-    """Return an encoder's weights and tokenizer (`encoder/`, in transformers' format) once they are
-    built.
-    """
-    return read(Run(NAME, encoder=name).part_folder(study, "encoder"))
-
-
-def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
-    """Read an encoder's tokenizer; no code of its folder is run. Raise `UserError` if there is
-    none.
-    """
-    folder = weights.file("encoder")
-    remedy = f"remove {weights.path} and run its stage again"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # transformers and tokenizers raise many kinds
-        raise UserError(
-            f"The tokenizer in {folder} cannot be read ({first_line(error)}): {remedy}."
-        ) from None
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise UserError(
-            f"The tokenizer in {folder} has no word pieces (no tokenizer.json): {remedy}."
-        )
-    return tokenizer
-
-
-def max_length(study: Study, weights: Artifact) -> int:
-    """Return the word pieces that an example is cut to: `data.max_length`, or the encoder's
-    positions.
-    """
-    config = AutoConfig.from_pretrained(weights.file("encoder"), trust_remote_code=False)
-    return min(study.data.max_length, config.max_position_embeddings)
+    return inputs.build(build, {"encoder": weights})
 
 
 def checkpoint_of(name: str, settings: Encoder) -> str | None:
@@ -122,7 +86,9 @@ def checkpoint_of(name: str, settings: Encoder) -> str | None:
     return os.environ.get(f"MTKD_ENCODER_{name.upper()}") or settings.checkpoint
 
 
-def _usable_checkpoint(name: str, settings: Encoder) -> str | None:
+def _usable_checkpoint(study: Study, name: str) -> str | None:
+    """Return an encoder's checkpoint, or None if it is to be pre-trained."""
+    settings = study.encoders[name]
     checkpoint = checkpoint_of(name, settings)
     if checkpoint and settings.pretrain and not Path(checkpoint).is_dir():
         return checkpoint if _reachable(checkpoint) else None
@@ -139,96 +105,49 @@ def _reachable(checkpoint: str) -> bool:
     return True
 
 
-def _recipe_start(study: Study, name: str) -> str | None:
-    """Return the encoder of the study that another's pre-training starts from."""
-    settings = study.encoders[name]
-    start = settings.pretrain and settings.pretrain.start_from
-    if start not in study.encoders or _usable_checkpoint(name, settings):
-        return None
-    return start
-
-
-def _in_order(study: Study) -> list[str]:
-    """Return the encoders, each after the one that it starts from; raise `UserError` for a
-    cycle.
-    """
-    ordered: list[str] = []
-
-    def add(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            raise UserError(
-                f"Encoder '{name}' of study {study.name} starts from itself: "
-                "name another in pretrain.start_from."
-            )
-        if start := _recipe_start(study, name):
-            add(start, (*above, name))
-        if name not in ordered:
-            ordered.append(name)
-
-    for name in study.encoders:
-        add(name, ())
-    return ordered
-
-
 def _source(study: Study, name: str) -> dict:
     """Return what identifies an encoder's weights before they are read or trained."""
-    settings = study.encoders[name]
-    if checkpoint := _usable_checkpoint(name, settings):
+    if checkpoint := _usable_checkpoint(study, name):
         folder = Path(checkpoint)
         if not folder.is_dir():
             return {"checkpoint": checkpoint}
         files = [path for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS]
         return {"files": [[path.name, file_hash(path)] for path in files]}
-    recipe = settings.pretrain
+    recipe = study.encoders[name].pretrain
+    text = os.environ.get(TEXT)
+    if study.data.source == "synthetic":
+        source = source_fingerprint(study.data)
+    elif text:
+        source = {"file": file_hash(Path(text)) if Path(text).is_file() else text}
+    else:
+        source = {"custom": data.custom_tasks(study)}
     return {
-        "pretrain": recipe.model_dump(exclude={"checkpoint_seconds", "start_from"}),
-        "start_from": None if recipe.start_from in study.encoders else recipe.start_from,
-        "text": _text_source(study),
+        "pretrain": recipe.model_dump(exclude={"checkpoint_seconds"}),
+        "text": source,
         "seed": study.data.seed,
     }
 
 
-def _text_source(study: Study) -> dict:
-    if study.data.source == "synthetic":
-        return source_fingerprint(study.data)
-    text = os.environ.get("MTKD_PRETRAIN_TEXT")
-    if not text:
-        return {"custom": _custom_tasks(study)}
-    return {"file": file_hash(Path(text)) if Path(text).is_file() else text}
-
-
-def _custom_tasks(study: Study) -> list[str]:
-    return [name for name in study.trainable if name in study.own_tasks]
-
-
-def _weights(study: Study, this: Run, inputs: dict[Run, Artifact]) -> Artifact:
+def _weights(inputs: Inputs) -> Artifact:
     """Return the part that holds `encoder/` and `origin.json`."""
-    name = this.encoder
-    source = _source(study, name)
-    checkpoint = _usable_checkpoint(name, study.encoders[name])
-    start = _recipe_start(study, name)
-    text = source.get("text") or {}
-    if "custom" in text and not text["custom"]:
+    study, name = inputs.study, inputs.this.encoder
+    depends, checkpoint = _source(study, name), _usable_checkpoint(study, name)
+    text = depends.get("text") or {}
+    if text.get("custom") == []:
         raise UserError(
             f"Encoder '{name}' of study {study.name} has no checkpoint: "
             f"set MTKD_ENCODER_{name.upper()} to a BERT, or MTKD_PRETRAIN_TEXT to a "
             "text file to pre-train it on (.txt, .txt.xz, .txt.gz; a paragraph a line)."
         )
-    parents: dict[Run, Artifact] = {}
-    if start:
-        above = Run(NAME, encoder=start)
-        inputs[above]  # raises an error if it is no parent
-        parents[above] = encoder_of(study, start)
-    if "custom" in text:
-        parents[Run(data.NAME)] = inputs[Run(data.NAME)]
 
     def build(output: Output) -> None:
         if checkpoint:
             _copy_checkpoint(name, checkpoint, output)
         else:
-            _pretrain(study, name, parents, output)
+            _pretrain(inputs, output)
 
-    return build_part(study, this, "encoder", source, parents, build)
+    parents = [Run(data.NAME)] if "custom" in text else []
+    return inputs.build_part("encoder", depends, parents, build)
 
 
 def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
@@ -242,11 +161,6 @@ def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
             f"set MTKD_ENCODER_{name.upper()} to a directory that holds it, or give it a recipe "
             "(pretrain)."
         ) from None
-    if tokenizer("the film was good")["input_ids"].count(tokenizer.unk_token_id) > 2:
-        raise UserError(
-            f"The tokenizer of {checkpoint} maps plain English to {tokenizer.unk_token}: its "
-            "vocabulary is missing; give a directory with tokenizer.json or vocab.txt."
-        )
     model.save_pretrained(output.folder / "encoder")
     tokenizer.save_pretrained(output.folder / "encoder")
     folder = Path(checkpoint)
@@ -254,26 +168,21 @@ def _copy_checkpoint(name: str, checkpoint: str, output: Output) -> None:
     write_json(output.folder / "origin.json", {"from": "checkpoint", "checkpoint": source})
 
 
-def _pretrain(study: Study, name: str, parents: dict[Run, Artifact], output: Output) -> None:
+def _pretrain(inputs: Inputs, output: Output) -> None:
     from mtkd.training.mlm import pretrain
     from mtkd.training.wordpiece import read_text
 
-    recipe = study.encoders[name].pretrain
-    settings = recipe
-    if start := parents.get(Run(NAME, encoder=recipe.start_from)):
-        settings = recipe.model_copy(update={"start_from": str(start.file("encoder"))})
+    study, name = inputs.study, inputs.this.encoder
+    recipe, seed, path = study.encoders[name].pretrain, study.data.seed, os.environ.get(TEXT)
 
-    def texts():
+    def texts() -> Iterable[str]:
         if study.data.source == "synthetic":
-            from mtkd.data import synthetic
+            return synthetic.text(seed=seed, sentences=recipe.sentences)
+        if path:
+            return read_text(Path(path))
+        return data.train_texts(inputs.data, list(map(study.task, data.custom_tasks(study))))
 
-            return synthetic.text(seed=study.data.seed, sentences=recipe.sentences)
-        if raw := parents.get(Run(data.NAME)):
-            return data.train_texts(raw, [study.task(task) for task in _custom_tasks(study)])
-        return read_text(Path(os.environ["MTKD_PRETRAIN_TEXT"]))
-
-    torch.set_num_threads(study.threads)
     folder = output.folder / "encoder"
-    log = pretrain(texts, settings, folder, seed=study.data.seed, checkpoint=output.checkpoint)
+    log = pretrain(texts, recipe, folder, seed=seed, checkpoint=output.checkpoint)
     record = {"from": "pretrain", "recipe": recipe.model_dump(), **log}
     write_json(output.folder / "origin.json", record)

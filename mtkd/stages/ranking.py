@@ -24,22 +24,12 @@ from mtkd.data.custom import group_ids
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.stages import data, finetune
-from mtkd.stages.common import (
-    Evaluation,
-    Output,
-    Run,
-    build_or_load,
-    build_part,
-    count_updates,
-    fit,
-    merge_parts,
-    predictions,
-)
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.common import Run, count_updates
+from mtkd.stages.fit import fit
+from mtkd.stages.inputs import Inputs, Output
 from mtkd.tasks import Task
 from mtkd.training import metrics
-from mtkd.training.loop import TrainingRun, seed_everything
-from mtkd.training.predict import predict, probabilities
+from mtkd.training.predict import predict
 
 NAME = "08_ranking"
 WAYS = ("classification", "ranking", "merged")
@@ -78,11 +68,8 @@ def run(study: Study, system: str, seed: int) -> Artifact:
             f"Study {study.name} ranks no task: name some in its field ranking, such as "
             "--set ranking=[qnli]."
         )
-    this = Run(NAME, system=system, seed=seed)
-    inputs = Inputs(study, this)
-    parts = {name: _finetune(inputs, this, study.task(name)) for name in study.ranking}
-
-    return build_or_load(study, this, lambda output: merge_parts(parts.values(), output), parts)
+    inputs = Inputs(study, Run(NAME, system=system, seed=seed))
+    return inputs.merge({name: _finetune(inputs, study.task(name)) for name in study.ranking})
 
 
 def ranking_head(task: Task) -> Task:
@@ -132,47 +119,40 @@ def score_ways(
     whose right candidate is ranked first, `mrr` the mean of one over its rank.
     """
     right, merged = labels == task.positive_label, merge(task, groups, classified, ranked)
-    asked = rankable(groups, right)
-    rows = []
-
-    def add(way: str, n: int, values: dict[str, float]) -> None:
-        for metric, value in values.items():
-            rows.append({"way": way, "metric": metric, "value": round(value, 4), "n": n})
-
+    asked, rows = rankable(groups, right), []
     for way, outputs in zip(WAYS, (classified, None, merged), strict=True):
-        order = ranked
+        order, scores = ranked, []
         if outputs is not None:
             order = outputs[:, task.positive_label]
-            add(way, len(labels), metrics.score(task, outputs, labels)[0])
+            values = metrics.score(task, outputs, labels)[0]
+            scores += [(metric, value, len(labels)) for metric, value in values.items()]
         if asked.any():
             rank = ranks(groups[asked], order[asked], right[asked])
             top, mrr = float((rank == 1).mean()), float((1 / rank).mean())
-            add(way, len(rank), {"top": 100 * top, "mrr": 100 * mrr})
+            scores += [("top", 100 * top, len(rank)), ("mrr", 100 * mrr, len(rank))]
+        rows += [
+            {"way": way, "metric": metric, "value": round(value, 4), "n": n}
+            for metric, value, n in scores
+        ]
     return rows
 
 
-def _finetune(inputs: Inputs, this: Run, task: Task) -> Artifact:
-    study, encoder = inputs.study, inputs.study.student_encoder
-    depends, head = finetune.task_settings(study, this, task.name), ranking_head(task)
+def _finetune(inputs: Inputs, task: Task) -> Artifact:
+    study, head = inputs.study, ranking_head(task)
+    depends = finetune.task_settings(study, inputs.this, task.name)
 
     def build(output: Output) -> None:
-        train_set = inputs.train_set(encoder, task)
-        train_sets = {task.name: train_set, head.name: _rankable_examples(inputs, head, train_set)}
-        seed_everything(this.seed)
-        model = inputs.new_model(encoder, [task, head], study.model.encoder_dropout)
+        train_set = inputs.train_set(study.student_encoder, task)
+        sets = {task.name: train_set, head.name: _rankable_examples(inputs, head, train_set)}
         heads = [] if depends["new_head"] else [task.name]
-        for start in finetune.start_of(study, this):
-            model.load(inputs[start].file("model.safetensors"), heads=heads)
         # One process, so that a batch has all candidates of its questions.
         settings = study.finetuning.model_copy(update={"num_processes": 1})
-        title = f"{this.name} {task.title}"
-        training = TrainingRun(train_sets, settings, this.seed, title=title)
-        evaluation = Evaluation(inputs.dev_sets(encoder, task))
-        fit(model, training, evaluation, output, system=this.system)
+        given = {"heads": heads, "predict_test": depends["test"]}
+        model = fit(inputs, finetune.system_training(inputs, sets, settings, **given), output)
         (output.folder / "scores.csv").unlink()  # classification's alone: rankings.csv has all
-        _evaluate(inputs, this, task, model, output)
+        _merge_predictions(inputs, task, model, output)
 
-    return build_part(study, this, task.name, depends, inputs.artifacts, build)
+    return inputs.build_part(task.name, depends, inputs.artifacts, build)
 
 
 def _questions(inputs: Inputs, task: Task, split: str) -> np.ndarray:
@@ -194,25 +174,19 @@ def _rankable_examples(inputs: Inputs, head: Task, train_set: Examples) -> Examp
     return train_set.subset(rows).replace(task=head, group_ids=groups[rows])
 
 
-def _evaluate(inputs: Inputs, this: Run, task: Task, model: nn.Module, output: Output) -> None:
-    """Write rankings.csv of the dev sets, and the merged predictions of dev and test sets."""
-    study, encoder = inputs.study, inputs.study.student_encoder
-    head, precision = ranking_head(task), study.finetuning.precision
-    tests = task.test if finetune.predicts_test(study, this) else ()
-    sets, outputs, rows = [], {}, []
-    for split in (*task.dev, *tests):
-        examples = inputs.examples(encoder, task, split)
-        if examples is None:
-            continue
-        groups = _questions(inputs, task, split)
-        classified = probabilities(task, predict(model, examples, precision))
-        scores = predict(model, examples.replace(task=head), precision)[:, 0]
+def _merge_predictions(inputs: Inputs, task: Task, model: nn.Module, output: Output) -> None:
+    """Write rankings.csv of the dev sets, and merge both heads in predictions.parquet."""
+    study, this, path = inputs.study, inputs.this, output.folder / "predictions.parquet"
+    parts, rows = [], []
+    for split, part in pd.read_parquet(path).groupby("split", sort=False):
+        examples = inputs.examples(study.student_encoder, task, split, ranking_head(task))
+        groups, classified = _questions(inputs, task, split), np.stack(part.outputs)
+        scores = predict(model, examples, study.finetuning.precision)[:, 0]
         ranked = group_softmax(groups, scores)
         if split in task.dev:
             about = {"system": this.system, "task": task.name, "split": split, "seed": this.seed}
             scored = score_ways(task, groups, examples.labels, classified, ranked)
             rows += [about | row for row in scored]
-        sets.append((split, examples))
-        outputs[task.name, split] = merge(task, groups, classified, ranked)
+        parts.append(part.assign(outputs=list(merge(task, groups, classified, ranked))))
     pd.DataFrame(rows, columns=COLUMNS).to_csv(output.folder / "rankings.csv", index=False)
-    predictions(sets, outputs).to_parquet(output.folder / "predictions.parquet", index=False)
+    pd.concat(parts).to_parquet(path, index=False)

@@ -52,8 +52,8 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 
 def depends(study: Study, run: Run) -> dict:
-    """Return all settings: the report shows them."""
-    return study.model_dump()
+    """Return all settings that figures depend on: the report shows them."""
+    return study.model_dump(exclude={"about", "threads", "resources"})
 
 
 def steps(study: Study, run: Run) -> int:

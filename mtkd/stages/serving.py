@@ -11,10 +11,10 @@ from mtkd.artifacts import Artifact, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Batch, Examples
 from mtkd.models.multitask import MultiTaskModel
-from mtkd.stages import mkd, mtdnn
-from mtkd.stages.common import Output, Run, build_or_load
-from mtkd.stages.ensemble import rank_candidates
-from mtkd.stages.inputs import Inputs
+from mtkd.stages import mkd
+from mtkd.stages.common import Run
+from mtkd.stages.ensemble import best_candidates, rank_candidates
+from mtkd.stages.inputs import Inputs, Output
 from mtkd.training.cost import CostCase, measure_costs
 from mtkd.training.loop import seed_everything
 
@@ -43,18 +43,12 @@ def depends(study: Study, run: Run) -> dict:
         "teacher_encoder": section.teacher_encoder,
         "ensemble_size": study.candidates.ensemble_size,
         "students": {name: student.model_dump(exclude={"train"}) for name, student in students},
-        "systems": [mkd.system_name(study, "", way) for way in mkd.ways(study)],
-        "finetune": section.finetune is not None,
+        "systems": [one.system for name in section.students for one in mkd.trainings(study, name)],
         "model": study.model.model_dump(),
         "serving": section.serving.model_dump(),
         "threads": study.threads,
         "machine": [platform.machine(), *_devices()],
     }
-
-
-def steps(study: Study, run: Run) -> int:
-    """Return 0: nothing is trained."""
-    return 0
 
 
 def run(study: Study) -> Artifact:
@@ -64,8 +58,7 @@ def run(study: Study) -> Artifact:
     and on a GPU if there is one. The artifact holds `costs.csv` and `machine.json`.
     """
     study.require("mkd")
-    this = Run(NAME)
-    inputs = Inputs(study, this)
+    inputs = Inputs(study, Run(NAME))
 
     def build(output: Output) -> None:
         seed_everything(0)
@@ -76,7 +69,7 @@ def run(study: Study) -> Artifact:
         machine = {"cpu": _processor(), "gpu": gpu, "threads": study.threads, "precision": "fp32"}
         write_json(output.folder / "machine.json", machine)
 
-    return build_or_load(study, this, build)
+    return inputs.build(build)
 
 
 def _devices() -> list[str]:
@@ -100,33 +93,21 @@ def _cases(inputs: Inputs) -> list[CostCase]:
 
     def case(models: list[MultiTaskModel], names: list[str], systems: dict[str, int]) -> CostCase:
         sizes = section.serving.batch_sizes
-        return CostCase(
-            models, {size: [batches(one, size) for one in names] for size in sizes}, systems
-        )
+        by_size = {size: [batches(one, size) for one in names] for size in sizes}
+        return CostCase(models, by_size, systems)
 
     bert = inputs.new_model(encoder, tasks, 0.0)
-    ranked = rank_candidates(study, inputs.only(mtdnn.NAME))
-    kept = list(ranked[ranked.kept].itertuples())
-    members = [inputs.new_model(row.encoder, tasks, row.dropout) for row in kept]
-    one_each = {
-        "bert": many,
-        "mt-dnn:mtl": 1,
-        "mt-dnn": many,
-        "mt-dnn-kd:mtl": 1,
-        "mt-dnn-kd": many,
-    }
+    one_each = {"bert": many, "mt-dnn:mtl": 1, "mt-dnn": many, "mt-dnn-kd:mtl": 1}
+    chosen = best_candidates(rank_candidates(inputs), study.candidates.ensemble_size)
+    members = [inputs.new_model(one.encoder, tasks, one.dropout) for one in chosen]
     cases = [
-        case([bert], [encoder], one_each),
-        case(members, [row.encoder for row in kept], {"mt-dnn-ensemble": many}),
+        case([bert], [encoder], one_each | {"mt-dnn-kd": many}),
+        case(members, [one.encoder for one in chosen], {"mt-dnn-ensemble": many}),
     ]
     for name in section.students:
-        copies: dict[str, int] = {}
-        for way in mkd.ways(study):
-            copies[mkd.system_name(study, name, way)] = 1 if way in mkd.JOINT else many
-        for way in ("mtl-hard", "mtl-kd") if section.finetune else ():
-            copies[mkd.system_name(study, name, way, tuned=True)] = many
+        systems = {one.system: 1 if one.joint else many for one in mkd.trainings(study, name)}
         model = mkd.new_student(inputs, name, tasks)
-        cases.append(case([model], [section.teacher_encoder], copies))
+        cases.append(case([model], [section.teacher_encoder], systems))
     return cases
 
 
@@ -146,9 +127,7 @@ def _batches(sets: list[Examples], size: int, examples: int) -> list[Batch]:
 
 def _processor() -> str:
     """Return the processor's name, or its architecture where the system has no name for it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-        return next(names)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -6,9 +6,7 @@ not matter to the cost, shapes do: a system with a model per task is measured by
 pays for the size of all.
 """
 
-import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from mtkd.models import MultiTaskModel
 from mtkd.models.lstm import BiLstm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CostCase:
     """Models of one shape, measured once for all systems that have it.
 
@@ -55,15 +53,13 @@ def measure_costs(
     """
     sizes = []
     for case in cases:
-        smallest = case.batches[min(case.batches)]
-        operations = sum(map(flops, case.models, smallest))
+        operations = sum(map(flops, case.models, case.batches[min(case.batches)]))
         for system, copies in case.systems.items():
             models = case.models if copies == 1 else [_one_head(model) for model in case.models]
-            counts = [parameters(model) for model in models]
+            total, in_tables = np.sum([parameters(model) for model in models], axis=0)
             size = sum(_file_size(model, scratch) for model in models)
             row = {"system": system, "measured": case.name, "models": copies * len(models)}
-            row["params"] = sum(total for total, _ in counts)
-            row["params_without_embeddings"] = sum(total - table for total, table in counts)
+            row |= {"params": total, "params_without_embeddings": total - in_tables}
             sizes.append(row | {"bytes": size, "bytes_all": size * copies, "flops": operations})
     speeds = pd.concat([measure_speeds(cases, rounds, device) for device in devices])
     return pd.DataFrame(sizes).merge(speeds, on="measured", sort=False)
@@ -80,26 +76,25 @@ def measure_speeds(cases: list[CostCase], rounds: int, device: torch.device) -> 
     for model in (model for case in cases for model in case.models):
         model.to(device).eval()
     batches = {
-        (case.name, size): [[batch.to(device) for batch in part] for part in parts]
+        (case, size): [[batch.to(device) for batch in part] for part in case.batches[size]]
+        for size in cases[0].batches
         for case in cases
-        for size, parts in case.batches.items()
     }
-    passes = defaultdict(list)
-    for number in range(rounds + 1):
-        for size in cases[0].batches:
-            for case in cases:
-                seconds = _time_batches(case.models, batches[case.name, size], wait)
-                if number > 0:  # the first warms up
-                    passes[case.name, size].append(seconds)
+    passes: dict = {key: [] for key in batches}
+    for _ in range(rounds + 1):
+        for case, size in batches:
+            seconds = _time_batches(case.models, batches[case, size], wait)
+            passes[case, size].append(seconds)
     rows = []
-    for (name, size), seconds in passes.items():
-        medians = [1000 * statistics.median(part) for part in seconds]
-        examples = sum(len(batch.labels) for batch in batches[name, size][0])
-        rates = [examples / sum(part) for part in seconds]
-        row = {"measured": name, "device": device.type, "batch": size}
-        row["latency"] = 1000 * float(np.median(np.concatenate(seconds)))
-        row |= {"latency_low": min(medians), "latency_high": max(medians)}
-        row |= {"rate": statistics.median(rates), "rate_low": min(rates), "rate_high": max(rates)}
+    for (case, size), (_, *timed) in passes.items():  # the first round warms up
+        seconds = np.array(timed)  # (rounds, batches)
+        medians = 1000 * np.median(seconds, axis=1)
+        examples = sum(len(batch.labels) for batch in case.batches[size][0])
+        rates = examples / seconds.sum(axis=1)
+        row = {"measured": case.name, "device": device.type, "batch": size}
+        row |= {"latency": 1000 * np.median(seconds)}
+        row |= {"latency_low": medians.min(), "latency_high": medians.max()}
+        row |= {"rate": np.median(rates), "rate_low": rates.min(), "rate_high": rates.max()}
         rows.append(row | {"examples": examples})
     return pd.DataFrame(rows)
 
@@ -149,13 +144,12 @@ def flops(model: MultiTaskModel, batches: list[Batch]) -> float:
 def _spelled_out(model: MultiTaskModel) -> Iterator[list[int]]:
     """Use plain attention in the block, and collect the operations of each call of an LSTM."""
     lstm_flops: list[int] = []
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda lstm, inputs: lstm_flops.append(lstm.flops(int(inputs[1].sum())))
-        )
-        for module in model.modules()
-        if isinstance(module, BiLstm)
-    ]
+
+    def count(lstm: BiLstm, inputs: tuple) -> None:
+        lstm_flops.append(lstm.flops(positions=int(inputs[1].sum())))
+
+    lstms = [module for module in model.modules() if isinstance(module, BiLstm)]
+    hooks = [lstm.register_forward_pre_hook(count) for lstm in lstms]
     bert = getattr(model.encoder, "model", None)
     attention = bert and bert.config._attn_implementation
     try:

@@ -109,14 +109,20 @@ def train(
 
 
 def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """Return Adamax (MT-DNN_KD, section 4.1) or AdamW; biases and LayerNorms are not decayed."""
+    """Return Adamax (MT-DNN_KD, section 4.1) or AdamW."""
+    groups = parameter_groups(model, settings.weight_decay)
+    if settings.optimizer == "adamax":
+        return torch.optim.Adamax(groups, lr=settings.learning_rate)
     # Fused: the plain AdamW spends half of a small model's step on square roots of zeros.
-    kinds = {"adamax": torch.optim.Adamax, "adamw": partial(torch.optim.AdamW, fused=True)}
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Return the matrices, which are decayed, and the biases and LayerNorms, which are not."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    decayed = {"params": matrices, "weight_decay": settings.weight_decay}
-    plain = {"params": vectors, "weight_decay": 0.0}
-    return kinds[settings.optimizer]([decayed, plain], lr=settings.learning_rate)
+    decayed = {"params": matrices, "weight_decay": weight_decay}
+    return [decayed, {"params": vectors, "weight_decay": 0.0}]
 
 
 class Trainer:
@@ -124,7 +130,10 @@ class Trainer:
 
     def __init__(self, model: nn.Module, run: TrainingRun, updates: int):
         self.run, self.updates = run, updates
-        self.accelerator = _accelerator(run.title)
+        # A head of another task has no gradient, in any process.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+        cpu = not torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[unused])
         self.is_main = self.accelerator.is_main_process
         optimizer = make_optimizer(model, run.settings)
         warmup = math.ceil(run.settings.warmup_ratio * updates)
@@ -135,13 +144,8 @@ class Trainer:
     def update(self, task: str, rows: np.ndarray, done: int) -> float:
         """Update the model by one mini-batch (MT-DNN_KD, Algorithm 1, lines 3 to 5).
 
-        Args:
-            task: of the batch; the heads of others have no gradient and stay as they are.
-            rows: of the task's train set.
-            done: updates made before.
-
-        Returns:
-            The mini-batch's loss; `UserError` where it is not finite.
+        `rows` are of the task's train set, `done` updates were made before. Heads of other tasks
+        stay as they are. Returns the mini-batch's loss; raises `UserError` if it is not finite.
         """
         accelerator, settings = self.accelerator, self.run.settings
         rank, processes = accelerator.process_index, accelerator.num_processes
@@ -167,10 +171,9 @@ class Trainer:
         self.scheduler.step()
         value = accelerator.reduce(loss.detach() * fraction, "sum").item()
         if not math.isfinite(value):
-            raise UserError(
-                f"{self.run.title}: the loss is {value} on {task} in update {done + 1}: lower "
-                f"train.learning_rate ({settings.learning_rate:g}) or use train.precision: fp32."
-            )
+            mend = f"lower train.learning_rate ({settings.learning_rate:g}) or use fp32"
+            wrong = f"the loss is {value} on {task} in update {done + 1}"
+            raise UserError(f"{self.run.title}: {wrong}: {mend}.")
         return value
 
     def save(self, checkpoint: Path, position: dict) -> None:
@@ -180,28 +183,15 @@ class Trainer:
 
     def _loss(self, logits: torch.Tensor, batch: Batch, done: float) -> torch.Tensor:
         task = self.run.train_sets[batch.task].task
-        labels, distil = batch.labels, self.run.distil
         if batch.group_ids is not None:
-            return ranking_loss(task, logits[:, 0], labels, batch.group_ids)
+            return ranking_loss(task, logits[:, 0], batch.labels, batch.group_ids)
+        labels, distil = batch.labels, self.run.distil
         return task_loss(task, logits, labels, batch.soft_targets, distil, done, batch.label_mask)
-
-
-def _accelerator(title: str) -> Accelerator:
-    # A head of another task has no gradient, in any process.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    cpu = not torch.cuda.is_available()
-    try:
-        return Accelerator(mixed_precision="no", cpu=cpu, kwargs_handlers=[unused])
-    except ValueError:  # accelerate keeps one precision and device for a whole process
-        raise UserError(
-            f"{title}: this process already has an Accelerator of another precision or device (a "
-            "Trainer with bf16=True makes one): train in a process or kernel of its own."
-        ) from None
 
 
 def _log_rows(epoch: int, losses: dict, scores: list[dict], seconds: float) -> list[dict]:
     means = {task: total / count for task, (total, count) in losses.items()}
     scored = {row["task"] for row in scores}
-    rows = [{"task": task, "loss": means[task]} for task in means if task not in scored]
-    rows += [{"loss": means.get(row["task"]), **row} for row in scores]
-    return [{"epoch": epoch + 1, "seconds": seconds, **row} for row in rows]
+    rows = [{"task": task} for task in means if task not in scored] + scores
+    about = {"epoch": epoch + 1, "seconds": seconds}
+    return [about | {"loss": means.get(row["task"])} | row for row in rows]

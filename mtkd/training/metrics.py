@@ -26,13 +26,9 @@ class GlueMetric(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         dtype = "float64" if self.config_name in ("pearson", "spearman") else "int64"
-        features = {name: datasets.Value(dtype) for name in ("predictions", "references")}
-        return evaluate.MetricInfo(
-            description=f"{self.config_name} in percent; 0 where it is undefined",
-            citation="",
-            inputs_description="One class or score per example.",
-            features=datasets.Features(features),
-        )
+        columns = {name: datasets.Value(dtype) for name in ("predictions", "references")}
+        features = datasets.Features(columns)
+        return evaluate.MetricInfo("Percent; 0 where it is undefined.", "", features=features)
 
     def _compute(self, predictions, references) -> dict[str, float]:
         with warnings.catch_warnings(action="ignore"):  # of constant input
@@ -53,22 +49,18 @@ def score(
 
     `outputs` are probabilities or logits (n, classes), or scores (n, 1); `labels` (n,).
     """
-    predictions, n, notes = predicted(task, outputs), len(labels), []
-    values = {
-        name: load(name).compute(predictions=predictions, references=labels)[name]
-        for name in task.metrics
-    }
-    for name in (name for name in task.metrics if name not in ("accuracy", "f1")):
-        reason = None
-        if np.isnan(predictions).any():
-            reason = "a prediction is not a number"
-        elif np.ptp(predictions) == 0:
-            reason = f"all {n} predictions are the same"
-        elif np.ptp(labels) == 0:
-            reason = f"all {n} labels are the same"
-        if reason:
-            notes.append(f"{task.title}: {name} is reported as 0: {reason}")
-    return values, notes
+    predictions, values = predicted(task, outputs), {}
+    for name in task.metrics:
+        values |= load(name).compute(predictions=predictions, references=labels)
+    if np.isnan(predictions).any():
+        reason = "a prediction is not a number"
+    elif np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+        what = "labels" if np.ptp(predictions) else "predictions"
+        reason = f"all {len(labels)} {what} are the same"
+    else:
+        return values, []
+    undefined = [name for name in task.metrics if name not in ("accuracy", "f1")]
+    return values, [f"{task.title}: {name} is reported as 0: {reason}" for name in undefined]
 
 
 def predicted(task: Task, outputs: np.ndarray) -> np.ndarray:
@@ -97,45 +89,40 @@ def resamples(examples: int, draws: int, random: np.random.Generator) -> np.ndar
 def weighted(
     name: str, weights: np.ndarray, predictions: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Return a metric of many resamples at once, in percent: what `score` gives for each.
+    """Return a metric of many resamples at once (draws, systems): what `score` gives for each.
 
-    Args:
-        name: of the metric.
-        weights: (draws, n), how often an example is in a resample.
-        predictions: (n, systems), classes or scores.
-        labels: (n,).
-
-    Returns:
-        (draws, systems); 0 where the metric is undefined.
+    `weights` (draws, n) says how often an example is in a resample; `predictions` (n, systems) are
+    classes or scores, `labels` (n,).
     """
     weights, truth = np.asarray(weights, dtype=float), labels[:, None]
-    size = weights.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         if name == "accuracy":
-            value = weights @ (predictions == truth) / size
+            value = weights @ (predictions == truth) / weights.sum(axis=1, keepdims=True)
         elif name == "f1":
             hits = weights @ ((predictions == 1) & (truth == 1))
             value = 2 * hits / (weights @ (predictions == 1) + weights @ (truth == 1))
         elif name == "matthews":
-            value = _matthews(weights, predictions, truth, size)
+            value = _matthews(weights, predictions, truth)
         else:
             value = _correlations(weights, predictions, labels, ranked=name == "spearman")
             value[:, np.isnan(predictions).any(axis=0)] = np.nan
     return 100 * np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _matthews(weights, predictions, truth, size) -> np.ndarray:
+def _matthews(weights: np.ndarray, predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Matthews correlation of several classes, R_K (Gorodkin 2004): (draws, systems)."""
-    counts = [(weights @ (predictions == k), weights @ (truth == k)) for k in np.unique(truth)]
-    # A class that is predicted and never correct adds to the spread of the predictions alone.
-    wrong = [weights @ (predictions == k) for k in np.setdiff1d(predictions, truth)]
+    size = weights.sum(axis=1, keepdims=True)
+    classes = np.union1d(predictions, truth)
+    counts = [(weights @ (predictions == k), weights @ (truth == k)) for k in classes]
     joint = size * (weights @ (predictions == truth)) - sum(p * t for p, t in counts)
-    spread_predicted = size**2 - sum(p**2 for p in (*(p for p, _ in counts), *wrong))
+    spread_predicted = size**2 - sum(p**2 for p, _ in counts)
     spread_true = size**2 - sum(t**2 for _, t in counts)
     return joint / np.sqrt(spread_predicted * spread_true)
 
 
-def _correlations(weights, predictions, labels, ranked: bool) -> np.ndarray:
+def _correlations(
+    weights: np.ndarray, predictions: np.ndarray, labels: np.ndarray, ranked: bool
+) -> np.ndarray:
     """Pearson's correlation, of ranks within each resample if `ranked`: (draws, systems)."""
     blocks = []
     # So few resamples at a time that they stay in a processor's cache.
@@ -168,11 +155,8 @@ def _correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
             return values[:, 0] @ weights
         return np.einsum("nd,nd->d", weights, values)
 
-    size = weights.sum(axis=0)
-    sums = [total(first), total(second)]
-    squares = [total(first**2), total(second**2)]
-    spreads = [square - part**2 / size for square, part in zip(squares, sums, strict=True)]
-    product = total(first * second) - sums[0] * sums[1] / size
-    value = product / np.sqrt(np.abs(spreads[0] * spreads[1]))
-    tiny = [spread <= 1e-12 * square for spread, square in zip(spreads, squares, strict=True)]
-    return np.where(tiny[0] | tiny[1], np.nan, value)
+    size, x, y = weights.sum(axis=0), total(first), total(second)
+    xx, yy = total(first**2), total(second**2)
+    spread_x, spread_y = xx - x**2 / size, yy - y**2 / size
+    value = (total(first * second) - x * y / size) / np.sqrt(np.abs(spread_x * spread_y))
+    return np.where((spread_x <= 1e-12 * xx) | (spread_y <= 1e-12 * yy), np.nan, value)

@@ -1,7 +1,5 @@
 """Masked-language-model pre-training of a small BERT, for where no checkpoint is available."""
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -11,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
-    AutoModelForMaskedLM,
-    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertTokenizerFast,
@@ -21,11 +17,12 @@ from transformers import (
 )
 
 from mtkd.config.training import Pretrain
-from mtkd.errors import UserError, first_line
+from mtkd.errors import UserError
 from mtkd.models.fast_cpu import use_fast_cpu
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
-from mtkd.training.windows import Corpus, Windows, mask_windows, read_corpus, read_rows
+from mtkd.training.loop import parameter_groups
+from mtkd.training.windows import Windows, mask_windows, read_corpus, read_rows
 from mtkd.training.wordpiece import train_tokenizer
 
 LOG_EVERY = 50  # updates; the logged loss is their mean
@@ -59,37 +56,29 @@ def pretrain(
         `seconds`.
 
     Raises:
-        UserError: too little text, a loss that is not finite, a checkpoint of another run, or a
-            `start_from` of another shape.
+        UserError: too little text, a loss that is not finite, or a checkpoint of another model.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = train_tokenizer(texts(), cased=settings.cased, vocab_size=settings.vocab_size)
     tokenizer.model_max_length = settings.max_positions
     corpus = read_corpus(texts, tokenizer, settings.train_tokens)
     window, batch_size = settings.seq_length, settings.batch_size
-    if window > settings.max_positions:
-        raise UserError(f"seq_length: {window} is above max_positions ({settings.max_positions}).")
     if len(corpus.ids) < 2 * window:
-        raise UserError(
-            f"The text has only {len(corpus.ids)} tokens, less than two windows of {window}: "
-            "give more text."
-        )
+        there = f"{len(corpus.ids)} tokens, less than two windows of {window}"
+        raise UserError(f"The text has only {there}: give more text.")
     total = math.ceil(settings.train_tokens / batch_size / window)
     set_seed(seed)  # before the model is built, so that its weights follow from the seed
     model = BertForMaskedLM(_config(settings, tokenizer))
-    if settings.start_from:
-        start_from(model, tokenizer, settings.start_from)
     use_fast_cpu(model)
     model.to(device).train()
-    optimizer = _optimizer(model, settings)
+    groups = parameter_groups(model, settings.weight_decay)
+    beta = {"betas": (0.9, 0.98), "eps": 1e-6}
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True, **beta)
     warmup = math.ceil(settings.warmup_ratio * total)
     scheduler = get_linear_schedule_with_warmup(optimizer, warmup, total)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     state = {"step": 0, "seconds": 0.0, "recent": [], "log": []}
-    state["fingerprint"] = fingerprint = _fingerprint(settings, seed, corpus)
     state |= resume(checkpoint, **parts) or {}
-    if state["fingerprint"] != fingerprint:
-        raise UserError(f"{checkpoint} is of another text, seed or settings: delete it.")
     started, saved = time.monotonic() - state["seconds"], time.monotonic()
     with bar("pre-training", total, done=state["step"]) as progress:
         for step in range(state["step"], total):
@@ -100,10 +89,8 @@ def pretrain(
                 loss = masked_lm_loss(model, batch)
             value = loss.item()
             if not math.isfinite(value):
-                raise UserError(
-                    f"The pre-training loss is {value} at step {step}: "
-                    "lower learning_rate or use precision: fp32."
-                )
+                mend = "lower learning_rate or use precision: fp32"
+                raise UserError(f"The pre-training loss is {value} at step {step}: {mend}.")
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -135,65 +122,6 @@ def masked_lm_loss(model: BertForMaskedLM, batch: Windows) -> Tensor:
     return F.cross_entropy(model.cls(hidden).flatten(0, 1).float(), batch.targets.flatten())
 
 
-@torch.no_grad()
-def start_from(model: BertForMaskedLM, tokenizer: BertTokenizerFast, folder: str | Path) -> None:
-    """Start `model` from the encoder in `folder`, whose vocabulary may differ, in place.
-
-    Layers, position and segment embeddings and the head's transform are copied. A word piece takes
-    the embedding of the same piece, else the mean of the pieces into which the other vocabulary
-    cuts its lower-cased string; the head's bias is taken for the same piece, else it is 0. So a
-    cased encoder follows cheaply from an uncased one. This is the project's choice: the papers use
-    two BERTs, each trained from nothing. Raises `UserError` for an encoder of another shape.
-    """
-    try:
-        options = {"use_safetensors": True, "trust_remote_code": False}
-        other = AutoModelForMaskedLM.from_pretrained(folder, **options)
-        vocabulary = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
-    except Exception as error:  # transformers raises many kinds for what a folder may hold
-        raise UserError(
-            f"start_from: {folder} holds no masked-LM encoder that can be loaded "
-            f"({first_line(error)}): give a folder with config.json, model.safetensors and "
-            "tokenizer.json."
-        ) from error
-    per_piece = ("word_embeddings.weight", "predictions.bias", "decoder.weight", "decoder.bias")
-    given, wanted = (
-        {name: t for name, t in m.state_dict().items() if not name.endswith(per_piece)}
-        for m in (other, model)
-    )
-    shapes = ({name: t.shape for name, t in tensors.items()} for tensors in (given, wanted))
-    heads = (m.config.num_attention_heads for m in (other, model))
-    if next(shapes) != next(shapes) or next(heads) != next(heads):
-        raise UserError(
-            f"start_from: {folder} is of another shape: give the same layers, hidden, heads, "
-            "intermediate and max_positions as it has."
-        )
-    model.load_state_dict(given, strict=False)
-    embeddings, bias = model.get_input_embeddings().weight, model.cls.predictions.bias
-    known, known_bias = other.get_input_embeddings().weight, other.cls.predictions.bias
-    for piece, index in tokenizer.get_vocab().items():
-        pieces = _cut(piece, vocabulary)
-        embeddings[index] = known[pieces].mean(0) if pieces else known.mean(0)
-        bias[index] = known_bias[vocabulary[piece]] if piece in vocabulary else 0.0
-
-
-def _cut(piece: str, vocabulary: dict[str, int]) -> list[int]:
-    """Return a piece's ids in another vocabulary: its own, or those of its lower-cased string.
-
-    These are greedily the longest pieces; none where it cannot be cut.
-    """
-    if piece in vocabulary:
-        return [vocabulary[piece]]
-    prefix, rest, ids = "##" if piece.startswith("##") else "", piece.removeprefix("##").lower(), []
-    while rest:
-        ends = range(len(rest), 0, -1)
-        end = next((end for end in ends if prefix + rest[:end] in vocabulary), None)
-        if end is None:
-            return []
-        ids.append(vocabulary[prefix + rest[:end]])
-        prefix, rest = "##", rest[end:]
-    return ids
-
-
 def _config(settings: Pretrain, tokenizer: BertTokenizerFast) -> BertConfig:
     return BertConfig(
         vocab_size=len(tokenizer),
@@ -207,20 +135,3 @@ def _config(settings: Pretrain, tokenizer: BertTokenizerFast) -> BertConfig:
         initializer_range=settings.initializer_range,
         pad_token_id=tokenizer.pad_token_id,
     )
-
-
-def _optimizer(model: BertForMaskedLM, settings: Pretrain) -> torch.optim.AdamW:
-    """Return AdamW that decays matrices, not biases and LayerNorms."""
-    parameters = list(model.parameters())
-    decay = {"params": [p for p in parameters if p.dim() > 1]}
-    plain = {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
-    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    return torch.optim.AdamW([decay, plain], betas=(0.9, 0.98), eps=1e-6, fused=True, **options)
-
-
-def _fingerprint(settings: Pretrain, seed: int, corpus: Corpus) -> str:
-    """Hash what a run's result depends on."""
-    recipe = {name: value for name, value in vars(settings).items() if name != "checkpoint_seconds"}
-    digest = hashlib.sha256(json.dumps([recipe, seed], sort_keys=True, default=str).encode())
-    digest.update(corpus.ids.tobytes())
-    return digest.hexdigest()

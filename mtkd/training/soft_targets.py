@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -34,9 +34,7 @@ def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.Data
     `on` counts once, by the mean of its metrics and dev splits. Returns, best first and ties in the
     candidates' order: candidate, a column per task, mean, kept.
     """
-    table = scores[scores.task.isin(on)].pivot_table(
-        index="candidate", columns="task", values="value", aggfunc="mean", sort=False
-    )[list(on)]
+    table = scores.pivot_table("value", "candidate", "task", aggfunc="mean", sort=False)[on]
     table = table.assign(mean=table.mean(axis=1))
     table = table.sort_values("mean", ascending=False, kind="stable")
     table["kept"] = np.arange(len(table)) < size
@@ -90,10 +88,8 @@ class SoftTargets:
     def first(self, k: int) -> "SoftTargets":
         """Return the soft targets of the ensemble of the `k` best members."""
         if k > len(self.names):
-            raise UserError(
-                f"{self.task.title}: soft targets of {k} members are needed, and there are "
-                f"{len(self.names)}: run the teacher stage again."
-            )
+            there = f"soft targets of {k} members are needed, and there are {len(self.names)}"
+            raise UserError(f"{self.task.title}: {there}: run the teacher stage again.")
         return replace(self, member_logits=self.member_logits[:k], names=self.names[:k])
 
     def aligned(
@@ -107,9 +103,10 @@ class SoftTargets:
         mine = (self.task.name, self.fingerprint, len(self.idx))
         theirs = (examples.task.name, examples.fingerprint, len(examples))
         if mine != theirs or (order < 0).any():
+            differ = f"task, fingerprint and number are {mine} and {theirs}"
             raise UserError(
-                f"The soft targets are not of these examples (task, fingerprint and number are "
-                f"{mine} and {theirs}): distil on the teacher's tasks, or run its stage again."
+                f"The soft targets are not of these examples ({differ}): distil on the teacher's "
+                "tasks, or run its stage again."
             )
         return (self.logits if kind == "logits" else self.probabilities)[order]
 
@@ -124,11 +121,10 @@ def write_soft_targets(path: Path, parts: Iterable[SoftTargets]) -> None:
 
     Columns: idx, and `member:<name>` with a list of logits; metadata: task, labels, fingerprint.
     """
-    with ExitStack() as stack:
-        writer = None
-        for part in parts:
-            table = _to_arrow(part)
-            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+    tables = map(_to_arrow, parts)
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
             writer.write_table(table)
 
 
@@ -154,20 +150,15 @@ def read_soft_targets(path: Path, task: Task) -> SoftTargets:
         logits = np.stack(values).reshape(len(members), len(table), -1)
         idx = table["idx"].to_numpy()
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a readable file of soft targets ({first_line(error)}): run the "
-            "teacher stage again."
-        ) from None
+        why = f"is not a readable file of soft targets ({first_line(error)})"
+        raise UserError(f"{path} {why}: run the teacher stage again.") from None
     if about["task"] != task.name or tuple(about["labels"]) != task.labels:
-        raise UserError(
-            f"{path} holds soft targets of '{about['task']}' with labels {about['labels']}, not of "
-            f"'{task.name}' with labels {list(task.labels)}: train a teacher for this task."
-        )
+        held = f"soft targets of '{about['task']}' with labels {about['labels']}"
+        wanted = f"'{task.name}' with labels {list(task.labels)}"
+        raise UserError(f"{path} holds {held}, not of {wanted}: train a teacher for this task.")
     if not np.isfinite(logits).all() or logits.shape[2] != task.num_outputs:
-        raise UserError(
-            f"{path}: the logits are not {task.num_outputs} finite numbers per example: run the "
-            "teacher stage again."
-        )
+        wrong = f"the logits are not {task.num_outputs} finite numbers per example"
+        raise UserError(f"{path}: {wrong}: run the teacher stage again.")
     names = [name.removeprefix("member:") for name in members]
     return SoftTargets(task, idx, logits, names, about["fingerprint"])
 
@@ -179,7 +170,8 @@ def confidence_table(
 
     `outputs` are class probabilities (n, classes), `labels` (n,); columns: CONFIDENCE_COLUMNS.
     """
+    about = {"task": task.name, "split": split, "source": source}
     entropy = -(outputs * np.log(np.clip(outputs, 1e-12, None))).sum(axis=1)
     correct = outputs.argmax(axis=1) == labels
-    columns = [task.name, split, source, entropy, outputs.max(axis=1), correct]
-    return pd.DataFrame(dict(zip(CONFIDENCE_COLUMNS, columns, strict=True)))
+    columns = {"entropy": entropy, "confidence": outputs.max(axis=1), "correct": correct}
+    return pd.DataFrame(about | columns)

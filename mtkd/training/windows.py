@@ -1,4 +1,4 @@
-"""Batches for masked-language-model pre-training: windows of a text, masked.
+"""Batches for masked-language-model pre-training: lines of a text, masked.
 
 Letters: b windows of a batch, n tokens of a window, k masked tokens of a window.
 """
@@ -6,6 +6,7 @@ Letters: b windows of a batch, n tokens of a window, k masked tokens of a window
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,11 +23,19 @@ from mtkd.training.wordpiece import SPECIAL_TOKENS, first_characters
 PAIR_FRACTION = 0.5
 
 
-class Corpus(NamedTuple):
-    """A text as one array of ids, and where its lines begin and the last one ends."""
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The lines of a text as one array of ids; line i is `ids[ends[i] : ends[i + 1]]`."""
 
     ids: np.ndarray
-    lines: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def line(self, number: int) -> np.ndarray:
+        """Return the ids of a line."""
+        return self.ids[self.ends[number] : self.ends[number + 1]]
 
 
 def read_corpus(texts: Callable[[], Iterable[str]], tokenizer, tokens: int) -> Corpus:
@@ -51,44 +60,26 @@ def _encode(lines: list[str], tokenizer: BertTokenizerFast) -> list[list[int]]:
 
 
 def read_rows(corpus: Corpus, settings: Pretrain, step: int, seed: int) -> Tensor:
-    """Return the text of a step's windows, (b, n - 2): running text, or a line each, 0 behind it.
+    """Return a step's lines, (b, longest of them), cut to a window, 0 behind the shorter ones.
 
     It depends on the arguments alone, so that a resumed run sees the same.
     """
-    content = settings.seq_length - 2
-    if settings.packing == "lines":
-        lengths = np.minimum(np.diff(corpus.lines), content)
-        batches = math.ceil(len(lengths) / settings.batch_size)
-        order = _line_order(seed, step // batches, lengths.tobytes(), settings.batch_size)
-        chosen = order[step % batches]
-        rows = np.zeros((len(chosen), lengths[chosen].max()), dtype=np.int64)
-        for row, line in zip(rows, chosen, strict=True):
-            start = corpus.lines[line]
-            row[: lengths[line]] = corpus.ids[start : start + lengths[line]]
-        return torch.from_numpy(rows)
-    first = step * settings.batch_size
-    windows = len(corpus.ids) // content - 1  # one less than fit, for the epoch's random offset
-    starts = np.array(
-        [
-            _window_order(seed, content, window // windows, windows)[window % windows]
-            for window in range(first, first + settings.batch_size)
-        ]
-    )
-    return torch.from_numpy(corpus.ids[starts[:, None] + np.arange(content)]).long()
+    content, batches = settings.seq_length - 2, math.ceil(len(corpus) / settings.batch_size)
+    order = _epoch(corpus, content, settings.batch_size, seed, step // batches)
+    lines = [corpus.line(number)[:content] for number in order[step % batches]]
+    rows = np.zeros((len(lines), max(map(len, lines))), dtype=np.int64)
+    for row, line in zip(rows, lines, strict=True):
+        row[: len(line)] = line
+    return torch.from_numpy(rows)
 
 
 @lru_cache(maxsize=2)
-def _window_order(seed: int, content: int, epoch: int, windows: int) -> np.ndarray:
-    """Draw where the windows of an epoch start."""
-    generator = np.random.default_rng([seed, content, epoch])
-    return generator.integers(content) + content * generator.permutation(windows)
-
-
-@lru_cache(maxsize=2)
-def _line_order(seed: int, epoch: int, lengths: bytes, batch_size: int) -> list[np.ndarray]:
+def _epoch(
+    corpus: Corpus, content: int, batch_size: int, seed: int, epoch: int
+) -> list[np.ndarray]:
     """Draw the lines of an epoch's batches, lines of similar length together."""
-    random = np.random.default_rng([seed, epoch])
-    return one_pass(np.frombuffer(lengths, np.int64), batch_size, 50, random)
+    lengths = np.minimum(np.diff(corpus.ends), content)
+    return one_pass(lengths, batch_size, 50, np.random.default_rng([seed, epoch]))
 
 
 class Windows(NamedTuple):
@@ -98,7 +89,7 @@ class Windows(NamedTuple):
     segments: Tensor  # (b, n) 0 or 1
     positions: Tensor  # (b, k) of the masked tokens
     targets: Tensor  # (b, k) their true ids; -100 where a short line has fewer masked tokens
-    mask: Tensor | None  # (b, n) 1 for a token, 0 for padding; None where every window is full
+    mask: Tensor | None  # (b, n) 1 for a token, 0 for padding; None where all lines are as long
 
 
 def mask_windows(rows: Tensor, tokenizer: BertTokenizerFast, probability: float) -> Windows:

@@ -25,7 +25,6 @@ RECIPE = {
     "seq_length": 16,
     "train_tokens": 500,
     "batch_size": 4,
-    "packing": "lines",
 }
 
 
@@ -54,11 +53,11 @@ def made(tmp_path):
 def test_a_changed_file_is_new_data_and_runs_the_stages_again(made):
     study = made(8)
     run = stages.find_run(study, "00_data")
-    before = stages.load(study, run).fingerprint, stages.key(study, run)
-    assert (stages.load(study, run).fingerprint, stages.key(study, run)) == before
+    before = stages.load(study, run).fingerprint, stages.keys(study)[run]
+    assert (stages.load(study, run).fingerprint, stages.keys(study)[run]) == before
     study = made(12)
     assert stages.load(study, run).fingerprint != before[0]
-    assert stages.key(study, run) != before[1]
+    assert stages.keys(study)[run] != before[1]
 
 
 def test_updates_are_estimated_from_the_file(made):

@@ -16,7 +16,7 @@ from slow.chaos import Chaos, check_equal, contents
 from mtkd.config.study import SYSTEMS
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(900)]
-OFTEN = ["train.checkpoint_seconds=0.2", "encoders.uncased.pretrain.checkpoint_seconds=0.2"]
+OFTEN = ["train.checkpoint_seconds=0.2"]
 
 
 @pytest.fixture(scope="module")

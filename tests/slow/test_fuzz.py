@@ -1,4 +1,4 @@
-"""Readers of studies, data, texts and word vectors on arbitrary input: a value or a `UserError`."""
+"""Readers of studies, data and texts on arbitrary input: a value or a `UserError`."""
 
 import csv
 import io
@@ -7,7 +7,6 @@ import json
 import datasets
 import numpy as np
 import pytest
-import torch
 import yaml
 from helpers import ROOT, tiny_bert
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +22,6 @@ from mtkd.data.dataset import encode
 from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError, one_line
 from mtkd.inference.reader import SUFFIXES, source
-from mtkd.models.lstm import vectors_table
 
 pytestmark = pytest.mark.slow
 # The same examples every time, here and in CI.
@@ -301,19 +299,6 @@ lines = st.lists(
     ),
     max_size=6,
 )
-
-
-@some
-@given(
-    lines.map(lambda found: "\n".join(" ".join([word, *rest]) for word, rest in found).encode())
-    | st.binary(max_size=100)
-)
-def test_word_vectors_are_finite_or_refused(tmp_path, content):
-    (tmp_path / "v.txt").write_bytes(content)
-    table = or_refused(vectors_table, tmp_path / "v.txt", {"the": 0, "cat": 1, "dog": 2})
-    assert table is None or (
-        table.shape[0] == 3 and table.shape[1] > 0 and bool(torch.isfinite(table).all())
-    )
 
 
 @pytest.fixture(scope="module")

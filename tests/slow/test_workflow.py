@@ -14,7 +14,7 @@ from mtkd.artifacts import PACKAGES, read
 from mtkd.config.study import SYSTEMS, load
 from mtkd.errors import UserError
 from mtkd.report import html, scores, significance
-from mtkd.stages import common, student, teacher
+from mtkd.stages import fit, student, teacher
 from mtkd.stages.common import SCORE_COLUMNS, Run
 from mtkd.training.soft_targets import read_soft_targets
 
@@ -122,7 +122,7 @@ def test_finished_stages_are_not_trained_again_but_those_that_a_setting_changes(
     def refuse(*_, **__):
         raise AssertionError("a finished stage trained again")
 
-    monkeypatch.setattr(common, "train", refuse)
+    monkeypatch.setattr(fit, "train", refuse)
     for run in stages.all_runs(tiny):
         if run.stage != "11_report":
             stages.load(tiny, run)

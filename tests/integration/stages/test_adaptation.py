@@ -5,7 +5,7 @@ import torch
 from integration.stages.small import ADAPTATION, small
 
 from mtkd.config.study import SYSTEMS
-from mtkd.stages import adaptation, mtdnn, student
+from mtkd.stages import adaptation, fit, mtdnn, student
 from mtkd.stages.common import Run, load
 from mtkd.stages.inputs import Inputs
 
@@ -14,16 +14,16 @@ pytestmark = pytest.mark.usefixtures("work")
 
 def test_all_systems_start_with_the_same_head_on_the_same_batches(monkeypatch):
     study, seen = small(ADAPTATION), {}
-    fit = adaptation.fit
+    train_and_score = fit._train_and_score
 
-    def watched(model, training, evaluation, output, *, system):
+    def watched(model, training, dev_sets, test_sets, output, system):
         (examples,) = training.train_sets.values()
-        assert list(training.train_sets) == ["snli"] and len(evaluation.scored[0][1]) == 40
+        assert list(training.train_sets) == ["snli"] and len(dev_sets[0][1]) == 40
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         seen[system, len(examples)] = (set(examples.idx), weights, training.settings)
-        fit(model, training, evaluation, output, system=system)
+        train_and_score(model, training, dev_sets, test_sets, output, system)
 
-    monkeypatch.setattr(adaptation, "fit", watched)
+    monkeypatch.setattr(fit, "_train_and_score", watched)
     for system in SYSTEMS:
         adaptation.run(study, system, 0)
     assert set(seen) == {(system, size) for system in SYSTEMS for size in (1, 10, 100)}

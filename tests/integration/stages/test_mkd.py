@@ -10,7 +10,7 @@ from integration.stages.small import MKD, small
 from mtkd.artifacts import read
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
-from mtkd.stages import common, mkd, mtdnn, teacher
+from mtkd.stages import fit, mkd, mtdnn, teacher
 from mtkd.stages.common import Run, load
 from mtkd.stages.inputs import Inputs
 from mtkd.training.loop import seed_everything
@@ -30,7 +30,8 @@ def test_the_stored_logits_are_the_teachers():
     study = small(MKD, *FEW)
     mkd.run(study, "lstm", 0)
     task, inputs = study.task("rte"), Inputs(study, LSTM)
-    stored = read(mkd.SHARED.part_folder(study, "teacher_logits/rte")).file("soft_targets.parquet")
+    part = Run(mkd.NAME).part_folder(study, "teacher_logits/rte")
+    stored = read(part).file("soft_targets.parquet")
     examples = inputs.train_set("uncased", task)
     model = inputs.new_model("uncased", tasks_of(study), 0.1)
     model.load(inputs[mtdnn.baseline_run(study, 0)].file("model.safetensors"))
@@ -41,14 +42,14 @@ def test_the_stored_logits_are_the_teachers():
 
 def test_an_ensemble_as_teacher(monkeypatch):
     study, seen = small(MKD, *FEW, "mkd.teacher=ensemble", "mkd.tasks=[mrpc]"), []
-    train = common.train
+    train = fit.train
 
     def watched(model, training, **named):
         if "mkd" in training.title:
             seen.append(training)
         return train(model, training, **named)
 
-    monkeypatch.setattr(common, "train", watched)
+    monkeypatch.setattr(fit, "train", watched)
     artifact = mkd.run(study, "transformer", 0)
     assert set(artifact.frame("scores.csv").task) == {"mrpc"}
     task = study.task("mrpc")
@@ -69,7 +70,7 @@ def test_an_ensemble_as_teacher(monkeypatch):
 @pytest.mark.slow
 def test_all_ways_have_the_same_batches_from_the_same_start(monkeypatch):
     batches, starts, trained, current = {}, {}, [], []
-    batch, train = Examples.batch, common.train
+    batch, train = Examples.batch, fit.train
 
     def watched_batch(self, rows):
         if any(self is examples for examples in trained):
@@ -86,7 +87,7 @@ def test_all_ways_have_the_same_batches_from_the_same_start(monkeypatch):
     study = small(MKD, "name=ways", "mkd.train.epochs=2", "mkd.finetune=null")
     load(study, mkd.teacher_run(study))
     monkeypatch.setattr(Examples, "batch", watched_batch)
-    monkeypatch.setattr(common, "train", watched_train)
+    monkeypatch.setattr(fit, "train", watched_train)
     mkd.run(study, "lstm", 0)
     assert batches["mtl-hard"] == batches["mtl-kd"] == batches["mtl-kd-hard"]
     assert batches["stl-hard"] == batches["stl-kd"]

@@ -16,7 +16,7 @@ MODULE = '''
 
 from mtkd.artifacts import write_json
 from mtkd.stages import data
-from mtkd.stages.common import Run, build_or_load
+from mtkd.stages.common import Run
 from mtkd.stages.inputs import Inputs
 
 NAME = "05b_counts"
@@ -45,7 +45,7 @@ def run(study, task):
         split = data.read_splits(inputs.data, study.task(task))["train"]
         write_json(output.folder / "count.json", len(split))
 
-    return build_or_load(study, inputs.this, build)
+    return inputs.build(build)
 '''
 
 

@@ -18,7 +18,7 @@ from mtkd.data.dataset import tokenize
 from mtkd.data.glue import write_arrow
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.models.student import student_encoder
-from mtkd.stages.pretrain import tokenizer_of
+from mtkd.stages.inputs import tokenizer_of
 
 DESCRIPTION = {
     "system": "mt-dnn-kd:mtl",

@@ -2,7 +2,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from mtkd.models import MultiTaskModel
-from mtkd.models.lstm import BiAttentiveEncoder, random_table
+from mtkd.models.lstm import BiAttentiveEncoder
 from mtkd.models.multitask import TransformerEncoder
 
 
@@ -13,7 +13,7 @@ def make_model(task, kind="cls", *, vocab_size=60, scale=1.0) -> MultiTaskModel:
     """
     torch.manual_seed(0)
     if kind == "lstm":
-        encoder = BiAttentiveEncoder(random_table(vocab_size, 8), hidden=8, layers=2, output=8)
+        encoder = BiAttentiveEncoder(torch.randn(vocab_size, 8), hidden=8, layers=2, output=8)
     else:
         config = BertConfig(
             vocab_size=vocab_size,

@@ -7,14 +7,12 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from helpers import sentences, study, tiny_bert
+from helpers import study, tiny_bert
 
-from mtkd.config.training import Pretrain
 from mtkd.errors import UserError
 from mtkd.inference.load import load_model
 from mtkd.models.multitask import load_encoder
 from mtkd.stages import pretrain
-from mtkd.training import mlm
 
 CODE = "from pathlib import Path\nPath({!r}).write_text('ran')\n"
 
@@ -69,20 +67,9 @@ def study_of(checkpoint: Path):
     return study(**own, encoders=encoders, candidates={"ensemble_size": 1})
 
 
-def start_pretraining(folder: Path) -> None:
-    sizes = {"vocab_size": 60, "layers": 2, "hidden": 32, "heads": 2, "intermediate": 64}
-    lengths = {"max_positions": 64, "seq_length": 16}
-    steps = {"train_tokens": 200, "batch_size": 4}
-    recipe = Pretrain(**sizes, **lengths, **steps, start_from=str(folder))
-    out = folder.parent
-    texts = lambda: iter(sentences(200))  # noqa: E731
-    mlm.pretrain(texts, recipe, out / "out", seed=0, checkpoint=out / "checkpoint.pt")
-
-
 WAYS = {
     "an encoder": lambda folder: load_encoder(folder, dropout=0.0),
     "a study's checkpoint": lambda folder: pretrain.run(study_of(folder), "uncased"),
-    "the start of pre-training": start_pretraining,
 }
 
 

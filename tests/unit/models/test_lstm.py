@@ -11,9 +11,7 @@ from mtkd.models.lstm import (
     BiLstm,
     bi_attention,
     projected_table,
-    random_table,
     split_sentences,
-    vectors_table,
 )
 
 PAD, CLS, SEP = 0, 1, 2
@@ -36,9 +34,7 @@ def batch_of(texts: list[tuple[list[int], ...]], task="rte", extra=0, pad=PAD) -
 
 def student(names=("rte", "sst2", "stsb"), seed: int = 0, layers: int = 1) -> MultiTaskModel:
     torch.manual_seed(seed)
-    encoder = BiAttentiveEncoder(
-        random_table(30, 6), hidden=5, layers=layers, output=7, dropout=0.3
-    )
+    encoder = BiAttentiveEncoder(torch.randn(30, 6), hidden=5, layers=layers, output=7, dropout=0.3)
     model = MultiTaskModel(encoder, list(map(tasks.get, names)), dict.fromkeys(names, 0.1))
     for head in model.heads.values():
         torch.nn.init.normal_(head.weight)  # logits of order one
@@ -135,31 +131,6 @@ def test_flops_by_formula():
     # positions x directions x 2 per multiply-add x gates x (input + hidden)
     assert BiLstm(3, 2).flops(10) == 10 * 2 * 2 * (4 * 2) * (3 + 2)
     assert BiLstm(3, 2, layers=2).flops(1) == 2 * 2 * 8 * ((3 + 2) + (4 + 2))
-
-
-def test_word_vectors_are_taken_and_the_rest_drawn(tmp_path):
-    file = tmp_path / "vectors.txt"
-    file.write_text("4 3\nthe 1 2 3\nfilm 4 5 6\nunknown 7 8 9\n")
-    table = vectors_table(file, {"[PAD]": 0, "the": 1, "film": 2, "##s": 3})
-    assert table.shape == (4, 3) and table[1:3].tolist() == [[1, 2, 3], [4, 5, 6]]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("the 1 2\nfilm 1\n", "line 2: 1 numbers"),
-        ("the 1 x\n", "line 1: .*'x'"),
-        ("the 1 nan\n", "not finite"),
-        ("so 1 2\n", "holds no word"),
-        (None, "No such file"),
-    ],
-)
-def test_bad_word_vectors_are_refused(tmp_path, text, message):
-    file = tmp_path / "vectors.txt"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(UserError, match=message):
-        vectors_table(file, {"the": 0, "film": 1})
 
 
 def test_the_projected_table_keeps_its_geometry():

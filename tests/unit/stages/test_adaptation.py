@@ -49,5 +49,5 @@ def test_runs_and_what_they_read():
 def test_what_is_not_in_the_study_is_refused():
     with pytest.raises(UserError, match="Study small has no section 'adaptation'"):
         adaptation.run(small(), "bert", 0)
-    with pytest.raises(UserError, match="no system 'mkd': the systems are bert, mt-dnn, mt-dnn-kd"):
+    with pytest.raises(UserError, match="no system 'mkd': its systems are bert, mt-dnn, mt-dnn-kd"):
         adaptation.parents(small(ADAPTATION), Run(adaptation.NAME, system="mkd", seed=0))

@@ -76,7 +76,7 @@ def test_without_the_section_nothing_else_changes():
 
 
 def test_what_the_study_lacks_is_refused():
-    with pytest.raises(UserError, match="no student 'gru' in study small: its students are lstm"):
+    with pytest.raises(UserError, match="no student 'gru': its students are lstm"):
         mkd.run(small(MKD), "gru", 0)
     with pytest.raises(UserError, match="Study small has no section 'mkd'"):
         mkd.run(small(), "lstm", 0)

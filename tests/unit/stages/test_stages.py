@@ -89,7 +89,6 @@ END = {"10_serving", "11_report"}
         ("mkd.students.lstm.hidden=8", {"09_mkd", *END}),
         ("mkd.serving.rounds=2", END),
         ("threads=2", END),
-        ("about=other", {"11_report"}),
     ],
 )
 def test_a_setting_changes_the_keys_of_the_stages_that_depend_on_it(override, changed):

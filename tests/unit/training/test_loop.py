@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from small_training import (
     ENVIRONMENT,
     FAST,
@@ -122,17 +120,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     message = r"the loss is nan on rte in update 1: lower train.learning_rate \(0.003\)"
     with pytest.raises(UserError, match=message):
         train(model, small_run(16, ["rte"]), checkpoint=tmp_path / "c.pt")
-
-
-def test_an_accelerator_of_another_precision_in_this_process_is_refused(tmp_path):
-    AcceleratorState._reset_state()
-    Accelerator(cpu=True, mixed_precision="bf16")  # as a Trainer with bf16=True leaves behind
-    run = replace(small_run(16, ["rte"]), title="shared")
-    try:
-        with pytest.raises(UserError, match=r"^shared: this process already has an Accelerator"):
-            train(small_model(["rte"]), run, checkpoint=tmp_path / "c.pt")
-    finally:
-        AcceleratorState._reset_state()
 
 
 def test_a_run_stopped_in_its_second_epoch_ends_with_the_same_bits(tmp_path, monkeypatch):

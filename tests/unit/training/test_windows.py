@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtkd.training import windows
-from mtkd.training.windows import mask_windows, read_corpus
+from mtkd.config.training import Pretrain
+from mtkd.training.windows import mask_windows, read_corpus, read_rows
 from mtkd.training.wordpiece import train_tokenizer
 
 DRAW = random.Random(0)
@@ -59,11 +59,17 @@ def test_a_long_text_is_read_evenly_and_only_as_far_as_needed(tokenizer):
     assert 2000 <= len(read_corpus(lambda: TEXTS, tokenizer, 2000).ids) < 2400
     whole = read_corpus(lambda: TEXTS, tokenizer, 10**6)
     lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
-    assert np.diff(whole.lines).tolist() == lengths and len(whole.ids) == sum(lengths)
+    assert np.diff(whole.ends).tolist() == lengths and len(whole.ids) == sum(lengths)
 
 
-def test_every_epoch_shows_each_window_once_in_another_order():
-    first, second = (windows._window_order(0, 14, epoch, 50) for epoch in range(2))
-    for order in (first, second):
-        assert sorted(order - order.min()) == list(range(0, 14 * 50, 14)) and order.min() < 14
-    assert (first != second).any()
+def test_every_epoch_shows_each_line_once_in_another_order(tokenizer):
+    corpus = read_corpus(lambda: TEXTS[:50], tokenizer, 10**6)
+    settings = Pretrain(batch_size=8, seq_length=64)
+    epochs = [[read_rows(corpus, settings, 7 * n + step, 0) for step in range(7)] for n in (0, 1)]
+    texts = [[row[row > 0].tolist() for rows in epoch for row in rows] for epoch in epochs]
+    assert texts[0] != texts[1]
+    assert (
+        sorted(texts[0]) == sorted(texts[1]) == sorted(corpus.line(i).tolist() for i in range(50))
+    )
+    short = read_rows(corpus, settings.model_copy(update={"seq_length": 8}), 0, 0)
+    assert short.shape == (8, 6)
