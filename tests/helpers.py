@@ -47,11 +47,11 @@ def mtkd(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, env=environment)
 
 
-def compute(path: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+def compute(path: Path, folder: Path, patch: pytest.MonkeyPatch, overrides=()) -> None:
     """Run every stage of a study in this process, into `artifacts` and `reports` of a folder."""
     patch.setenv("MTKD_WORK", str(folder / "artifacts"))
     patch.setenv("MTKD_REPORTS", str(folder / "reports"))
-    settings = load(path)
+    settings = load(path, overrides)
     stages.load_all(settings, stages.all_runs(settings))
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from mtkd.config.custom_task import METRICS
 from mtkd.config.study import check, set_field
-from mtkd.config.yaml import parse
 from mtkd.data.files import check_file, read_rows
 from mtkd.errors import UserError
 
@@ -137,8 +136,9 @@ def _fields(
         if field not in given:
             task[field] = proposal
             if ask:
-                question = f"{name}: {field} ({NOTES[field]})"
-                task[field] = _parse(ask(question, json.dumps(proposal, ensure_ascii=False)))
+                shown = json.dumps(proposal, ensure_ascii=False)
+                answer = ask(f"{name}: {field} ({NOTES[field]})", shown)
+                set_field(task, f"{field}={answer}")
         if field in ("columns", "labels", "metrics") and not isinstance(task[field], list):
             task[field] = [task[field]]
         return task[field]
@@ -155,13 +155,6 @@ def _fields(
     settle("dev", 0.1)
     settle("metrics", list(METRICS.get(kind, ())))
     return task
-
-
-def _parse(text: str) -> Any:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise UserError(f"'{text}' is not readable YAML ({error}).") from None
 
 
 def _lines(fields: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from slow.chaos import Chaos, check_equal, contents
 
 from mtkd.config.study import SYSTEMS
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(900)]
 OFTEN = ["train.checkpoint_seconds=0.2"]
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_the_killed_study_ends_as_an_undisturbed_one(folder, tmp_path, monkeypatch):
-    compute(EXAMPLE, tmp_path, monkeypatch)
+    compute(EXAMPLE, tmp_path, monkeypatch, OFTEN)
     check_equal(contents(tmp_path), contents(folder))
 
 

@@ -28,7 +28,7 @@ def cluster(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.slurm
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_study_sent_through_slurm_gives_the_local_results(cluster, tmp_path, monkeypatch):
     variables, finished = cluster
     # The profile as it is, but without accounting, and asked more often.
