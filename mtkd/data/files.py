@@ -1,20 +1,23 @@
 """Rows of CSV, TSV, JSON lines and Parquet files."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv, json, parquet
+from pyarrow import csv, parquet
 
 from mtkd.errors import UserError
 
 FORMATS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
 ROWS = 10_000  # examples in memory at a time
-BLOCK = 1 << 23  # bytes; the longest line that can be read
+BLOCK = 1 << 23  # bytes; the longest line of CSV that can be read
 
 
 def check_file(path: Path, where: str) -> Path:
@@ -55,11 +58,16 @@ def read_rows(
     """
     suffix = suffix or file.suffix.lower()
     try:
+        if suffix == ".jsonl":
+            for batch in _json_batches(file, where):
+                names = select_columns(batch.schema.names, where, columns or (), optional)
+                yield batch if columns is None else batch.select(names)
+            return
         reader = _open(file, suffix, quotes, [*(columns or ()), *optional])
         names = select_columns(reader.schema.names, where, columns or (), optional)
         for batch in reader:
             yield batch if columns is None else batch.select(names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split()).removesuffix(".")[:160]
         hint = "" if suffix == ".parquet" else " (it must be UTF-8 text)"
         read_as = f"the file cannot be read as {FORMATS[suffix]} ({reason})"
@@ -73,8 +81,6 @@ def _open(
         parquet_file = parquet.ParquetFile(file)
         batches = parquet_file.iter_batches(ROWS)
         return pa.RecordBatchReader.from_batches(parquet_file.schema_arrow, batches)
-    if suffix == ".jsonl":
-        return json.open_json(file, json.ReadOptions(block_size=BLOCK))
     quotes = suffix == ".csv" if quotes is None else quotes
     marks = {"delimiter": "," if suffix == ".csv" else "\t", "quote_char": quotes and '"'}
     parsing = csv.ParseOptions(**marks, newlines_in_values=quotes)
@@ -82,6 +88,25 @@ def _open(
     conversion = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
     reading = csv.ReadOptions(block_size=BLOCK)
     return csv.open_csv(file, reading, parsing, conversion)
+
+
+def _json_batches(file: Path | BinaryIO, where: str) -> Iterator[pa.RecordBatch]:
+    """Yield JSON lines in batches; a field that a row lacks is null."""
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as lines:
+        texts = ((n, line.decode()) for n, line in enumerate(lines) if line.strip())
+        rows = (_parse_object(text, f"{where}, row {n}") for n, text in texts)
+        names: dict[str, None] = {}
+        while batch := list(islice(rows, ROWS)):
+            names |= dict.fromkeys(name for row in batch for name in row)
+            columns = {name: [row.get(name) for row in batch] for name in names}
+            yield pa.RecordBatch.from_pydict(columns)
+
+
+def _parse_object(text: str, where: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: the line holds no JSON object: write {{...}}.")
+    return value
 
 
 def select_columns(
