@@ -298,7 +298,9 @@ def settings_classes(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def test_every_setting_has_a_description():
-    ours = (model for model in settings_classes(Settings) if model.__module__.startswith("mtkd"))
+    ours = (
+        model for model in settings_classes(Settings) if model.__module__.startswith("mtkd.config")
+    )
     for model in ours:
         for name, info in model.model_fields.items():
             assert info.description and info.description.endswith("."), f"{model.__name__}.{name}"
