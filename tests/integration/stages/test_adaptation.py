@@ -14,6 +14,9 @@ pytestmark = pytest.mark.usefixtures("work")
 
 def test_all_systems_start_with_the_same_head_on_the_same_batches(monkeypatch):
     study, seen = small(ADAPTATION), {}
+    starts = {"mt-dnn": mtdnn.baseline_run(study, 0), "mt-dnn-kd": Run(student.NAME, seed=0)}
+    for start in starts.values():
+        load(study, start)
     train_and_score = fit._train_and_score
 
     def watched(model, training, dev_sets, test_sets, output, system):
@@ -34,7 +37,6 @@ def test_all_systems_start_with_the_same_head_on_the_same_batches(monkeypatch):
             assert examples == first and same == settings
             assert torch.equal(others["heads.snli.weight"], weights["heads.snli.weight"])
     assert seen["bert", 1][0] < seen["bert", 10][0] < seen["bert", 100][0]
-    starts = {"mt-dnn": mtdnn.baseline_run(study, 0), "mt-dnn-kd": Run(student.NAME, seed=0)}
     for system, start in starts.items():
         tasks = list(map(study.task, study.multitask))
         model = Inputs(study, mtdnn.baseline_run(study, 0)).new_model("uncased", tasks, 0.0)

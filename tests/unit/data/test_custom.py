@@ -234,7 +234,8 @@ BAD = {
     "Latin-1": (PAIR, {"t.csv": "a,b,label\nä,ö,no\n".encode("latin-1")}, "it must be UTF-8 text"),
     "UTF-16": (PAIR, {"t.csv": table().encode("utf-16")}, "mine, split 'train'"),
     "broken JSON": (JSON, {"t.jsonl": '{"a": "x", "b"\n'}, "cannot be read as JSON lines"),
-    "a JSON array": (JSON, {"t.jsonl": '[{"a": "x"}]'}, "cannot be read as JSON lines"),
+    "a JSON array": (JSON, {"t.jsonl": '[{"a": "x"}]'}, "row 0: the line holds no JSON object"),
+    "a JSON null": (JSON, {"t.jsonl": "null\n{}"}, "row 0: the line holds no JSON object"),
     "no Parquet": (PAIR | {"train": "t.parquet"}, {"t.parquet": "x"}, "cannot be read as Parquet"),
     "one class in train": (
         PAIR | {"dev": "t.csv"},
