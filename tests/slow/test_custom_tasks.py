@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mtkd import stages
+from mtkd.artifacts import read
 from mtkd.config.study import Study, load
 
 pytestmark = pytest.mark.slow
@@ -68,7 +69,9 @@ def test_updates_are_estimated_from_the_file(made):
 
 def test_an_encoder_is_pretrained_on_the_tasks_texts(made):
     study = made(60)
-    encoder = stages.load(study, stages.find_run(study, "01_pretrain.uncased"))
+    run = stages.find_run(study, "01_pretrain.uncased")
+    stages.load(study, run)
+    encoder = read(run.part_folder(study, "encoder"))
     assert encoder.json("origin.json")["from"] == "pretrain"
     vocabulary = (encoder.file("encoder") / "tokenizer.json").read_text()
     assert '"other"' in vocabulary and '"text"' in vocabulary

@@ -36,7 +36,7 @@ def test_a_second_run_says_who_holds_the_lock_and_waits_even_for_a_killed_one(tm
     assert first.stdout.readline() == "held\n"
     second = hold(tmp_path / "work" / ".lock", 0)
     printed = second.stderr.readline()
-    holder = f"process {first.pid} on {os.uname().nodename} since 20"
+    holder = f"process {first.pid} on {os.uname().nodename}"
     assert printed.startswith(f"Another run of study small is under way ({holder}"), printed
     assert "waiting for its end" in printed and second.poll() is None
     first.kill()  # what it held is free

@@ -34,5 +34,5 @@ def test_two_processes_make_one_artifact_and_a_single_one_is_refused(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tiny" / "02_mtdnn" / "uncased-0.1-s0"
     record = json.loads((folder / "record.json").read_text())
-    assert record["inputs"]["train"]["num_processes"] == 2
+    assert record["inputs"]["depends"]["train"]["num_processes"] == 2
     assert (folder / "model.safetensors").is_file()
