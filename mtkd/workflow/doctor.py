@@ -92,9 +92,7 @@ def _verdict(name: str, online: bool) -> str:
         steps = sum(stages.steps(study, run) for run in runs)
     except UserError as error:
         return f"cannot run: {error}"
-    rate = study.resources.steps_per_minute
-    pace = f"{steps / rate:,.0f} minutes at {rate:g} a minute (resources.steps_per_minute)"
-    return f"can run: {len(runs)} runs, {steps:,} updates; one after another {pace}"
+    return f"can run: {len(runs)} runs, {steps:,} updates"
 
 
 def missing_requirements(study: Study, online: bool) -> list[str]:

@@ -51,8 +51,7 @@ def test_it_reports_what_is_there_and_which_studies_run(bare):
         "disk: ",
         "MTKD_GLUE: not set",
         "tiny.yaml: can run: ",
-        "updates; one after another ",
-        "a minute (resources.steps_per_minute)",
+        " updates",
         "paper: cannot run: GLUE: set MTKD_GLUE",
     ):
         assert part in text
