@@ -23,6 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ROOT / "tests" / "studies"
 TINY = STUDIES / "tiny.yaml"
 EXAMPLE = ROOT / "examples" / "own.yaml"
+# An own task of two texts, but for its file t.csv.
+PAIR = {
+    "type": "pair",
+    "train": "t.csv",
+    "dev": 0.25,
+    "columns": ["a", "b"],
+    "labels": ["no", "yes"],
+}
 ENGLISH = "a the cat dog bird sees hears likes small old red house river never often quickly"
 WORDS = ENGLISH.split()
 

@@ -4,19 +4,13 @@ import os
 
 import pytest
 import yaml
+from helpers import PAIR
 
 from mtkd import stages
 from mtkd.artifacts import read
 from mtkd.config.study import Study, load
 
 pytestmark = pytest.mark.slow
-PAIR = {
-    "type": "pair",
-    "train": "t.csv",
-    "dev": 0.25,
-    "columns": ["a", "b"],
-    "labels": ["no", "yes"],
-}
 RECIPE = {
     "vocab_size": 80,
     "layers": 1,

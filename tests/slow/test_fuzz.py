@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import yaml
-from helpers import ROOT, tiny_bert
+from helpers import PAIR, ROOT, tiny_bert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -32,15 +32,8 @@ some = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 ENCODERS = {"uncased": {"checkpoint": "./none"}, "cased": {"checkpoint": "./none"}}
-OWN = {
-    "type": "pair",
-    "train": "t.csv",
-    "dev": 0.25,
-    "columns": ["a", "b"],
-    "labels": ["no", "yes"],
-}
 SMALL = yaml.safe_load((ROOT / "tests" / "studies" / "tiny.yaml").read_text()) | {
-    "own_tasks": {"mine": OWN}
+    "own_tasks": {"mine": PAIR}
 }
 TEXT = yaml.safe_dump(SMALL, sort_keys=False)
 plain = (

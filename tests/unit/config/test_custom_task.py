@@ -1,19 +1,13 @@
 """Custom tasks in a study: defaults, and what a bad entry is refused with."""
 
 import pytest
+from helpers import PAIR
 
 from mtkd import tasks
 from mtkd.config.study import Study, check
 from mtkd.errors import UserError
 
 ENCODERS = {"uncased": {"checkpoint": "a/bert"}, "cased": {"checkpoint": "a/bert-cased"}}
-PAIR = {
-    "type": "pair",
-    "train": "t.csv",
-    "dev": 0.25,
-    "columns": ["a", "b"],
-    "labels": ["no", "yes"],
-}
 SINGLE = PAIR | {"type": "single", "columns": ["a"]}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from helpers import PAIR
 
 from mtkd.config.study import Study, load
 from mtkd.data import custom
@@ -14,13 +15,6 @@ from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError
 
 ENCODERS = {"uncased": {"checkpoint": "a/bert"}, "cased": {"checkpoint": "a/bert-cased"}}
-PAIR = {
-    "type": "pair",
-    "train": "t.csv",
-    "dev": 0.25,
-    "columns": ["a", "b"],
-    "labels": ["no", "yes"],
-}
 SINGLE = PAIR | {"type": "single", "columns": ["a"]}
 SCORE = PAIR | {"type": "similarity", "labels": []}
 
