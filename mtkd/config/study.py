@@ -37,7 +37,9 @@ class Study(Settings):
     )
     data: Data = field(Data(), "The examples, and how many of them are used.")
     encoders: dict[ShortName, Encoder] = field(..., "The pre-trained encoders.", min_length=1)
-    student_encoder: str = field("uncased", "Encoder of `bert`, `mt-dnn` and `mt-dnn-kd`.")
+    student_encoder: str = field(
+        "uncased", "Encoder of `bert`, `mt-dnn` and `mt-dnn-kd`; default: the only one, or uncased."
+    )
     model: Model = field(Model(), "Shared encoder and task heads.")
     train: Train = field(Train(), "Multi-task training.")
     finetune: FineTune = field(FineTune(), "Per-task fine-tuning, where it differs from `train`.")
@@ -58,6 +60,9 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, settings: Any) -> Any:
+        encoders = settings.get("encoders") if isinstance(settings, dict) else None
+        if isinstance(encoders, dict) and len(encoders) == 1:
+            settings = {"student_encoder": next(iter(encoders)), **settings}
         return apply_defaults(settings)
 
     @model_validator(mode="after")

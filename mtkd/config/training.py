@@ -27,6 +27,8 @@ Pooling = Literal["cls", "pooler", "mean"]
 NumberFormat = Literal["bf16", "fp32"]
 Sampling = Literal["proportional", "sqrt", "temperature"]
 Exclusive = Annotated[float, Field(gt=0, lt=1)]
+PackageFolder = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/\w[\w.-]*)*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Data(Settings):
@@ -36,7 +38,14 @@ class Data(Settings):
     hub: str = field("nyu-mll/glue", "Hub id, or directory in its layout; MTKD_GLUE overrides it.")
     seed: Seed = field(0, "Seed of the synthetic tasks, and of the examples drawn under limits.")
     scale: Positive = field(1.0, "Size of the synthetic tasks, as a multiple of the default.")
-    max_train: Limit | None = field(None, "Most training examples per task; null: all.")
+    examples: str | None = field(
+        None,
+        "Parquet list of the examples used, relative to the study's file: task, split and content "
+        "hash; of its tasks, no other train and dev examples are read.",
+    )
+    max_train: Limit | None = field(
+        None, "Most training examples per task, of a listed task the first; null: all."
+    )
     max_dev: Limit | None = field(None, "Most examples per dev split; null: all.")
     holdout_fraction: Exclusive | None = field(
         None, "Fraction of GLUE's training sets that is the dev set, to tune settings."
@@ -77,6 +86,13 @@ class Encoder(Settings):
     """A pre-trained BERT: a checkpoint, a recipe to pre-train one, or both."""
 
     checkpoint: str | None = field(None, "Hub id or directory; MTKD_ENCODER_<NAME> overrides it.")
+    package: PackageFolder | None = field(
+        None,
+        "Installed package that carries the checkpoint, as package/folder; it goes before the hub.",
+    )
+    sha256: Sha256 | None = field(
+        None, "SHA-256 of model.safetensors, wherever the checkpoint comes from; null: any."
+    )
     pretrain: Pretrain | None = field(None, "Recipe for where the checkpoint is unavailable.")
 
     @model_validator(mode="after")

@@ -20,7 +20,8 @@ def encode(
 
     `texts` has a list per text column. Examples above `max_length` lose the end of their longer
     text, and of both once these are equally long (`longest_first` in transformers). Returns
-    `input_ids`, and `segment_start`: the position of X2, or the length of a single text.
+    `input_ids`, `segment_start` (the position of X2, or the length of a single text) and `length`
+    (word pieces before the cut).
     """
     # A fast tokenizer that truncates also builds every window of what it cuts off, of a pair every
     # two of them: millions for two texts of 100,000 words.
@@ -32,7 +33,9 @@ def encode(
         return_attention_mask=False,
         verbose=False,
     )
+    whole = pieces if tokenizer.is_fast else tokenizer(*texts, verbose=False)
     encoded: dict[str, list] = {"input_ids": [], "segment_start": []}
+    encoded["length"] = list(map(len, whole["input_ids"]))
     examples = zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
     for row, (ids, types) in enumerate(examples):
         if len(ids) > max_length:
@@ -71,6 +74,7 @@ def tokenize(
         "idx": datasets.Value("int64"),
         "input_ids": datasets.List(datasets.Value("int32")),
         "segment_start": datasets.Value("int32"),
+        "length": datasets.Value("int32"),
     }
     return split.map(
         lambda batch: encode([batch[name] for name in task.columns], tokenizer, max_length),
@@ -83,6 +87,16 @@ def tokenize(
         load_from_cache_file=False,
         writer_batch_size=10_000,
     )
+
+
+def count_lengths(tokens: datasets.Dataset, max_length: int) -> dict[str, float]:
+    """Return how long a split's examples are before the cut (`tokenize`), in word pieces.
+
+    `cut` is the percentage of them that is longer than `max_length`.
+    """
+    lengths = tokens.data.column("length").to_numpy()
+    mean, cut = round(lengths.mean(), 1), round(100 * (lengths > max_length).mean(), 2)
+    return {"examples": len(lengths), "mean": mean, "longest": lengths.max(), "cut": cut}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mtkd.config.study import Study, load
 from mtkd.data.glue import glue_location
 from mtkd.data.snli import snli_settings
 from mtkd.errors import UserError
-from mtkd.stages.pretrain import checkpoint_of
+from mtkd.stages.pretrain import checkpoint_of, install_hint
 
 TIMEOUT = 3  # seconds for the hub to accept a connection
 CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
@@ -114,7 +114,8 @@ def missing_requirements(study: Study, online: bool) -> list[str]:
         if checkpoint and (online or Path(checkpoint).is_dir()):
             continue
         if settings.pretrain is None:
-            missing.append(f"encoder {name}: set {variable}, or connect to the hub")
+            hint = install_hint(settings)
+            missing.append(f"encoder {name}: {hint}set {variable}, or connect to the hub")
         elif uses_glue and not os.environ.get("MTKD_PRETRAIN_TEXT"):
             missing.append(f"encoder {name}: set {variable} or MTKD_PRETRAIN_TEXT")
     return missing
