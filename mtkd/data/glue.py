@@ -15,6 +15,7 @@ from mtkd.artifacts import file_hash, fingerprint
 from mtkd.config.training import Data
 from mtkd.data import synthetic
 from mtkd.data.checks import check_split
+from mtkd.data.examples import Hashes, select_listed
 from mtkd.data.files import ROWS
 from mtkd.errors import UserError, first_line
 from mtkd.tasks import Task
@@ -46,7 +47,10 @@ def directory_fingerprint(where: str, task: str = "*") -> dict:
 
 
 def load_tasks(
-    data: Data, tasks: list[Task], custom: dict[str, Splits] | None = None
+    data: Data,
+    tasks: list[Task],
+    custom: dict[str, Splits] | None = None,
+    listed: dict[str, Hashes] | None = None,
 ) -> dict[str, datasets.DatasetDict]:
     """Read the splits of tasks, check them, and apply the study's limits.
 
@@ -54,13 +58,15 @@ def load_tasks(
         data: Source and limits.
         tasks: The tasks to read.
         custom: Splits of custom tasks (`mtkd.data.custom.read_custom_task`).
+        listed: The study's list of examples (`mtkd.data.examples.read_list`).
 
     Returns:
         Task -> split -> examples; a split that the data lack is left out.
 
     Raises:
         UserError: No such directory, an unreachable hub, a missing column, labels out of range or
-            in another order, an empty split, or a training set with one class.
+            in another order, an empty split, a training set with one class, or listed examples
+            that are missing.
     """
     given, loaded = dict(custom or {}), {}
     if data.source == "synthetic" and any(task.name not in given for task in tasks):
@@ -73,10 +79,14 @@ def load_tasks(
         if task.train and task.train not in splits:
             missing = f"the data at {where} have no '{task.train}' split"
             raise UserError(f"{task.title}: {missing}: add it, or remove the task from the study.")
+        in_order = task.name in (listed or {})
+        if in_order:
+            splits = select_listed(splits, task, listed[task.name], where)
         if data.holdout_fraction and task.name not in (custom or {}):
             splits = _hold_out(splits, task, data)
-        limited = {name: limit_split(split, task, name, data) for name, split in splits.items()}
-        loaded[task.name] = datasets.DatasetDict(limited)
+        for name, split in splits.items():
+            splits[name] = limit_split(split, task, name, data, in_order)
+        loaded[task.name] = datasets.DatasetDict(splits)
     return loaded
 
 
@@ -131,29 +141,40 @@ def _hold_out(splits: Splits, task: Task, data: Data) -> Splits:
     return {name: split.flatten_indices() for name, split in held.items()}
 
 
-def limit_split(split: datasets.Dataset, task: Task, name: str, data: Data) -> datasets.Dataset:
-    """Return at most `max_train` or `max_dev` examples of a split, drawn by `data.seed`."""
+def limit_split(
+    split: datasets.Dataset, task: Task, name: str, data: Data, in_order: bool = False
+) -> datasets.Dataset:
+    """Return at most `max_train` or `max_dev` examples of a split, drawn by `data.seed`.
+
+    With `in_order`, those of a train set are its first.
+    """
     most = data.max_train if name == task.train else data.max_dev if name in task.dev else None
     if most is None or len(split) <= most:
         return split
-    return split.shuffle(seed=data.seed).select(range(most)).flatten_indices()
+    drawn = split if in_order and name == task.train else split.shuffle(seed=data.seed)
+    return drawn.select(range(most)).flatten_indices()
 
 
 def left_out_train(
-    data: Data, task: Task, most: int, splits: Splits | None = None
+    data: Data,
+    task: Task,
+    most: int,
+    splits: Splits | None = None,
+    listed: dict[str, Hashes] | None = None,
 ) -> datasets.Dataset | None:
     """Return at most so many training examples that `data.max_train` leaves out; None: no such.
 
-    `splits` are those of a custom task.
+    `splits` are those of a custom task; of a `listed` task, the examples that follow in the list.
     """
     everything = data.model_copy(update={"max_train": None})
     custom = {task.name: splits} if splits else None
-    train = load_tasks(everything, [task], custom)[task.name][task.train]
+    train = load_tasks(everything, [task], custom, listed)[task.name][task.train]
     first = data.max_train or len(train)
     last = min(len(train), first + most)
     if last <= first:
         return None
-    return train.shuffle(seed=data.seed).select(range(first, last)).flatten_indices()
+    drawn = train if task.name in (listed or {}) else train.shuffle(seed=data.seed)
+    return drawn.select(range(first, last)).flatten_indices()
 
 
 def examples_fingerprint(split: datasets.Dataset, task: Task) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from mtkd.config.distillation import Unlabelled
 from mtkd.config.study import Study
 from mtkd.data.custom import read_custom_task
+from mtkd.data.examples import read_list
 from mtkd.data.glue import Splits, left_out_train
 from mtkd.data.snli import load_snli
 from mtkd.tasks import SNLI, Task
@@ -42,7 +43,8 @@ def unlabelled_texts(
         parts.append(_draw([(load_snli("train"), SNLI)], columns, settings.snli, seed))
     if settings.left_out_train:
         own = read_custom_task(study, task.name, scratch) if task.name in study.own_tasks else None
-        left = left_out_train(study.data, task, settings.left_out_train, own)
+        listed = read_list(study)
+        left = left_out_train(study.data, task, settings.left_out_train, own, listed)
         parts += [] if left is None else [left.to_pandas()[columns]]
     if settings.other_tasks:
         others = [study.task(name) for name in study.multitask if name != task.name]

@@ -37,6 +37,19 @@ def sizes(study: Study, data: Artifact) -> Table:
     return tables.table1(data.frame("sizes.csv"), list(map(study.task, study.tasks)))
 
 
+def lengths(frame: pd.DataFrame) -> Table:
+    """Return how many word pieces the examples have, and how many are cut (lengths.csv)."""
+    columns = {
+        "Task": frame["task"].map(title),
+        "Split": frame["split"],
+        "Examples": frame["examples"].map(count),
+        "Word pieces": frame["mean"].map(number),
+        "Longest": frame["longest"].map(count),
+        "Cut, %": frame["cut"].map(lambda percent: number(percent, 2)),
+    }
+    return Table("lengths", "Word pieces of an example", pd.DataFrame(columns))
+
+
 def origin(about: dict) -> Table:
     """Return where an encoder is from (origin.json)."""
     rows = {key: value for key, value in about.items() if key not in ("recipe", "loss")}

@@ -61,7 +61,10 @@ def closing_table(results: pd.DataFrame, comparisons: pd.DataFrame) -> str:
 
 
 def table1(sizes: pd.DataFrame, tasks: list[Task]) -> Table:
-    """Return Table 1 from the data themselves (sizes.csv) beside the published sizes."""
+    """Return Table 1 from the data themselves (sizes.csv) beside the published sizes.
+
+    `sizes` may have a column `cut`: percent of a split's examples above the most word pieces.
+    """
     rows = [_size_row(sizes[sizes["task"] == task.name], task) for task in tasks]
     frame = pd.DataFrame([row for row in rows if row])
     missing = sizes[sizes["missing"].astype(bool)].groupby("title", sort=False)["split"]
@@ -70,6 +73,8 @@ def table1(sizes: pd.DataFrame, tasks: list[Task]) -> Table:
         "Sizes of several splits are joined by +. Majority: share of the most frequent class. "
         "Words: mean per example. Dev in train: share of the dev examples that the train set has."
     )
+    if "cut" in sizes:
+        notes.append("Cut: train examples that lose their end, by `data.max_length`.")
     if not scores.beside_the_paper(sizes):
         frame = frame.drop(columns=PUBLISHED)
     return Table("table1", "Table 1: the tasks", frame, notes)
@@ -91,14 +96,16 @@ def _size_row(rows: pd.DataFrame, task: Task) -> dict:
     row = {"Corpus": str(rows["title"].iloc[0]), "Kind": task.kind}
     for role in ("train", "dev", "test"):
         row[role.capitalize()] = " + ".join(sizes[rows["role"] == role]) or NONE
-    return row | {
+    text = "train" if task.train else "test"
+    row |= {
         PUBLISHED: "/".join(task.published) if any(task.published) else NONE,
         "Labels": "score" if task.regression else str(len(task.labels)),
         "Metrics": "/".join(METRICS[metric] for metric in task.metrics),
         "Majority of dev, %": mean("majority", "dev"),
-        "Words": mean("words", "train" if task.train else "test"),
+        "Words": mean("words", text),
         "Dev in train, %": mean("overlap", "dev"),
     }
+    return row | ({"Cut, %": mean("cut", text)} if "cut" in rows else {})
 
 
 def table3(results: pd.DataFrame) -> Table:

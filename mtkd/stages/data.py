@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import datasets
 
-from mtkd.artifacts import Artifact, write_json
+from mtkd.artifacts import Artifact, file_hash, write_json
 from mtkd.config.study import Study
 from mtkd.data.custom import custom_fingerprint, read_custom_task
+from mtkd.data.examples import list_path, read_list
 from mtkd.data.glue import (
     examples_fingerprint,
     load_tasks,
@@ -35,9 +36,10 @@ def parents(study: Study, run: Run) -> list[Run]:
 def depends(study: Study, run: Run) -> dict:
     """Return which examples are used, and what identifies their sources."""
     custom = custom_tasks(study)
-    glue = len(custom) < len(study.tasks)
+    glue, listed = len(custom) < len(study.tasks), list_path(study)
     return {
-        "data": study.data.model_dump(exclude={"hub", "max_length"}),
+        "data": study.data.model_dump(exclude={"hub", "max_length", "examples"}),
+        "examples": listed and file_hash(listed),
         "tasks": study.tasks,
         "source": source_fingerprint(study.data) if glue else None,
         "custom": {name: custom_fingerprint(study, name) for name in custom},
@@ -55,7 +57,7 @@ def run(study: Study) -> Artifact:
         scratch, tasks = output.folder / ".read", [study.task(name) for name in study.tasks]
         names = custom_tasks(study)
         custom = {name: read_custom_task(study, name, scratch / name) for name in names}
-        splits, fingerprints = load_tasks(study.data, tasks, custom), {}
+        splits, fingerprints = load_tasks(study.data, tasks, custom, read_list(study)), {}
         for task in tasks:
             parts = splits[task.name].items()
             for name, split in parts:

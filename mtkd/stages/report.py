@@ -14,7 +14,7 @@ from mtkd.artifacts import RECORD, Artifact, provenance, read
 from mtkd.config.study import Study
 from mtkd.stages import data, finetune, mtdnn, pretrain, student, teacher
 from mtkd.stages.common import Run
-from mtkd.stages.inputs import Inputs
+from mtkd.stages.inputs import Inputs, encoder_run
 
 NAME = "11_report"
 
@@ -59,12 +59,14 @@ def run(study: Study):
     tasks = [study.task(name) for name in study.tasks]
     compared = compare(tasks, _predictions([*main, *further], pairs), pairs)
     confidence = [one.frame("confidence.parquet") for one in inputs.only(teacher.NAME).values()]
+    lengths = inputs[encoder_run(study.student_encoder)].frame("lengths.csv")
+    cut = lengths[["task", "split", "cut"]]
     report = ReportData(
         study=study,
         results=results,
         curves=_curves(study, inputs),
         soft=pd.concat(confidence, ignore_index=True),
-        sizes=inputs.data.frame("sizes.csv"),
+        sizes=inputs.data.frame("sizes.csv").merge(cut, "left", ["task", "split"]),
         run=_about(study, inputs),
         compared=compared,
         sections=tuple(replace(section, compared=compared) for section in sections),
