@@ -215,6 +215,10 @@ BAD = {
     "candidates: {ensemble_size: 7}": ["candidates.ensemble_size", "7 is more", "(6)"],
     "student_encoder: large": ["student_encoder", "'large'", "uncased, cased"],
     "encoders: {uncased: {}}": ["encoders.uncased", "checkpoint", "pretrain"],
+    "encoders: {uncased: {package: a/b}}": ["encoders.uncased", "checkpoint", "pretrain"],
+    "encoders: {a: {checkpoint: x, package: ../b}}": ["encoders.a.package", '"../b"', "pattern"],
+    "encoders: {a: {checkpoint: x, package: b/../c}}": ["encoders.a.package", "pattern"],
+    "encoders: {a: {checkpoint: x, sha256: abc}}": ["encoders.a.sha256", '"abc"', "pattern"],
     "encoders: {}": ["encoders", "at least 1"],
     "name: ../up": ["name", '"../up"', "pattern"],
     "train: {epochs: 0, max_grad_norm: -1}": ["train.epochs", "train.max_grad_norm"],
@@ -230,6 +234,15 @@ def test_a_bad_study_is_refused_with_field_value_and_what_is_allowed(written, te
     assert str(path) in message and "pydantic" not in message and "\n" not in message
     for words in BAD[text]:
         assert words in message, message
+
+
+def test_the_only_encoder_is_the_student_s():
+    encoders = {"minilm": {"checkpoint": "a/b"}}
+    students = {"lstm": {"kind": "lstm"}}
+    loaded = study(encoders=encoders, candidates={"ensemble_size": 1}, mkd={"students": students})
+    assert loaded.student_encoder == loaded.mkd.teacher_encoder == "minilm"
+    with pytest.raises(UserError, match="student_encoder: 'uncased' is not one of encoders"):
+        study(encoders=encoders, student_encoder="uncased", candidates={"ensemble_size": 1})
 
 
 def test_a_missing_encoder_is_named(tmp_path):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import WORDS, examples, rows, tiny_bert
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, CanineTokenizer
 
 from mtkd import tasks
-from mtkd.data.dataset import Examples, tokenize
+from mtkd.data.dataset import Examples, count_lengths, tokenize
 from mtkd.data.glue import write_arrow
 
 RTE = tasks.get("rte")
@@ -62,6 +62,24 @@ def test_the_longer_text_loses_its_end(tokenizer, longer):
     ids, sep = tokenize(split, RTE, tokenizer, 20)["input_ids"][0], tokenizer.sep_token_id
     pieces[longer] = pieces[longer][: 20 - 3 - len(pieces[shorter])]
     assert ids == [tokenizer.cls_token_id, *pieces["sentence1"], sep, *pieces["sentence2"], sep]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_lengths_are_those_before_the_cut(tokenizer, fast):
+    tokenizer = tokenizer if fast else CanineTokenizer()  # a piece per character, and no fast form
+    assert tokenizer.is_fast == fast
+    split = rows(RTE, 3, sentence1=["a", "a a", "a a a a"], sentence2=["a", "a", "a a a"])
+    tokens = tokenize(split, RTE, tokenizer, 9)
+    lengths = [5, 6, 10] if fast else [5, 7, 15]
+    assert tokens["length"][:] == lengths and max(map(len, tokens["input_ids"])) == 9
+    mean = 7 if fast else 9
+    assert count_lengths(tokens, 9) == {
+        "examples": 3,
+        "mean": mean,
+        "longest": lengths[2],
+        "cut": 33.33,
+    }
+    assert count_lengths(tokens, lengths[2])["cut"] == 0
 
 
 def test_a_written_split_is_the_same_and_has_the_same_bytes_each_time(tokenizer, tmp_path):

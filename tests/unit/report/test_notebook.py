@@ -26,6 +26,12 @@ def test_scores_beside_the_members():
     ]
 
 
+def test_lengths():
+    row = {"task": "rte", "split": "train", "examples": 2490, "mean": 70.2, "longest": 1289}
+    shown = notebook.lengths(pd.DataFrame([row | {"cut": 12.21}])).frame
+    assert shown.loc[0].tolist() == ["RTE", "train", "2,490", "70.2", "1,289", "12.21"]
+
+
 def test_selection():
     frame = {"candidate": ["a", "b"], "encoder": ["a", "b"], "dropout": [0.1, 0.2]}
     frame = pd.DataFrame(frame | {"rte": [60, 59], "mean": [60, 59], "kept": [True, False]})

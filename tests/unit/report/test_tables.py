@@ -65,6 +65,13 @@ def test_missing_splits_are_dashes(rows, make_report):
     assert "MNLI: these data lack validation_mismatched." in sizes.notes
 
 
+def test_what_is_cut_is_told_where_it_is_known(make_report):
+    sizes, task = make_report(names=("rte",)).sizes, [tasks.get("rte")]
+    assert "Cut, %" not in tables.table1(sizes, task).frame
+    shown = tables.table1(sizes.assign(cut=[12.25, 50.0]), task)
+    assert shown.frame.loc[0, "Cut, %"] == "12.2" and any("Cut:" in note for note in shown.notes)
+
+
 def test_own_tasks_have_no_published_figures_beside_them(rows, make_report):
     results = rows(("mt-dnn", "mine", "dev", "accuracy", (70.0,)))
     shown = tables.table3(results)
