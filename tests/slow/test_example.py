@@ -49,7 +49,7 @@ def test_the_report_is_of_the_users_tasks_and_shows_no_row_of_their_data(folder)
     assert "published" not in (folder / "out.txt").read_text()
     assert "GLUE" not in (reports / "finding.md").read_text()
     table = (reports / "tables" / "table1.md").read_text()
-    assert "letters" in table and "acc/F1" in table
+    assert "letters" in table and "acc/F1" in table and "Cut, %" in table
     made = json.loads((reports / "run.json").read_text())
     assert made["study"]["own_tasks"]["letters"]["train"] == "letters.csv"
     rows = (EXAMPLE.parent / "letters.csv").read_text().splitlines()[1:]
