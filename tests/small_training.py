@@ -41,19 +41,21 @@ def random_examples(
     return Examples(task, split, fingerprint, **arrays)
 
 
-def small_model(names=NAMES, seed: int = 0, dropout: float = 0.0) -> MultiTaskModel:
-    """A BERT of one layer with a head for each of these tasks."""
+def small_model(
+    names=NAMES, seed: int = 0, dropout: float = 0.0, layers: int = 1, pooling: str = "cls"
+) -> MultiTaskModel:
+    """A small BERT with a head for each of these tasks."""
     seed_everything(seed)
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
-    encoder = TransformerEncoder(BertModel(config, add_pooling_layer=False))
+    encoder = TransformerEncoder(BertModel(config, add_pooling_layer=False), pooling)
     return MultiTaskModel(encoder, list(map(tasks.get, names)), dict.fromkeys(names, dropout))
 
 

@@ -8,6 +8,7 @@ from mtkd.config.base import (
     Count,
     Dropout,
     Fraction,
+    NonNegative,
     Seeds,
     Settings,
     ShortName,
@@ -15,7 +16,7 @@ from mtkd.config.base import (
     TaskNames,
     field,
 )
-from mtkd.config.checks import require
+from mtkd.config.checks import require, require_distinct
 from mtkd.config.experiments import Serving
 from mtkd.config.training import FineTune, Train, Width
 
@@ -76,8 +77,32 @@ class Mkd(Settings):
     tasks: TaskNames | None = field(None, "Tasks of the students; null: multi-task training's.")
     hard_weight: Fraction = field(0.0, "Weight of labels; the teacher's logits have the rest.")
     mixed_hard_weight: Fraction | None = field(None, "Weight of labels of one more student.")
+    layerwise: list[Literal["pkd", "minilm"]] = field(
+        [], "Layer-wise baselines of the students that have kept_layers: PKD, MiniLM."
+    )
+    patient_weight: NonNegative = field(
+        100.0, "Weight of PKD's patient loss; of the paper's 10 to 1000, 100 is this project's."
+    )
     seeds: Seeds | None = field(None, "Seeds of the students; null: the study's.")
     train: Train = field(Train(optimizer="adamw", learning_rate=1e-3), "Training of the students.")
     finetune: FineTune | None = field(None, "Per-task fine-tuning after training; null: none.")
     students: dict[ShortName, Student] = field(..., "The students by name.", min_length=1)
     serving: Serving = field(Serving(), "How the cost of inference is measured.")
+
+    @model_validator(mode="after")
+    def _has_layers(self):
+        require_distinct("layerwise", self.layerwise)
+        if self.layerwise:
+            require(
+                self.teacher == "mt-dnn", "layerwise: set teacher to mt-dnn, whose layers it reads"
+            )
+            known = [name for name in self.students if self.layerwise_of(name)]
+            require(known, "layerwise: no student has kept_layers; give one some")
+            for name in known if "pkd" in self.layerwise else ():
+                why = f"pkd leaves out the last layer of {name}; give it two kept_layers or more"
+                require(len(self.students[name].kept_layers) > 1, f"layerwise: {why}")
+        return self
+
+    def layerwise_of(self, name: str) -> list[str]:
+        """Return the layer-wise baselines of a student; none if it has not the teacher's layers."""
+        return self.layerwise if getattr(self.students[name], "kept_layers", None) else []

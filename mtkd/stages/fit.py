@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate import PartialState
 from torch import nn
 
 from mtkd.artifacts import Artifact, write_json
 from mtkd.config.distillation import Distil
 from mtkd.config.training import Train
-from mtkd.data.dataset import Examples
+from mtkd.data.dataset import Batch, Examples
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.stages.common import SCORE_COLUMNS
 from mtkd.stages.inputs import Inputs, Output
@@ -38,6 +39,7 @@ class ModelTraining:
         keep: Whether the weights are kept.
         new_model: Returns the model in place of an MT-DNN, such as a student of MKD.
         student: The settings of a student of MKD.
+        extra_loss: Returns, for the model, what is added to a batch's loss.
     """
 
     system: str
@@ -54,6 +56,7 @@ class ModelTraining:
     keep: bool = True
     new_model: Callable[[], MultiTaskModel] | None = None
     student: dict | None = None
+    extra_loss: Callable[[MultiTaskModel], Callable[[Batch], torch.Tensor]] | None = None
 
 
 def fit(inputs: Inputs, training: ModelTraining, output: Output) -> MultiTaskModel:
@@ -76,7 +79,8 @@ def fit(inputs: Inputs, training: ModelTraining, output: Output) -> MultiTaskMod
         dev_sets = [one for task in tasks for one in inputs.dev_sets(encoder, task)]
     if training.predict_test:
         test_sets = [one for task in tasks for one in inputs.test_sets(encoder, task)]
-    run = TrainingRun(training.train_sets, settings, seed, training.distil, output.name)
+    extra = training.extra_loss(model) if training.extra_loss else None
+    run = TrainingRun(training.train_sets, settings, seed, training.distil, output.name, extra)
     arguments = (model, run, dev_sets, test_sets, output, training.system)
     run_on_all(_train_and_score, *arguments, num_processes=settings.num_processes)
     if training.keep:

@@ -1,7 +1,6 @@
 """Stage 09: MKD (Liu et al. 2020, arXiv:1911.03588), small students of one multi-task teacher.
 
-A student is trained in four or five ways, for a seed with the same updates, batches and initial
-weights:
+A student is trained in several ways, for a seed with the same updates, batches and initial weights:
 
     way           models         targets                       system
     stl-hard      one per task   labels                        <student>
@@ -9,13 +8,20 @@ weights:
     stl-kd        one per task   the teacher's logits          task-kd-<student>
     mtl-kd        one            the teacher's logits          mkd-<student>:mtl
     mtl-kd-hard   one            logits mixed with labels      mkd-<student>:hard-<weight>
+    pkd           one            those of mtl-kd               pkd-<student>:mtl
+    minilm        one            those of mtl-kd               minilm-<student>:mtl
 
-`:mtl` marks scores before per-task fine-tuning. With `mkd.finetune` the students of mtl-hard and
-mtl-kd are fine-tuned on each task's labels, as `mt-<student>` and `mkd-<student>`, which adds
-updates. Settings, fine-tuning and the shapes of students are this project's choices.
+pkd and minilm are baselines of `mkd.layerwise`, for a Transformer with layers of the teacher's
+architecture: mtl-kd's loss and one between hidden layers (`mtkd.training.layerwise`).
+`:mtl` marks scores before per-task fine-tuning. With `mkd.finetune` the students of mtl-hard,
+mtl-kd, pkd and minilm are fine-tuned on each task's labels, as `mt-<student>`, `mkd-<student>` and
+so on, which adds updates. Settings, fine-tuning and the shapes of students are this project's
+choices.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,10 +41,12 @@ from mtkd.stages.ensemble import build_soft_targets, single_model
 from mtkd.stages.fit import ModelTraining, fit
 from mtkd.stages.inputs import Inputs, Output, encoder_run, head_dropouts
 from mtkd.tasks import Task
+from mtkd.training.layerwise import LayerwiseLoss, PatientLoss, RelationLoss
 from mtkd.training.loop import seed_everything
 
 NAME = "09_mkd"
-JOINT = ("mtl-hard", "mtl-kd", "mtl-kd-hard")  # ways with one student of all tasks
+LAYERWISE = ("pkd", "minilm")
+JOINT = ("mtl-hard", "mtl-kd", "mtl-kd-hard", *LAYERWISE)  # ways with one student of all tasks
 EMBEDDINGS = "encoder.model.embeddings.word_embeddings.weight"
 
 
@@ -65,6 +73,7 @@ def depends(study: Study, run: Run) -> dict:
     return {
         **_settings(study, run.student, mkd.students[run.student].train or mkd.train),
         "mkd": mkd.model_dump(include={"teacher", "tasks", "hard_weight", "mixed_hard_weight"}),
+        **_layerwise_settings(study, mkd.layerwise_of(run.student)),
         "finetune": mkd.finetune and mkd.finetune.model_dump(),
         "ensemble_size": _members(study),
         "precision": study.train.precision,
@@ -74,6 +83,11 @@ def depends(study: Study, run: Run) -> dict:
 def _settings(study: Study, name: str, train: Train) -> dict:
     student = study.mkd.students[name].model_dump(exclude={"train"})
     return {"student": student, **weight_settings(study, train)}
+
+
+def _layerwise_settings(study: Study, ways: list[str]) -> dict:
+    weight = {"patient_weight": study.mkd.patient_weight} if "pkd" in ways else {}
+    return {"layerwise": ways, **weight} if ways else {}
 
 
 def steps(study: Study, run: Run) -> int:
@@ -111,6 +125,12 @@ class StudentTraining:
         """Tell whether one student of all tasks is trained, whose weights are kept."""
         return self.part.endswith("/all")
 
+    @property
+    def layerwise(self) -> str | None:
+        """Return the way of training where that has a loss between layers."""
+        way = self.part.partition("/")[0]
+        return way if way in LAYERWISE else None
+
 
 def trainings(study: Study, student: str) -> list[StudentTraining]:
     """Return all trainings of a student: each way, then fine-tuning."""
@@ -124,6 +144,8 @@ def trainings(study: Study, student: str) -> list[StudentTraining]:
     ]
     if mixed is not None:
         ways.append(("mtl-kd-hard", f"mkd-{student}:hard-{mixed:g}", mixed))
+    layerwise = mkd.layerwise_of(student)
+    ways += [(way, f"{way}-{student}:mtl", mkd.hard_weight) for way in layerwise]
     for way, system, weight in ways:
         parts = {"all": mkd.tasks} if way in JOINT else {name: [name] for name in mkd.tasks}
         for part, names in parts.items():
@@ -131,9 +153,11 @@ def trainings(study: Study, student: str) -> list[StudentTraining]:
     if mkd.finetune:
         changed = mkd.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
         settings = settings.model_copy(update=changed)
-        for way, system in (("mtl-hard", f"mt-{student}"), ("mtl-kd", f"mkd-{student}")):
+        tuned = {"mtl-hard": "mt", "mtl-kd": "mkd"} | {way: way for way in layerwise}
+        for way, prefix in tuned.items():
             for name in mkd.tasks:
                 part, start = f"{way}-tuned/{name}", f"{way}/all"
+                system = f"{prefix}-{student}"
                 planned.append(StudentTraining(part, system, [name], settings, start=start))
     return planned
 
@@ -185,6 +209,7 @@ def _train(
         "teacher": [logits[name].fingerprint for name in taught],
         "start": start and start.fingerprint,
         "new_head": new_head,
+        **_layerwise_settings(study, [training.layerwise] if training.layerwise else []),
     }
 
     def new_model() -> MultiTaskModel:
@@ -212,13 +237,28 @@ def _train(
             keep=training.joint,
             new_model=new_model,
             student=depends["student"],
+            extra_loss=_layerwise_loss(inputs, training.layerwise),
         )
         fit(inputs, model, output)
 
     parents = [encoder_run(encoder)]
-    if mtdnn.starts_from_teacher(study, this.student):
+    if training.layerwise or mtdnn.starts_from_teacher(study, this.student):
         parents.append(teacher_run(study))
     return inputs.build_part(training.part, depends, parents, build)
+
+
+def _layerwise_loss(
+    inputs: Inputs, way: str | None
+) -> Callable[[MultiTaskModel], LayerwiseLoss] | None:
+    """Return what makes the loss between a student's layers and the teacher's."""
+    if way is None:
+        return None
+    study = inputs.study
+    model = inputs.new_model(study.mkd.teacher_encoder, [], 0.0)
+    model.load(inputs[teacher_run(study)].file("model.safetensors"), heads=False)
+    if way == "pkd":
+        return partial(PatientLoss, teacher=model, weight=study.mkd.patient_weight)
+    return partial(RelationLoss, teacher=model)
 
 
 def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:

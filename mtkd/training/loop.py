@@ -34,7 +34,8 @@ class TrainingRun:
 
     A task whose train set carries soft targets is distilled as `distil` says (under
     `distil.loss: logits` these must be logits); one with groups is ranked; the others are trained
-    on their labels. `title` names the run in the progress bar and in errors.
+    on their labels. `title` names the run in the progress bar and in errors. `extra_loss` is added
+    to a batch's loss, after the model has read the batch (`mtkd.training.layerwise`).
     """
 
     train_sets: dict[str, Examples]
@@ -42,6 +43,7 @@ class TrainingRun:
     seed: int
     distil: Distil = field(default_factory=Distil)
     title: str = "training"
+    extra_loss: Callable[[Batch], torch.Tensor] | None = None
 
 
 def seed_everything(seed: int) -> None:
@@ -162,7 +164,9 @@ class Trainer:
         bf16 = settings.precision == "bf16"
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
             logits = self.model(batch)
+            extra = self.run.extra_loss(batch) if self.run.extra_loss else None
         loss = self._loss(logits, batch, done / max(1, self.updates - 1))
+        loss = loss if extra is None else loss + extra
         # Gradients are averaged over the processes; so weighted, the average is the mini-batch's.
         accelerator.backward(loss * (fraction * processes))
         accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)

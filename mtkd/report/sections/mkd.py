@@ -21,12 +21,20 @@ COMPARISONS = {
     "task-kd-{}": "over task-specific distillation",
     "mt-{}:mtl": "over multi-task hard targets",
     "{}": "over single-task hard targets",
+    "pkd-{}:mtl": "over PKD",
+    "minilm-{}:mtl": "over MiniLM",
+}
+LAYERWISE = {  # what baselines add to the loss of mkd-, by how their systems' names begin
+    "pkd-": "the patient loss of PKD-Skip (Sun et al. 2019, arXiv:1908.09355)",
+    "minilm-": "the self-attention relations of MiniLMv2 (Wang et al. 2020, arXiv:2012.15828)",
 }
 WAYS = {  # of training, by how a system's name begins
     ENSEMBLE: "ensemble",
     STUDENT: "multi-task distillation",
     "mkd-": "multi-task distillation",
     "task-kd-": "task-specific distillation",
+    "pkd-": "PKD, multi-task",
+    "minilm-": "MiniLM, multi-task",
     "mt-": "hard targets, multi-task",
     "": "hard targets, single-task",
 }
@@ -77,7 +85,8 @@ class MkdResults(SystemsSection):
             }
             first = rows["over task-specific distillation"]
             if pd.notna(first["gain"]):
-                texts = [f"{words} {gain_text(row)}" for words, row in rows.items()]
+                shared = {words: row for words, row in rows.items() if pd.notna(row["gain"])}
+                texts = [f"{words} {gain_text(row)}" for words, row in shared.items()]
                 sentences.append(
                     f"**{student}: multi-task distillation is {judged(first)} than task-specific "
                     f"distillation**; in points (95 % interval) {', '.join(texts)}."
@@ -119,6 +128,14 @@ class MkdResults(SystemsSection):
             f"the ensemble of all its members. MB: weights on disk for all {len(self.tasks)} "
             f"tasks. Times from word pieces to logits on {_machine(self.machine)}.",
         ]
+        added = [
+            f"{prefix} the same and {loss}"
+            for prefix, loss in LAYERWISE.items()
+            if any(system.startswith(prefix) for system in students)
+        ]
+        if added:
+            ours = "mkd- has the loss on logits of MKD (Liu et al. 2020, arXiv:1911.03588)"
+            notes.append(f"{'; '.join([ours, *added])}. No figure is one of these papers'.")
         frame, caption = pd.DataFrame(rows).fillna(NONE), "MKD: dev scores, size and speed"
         return Table("mkd", caption, frame, notes, divide=len(systems) - len(students))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from integration.stages.small import MKD, small
+from safetensors.torch import load_file
 
 from mtkd.artifacts import read
 from mtkd.data.dataset import Examples
@@ -98,6 +99,67 @@ def test_all_ways_have_the_same_batches_from_the_same_start(monkeypatch):
     other_seed = batches.pop("mtl-kd")
     mkd.run(study, "lstm", 1)
     assert batches["mtl-kd"] != other_seed
+
+
+def test_layerwise_baselines_differ_from_mtl_kd_in_their_loss_alone(monkeypatch):
+    batches, starts, trained, current = {}, {}, [], []
+    batch, train = Examples.batch, fit.train
+
+    def watched_batch(self, rows):
+        if any(self is examples for examples in trained):
+            batches.setdefault(current[-1], []).append((self.task.name, tuple(rows)))
+        return batch(self, rows)
+
+    def watched_train(model, training, **named):
+        current.append(training.title.split()[-1])
+        starts[current[-1]] = {name: one.clone() for name, one in model.state_dict().items()}
+        starts[current[-1]]["random"] = torch.get_rng_state()
+        trained[:] = training.train_sets.values()
+        return train(model, training, **named)
+
+    study = small(
+        *(MKD, *FEW, "name=layerwise", "encoders.uncased.pretrain.layers=2"),
+        *("mkd.students.transformer.kept_layers=[0, 1]", "mkd.finetune={epochs: 1}"),
+        *("mkd.layerwise=[pkd, minilm]", "mkd.students.transformer.init_from=teacher"),
+    )
+    teacher_weights = load(study, mkd.teacher_run(study)).file("model.safetensors").read_bytes()
+    monkeypatch.setattr(Examples, "batch", watched_batch)
+    monkeypatch.setattr(fit, "train", watched_train)
+    artifact = mkd.run(study, "transformer", 0)
+    plain = starts["mtl-kd/all"]
+    weights = {}
+    for way in ("mtl-kd", "pkd", "minilm"):
+        part = f"{way}/all"
+        assert batches[part] == batches["mtl-kd/all"]
+        assert starts[part].keys() == plain.keys()
+        assert all(torch.equal(plain[name], starts[part][name]) for name in plain)
+        run = Run(mkd.NAME, student="transformer", seed=0)
+        weights[way] = load_file(read(run.part_folder(study, part)).file("model.safetensors"))
+        assert weights[way].keys() == weights["mtl-kd"].keys()
+    name = "encoder.model.encoder.layer.0.output.dense.weight"
+    assert len({one[name].sum().item() for one in weights.values()}) == 3
+    table = artifact.frame("scores.csv").drop_duplicates("system").set_index("system")
+    systems = [f"{way}-transformer{end}" for way in ("pkd", "minilm") for end in (":mtl", "")]
+    assert set(systems) <= set(table.index)
+    assert set(table.params[["mkd-transformer:mtl", *systems[::2]]]) == {
+        table.params["mt-transformer:mtl"]
+    }
+    after = load(study, mkd.teacher_run(study)).file("model.safetensors").read_bytes()
+    assert after == teacher_weights
+
+
+def test_no_key_of_another_training_changes_with_layerwise_baselines(monkeypatch):
+    two = ("mkd.students.transformer.kept_layers=[0, 1]", "encoders.uncased.pretrain.layers=2")
+    titles, train = [], fit.train
+
+    def watched(model, training, **named):
+        titles.append(training.title.split()[-1])
+        return train(model, training, **named)
+
+    mkd.run(small(MKD, *FEW, "name=keys", *two), "transformer", 0)
+    monkeypatch.setattr(fit, "train", watched)
+    mkd.run(small(MKD, *FEW, "name=keys", *two, "mkd.layerwise=[minilm]"), "transformer", 0)
+    assert titles == ["minilm/all"]
 
 
 @pytest.mark.parametrize("embeddings", ["own", "teacher"])

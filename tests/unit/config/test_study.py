@@ -163,6 +163,7 @@ def test_a_study_cannot_be_changed_and_is_loaded_once():
     assert load(loaded := study()) is loaded
 
 
+KEPT = "students: {s: {kind: transformer, kept_layers: [0]}}"
 BAD = {
     "train: {epoch: 3}": ["unknown field 'train.epoch'", "optimizer", "epochs", "batch_size"],
     "sed: [1]": ["unknown field 'sed'", "seeds", "distil"],
@@ -175,6 +176,16 @@ BAD = {
     "mkd: {students: {bert: {kind: lstm}}}": ["mkd.students", "bert is another system"],
     "mkd: {students: {s: {kind: lstm}}, tasks: [wnli]}": ["mkd.tasks", "'wnli' is not trained"],
     "mkd: {students: {s: {kind: lstm}}, teacher_encoder: x}": ["mkd.teacher_encoder", "'x'"],
+    f"mkd: {{{KEPT}, layerwise: [tiny]}}": ["mkd.layerwise", "'pkd' or 'minilm'"],
+    f"mkd: {{{KEPT}, layerwise: [pkd, pkd]}}": ["mkd", "layerwise", "twice"],
+    f"mkd: {{{KEPT}, layerwise: [pkd]}}": [
+        "mkd",
+        "layerwise",
+        "last layer of s",
+        "two kept_layers",
+    ],
+    f"mkd: {{{KEPT}, layerwise: [minilm], teacher: ensemble}}": ["layerwise", "teacher to mt-dnn"],
+    "mkd: {students: {s: {kind: lstm}}, layerwise: [minilm]}": ["layerwise", "has kept_layers"],
     "train: {epochs: 0}": ["train.epochs", "greater than or equal to 1", "it is 0"],
     "train: {epochs: true}": ["train.epochs", "integer", "it is true"],
     f"train: {{epochs: {2**70}}}": ["train.epochs", "less than"],

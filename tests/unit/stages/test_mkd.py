@@ -1,5 +1,7 @@
 """Students of MKD: their runs, names and trainings."""
 
+from itertools import pairwise
+
 import pytest
 from integration.stages.small import MKD, small
 
@@ -41,6 +43,32 @@ def test_targets_and_starts():
     assert weights["mtl-kd-hard/all"] == 0.5 and weights["mtl-kd-tuned/rte"] is None
     assert planned["mtl-kd-tuned/rte"].start == "mtl-kd/all"
     assert planned["stl-kd/rte"].start is None
+
+
+def test_layerwise_baselines_are_those_of_students_with_the_teacher_s_layers():
+    study = small(MKD, "mkd.layerwise=[minilm, pkd]", "mkd.students.transformer.kept_layers=[0, 1]")
+    planned = {one.part: one for one in mkd.trainings(study, "transformer")}
+    ways = {part: (one.system, one.layerwise) for part, one in planned.items() if "kd" not in part}
+    assert ways["minilm/all"] == ("minilm-transformer:mtl", "minilm")
+    assert ways["minilm-tuned/rte"] == ("minilm-transformer", None)
+    pkd, plain = planned["pkd/all"], planned["mtl-kd/all"]
+    assert pkd.layerwise == "pkd" and pkd.joint and plain.layerwise is None
+    assert (pkd.tasks, pkd.settings, pkd.hard_weight) == (
+        *(plain.tasks, plain.settings, plain.hard_weight),
+    )
+    assert planned["pkd-tuned/rte"].start == "pkd/all"
+    assert not [one for one in mkd.trainings(study, "lstm") if one.layerwise]
+
+
+def test_layerwise_settings_are_of_the_runs_that_have_them():
+    transformer = Run(mkd.NAME, student="transformer", seed=0)
+    two = "mkd.students.transformer.kept_layers=[0, 1]"
+    plain, minilm = small(MKD, two), small(MKD, two, "mkd.layerwise=[minilm]")
+    both = small(MKD, two, "mkd.layerwise=[pkd, minilm]")
+    heavy = small(MKD, two, "mkd.layerwise=[pkd, minilm]", "mkd.patient_weight=10.0")
+    settings = [mkd.depends(study, transformer) for study in (plain, minilm, both, heavy)]
+    assert all(one != other for one, other in pairwise(settings))
+    assert mkd.depends(heavy, LSTM) == mkd.depends(plain, LSTM)
 
 
 def test_parents_follow_the_teacher():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from mtkd import tasks
 from mtkd.errors import UserError
 from mtkd.training import distributed
 from mtkd.training.distributed import lead_group, run_on_all
+from mtkd.training.layerwise import RelationLoss
 from mtkd.training.loop import TrainingRun, train
 
 HEADS = (*NAMES, "cola")
@@ -37,6 +39,14 @@ def curve(folder: Path) -> None:
     run, model = small_run(41, soft=["mnli"], epochs=4), small_model(HEADS)
     log = train(model, run, checkpoint=folder / "checkpoint.pt")
     write(folder, model, log)
+
+
+def layerwise(folder: Path) -> None:
+    """Train as `curve` does, with a teacher's relations."""
+    run, model = small_run(41, soft=["mnli"], epochs=2), small_model(HEADS)
+    teacher = small_model(HEADS, seed=1, layers=2)
+    run = replace(run, extra_loss=RelationLoss(model, teacher))
+    write(folder, model, train(model, run, checkpoint=folder / "checkpoint.pt"))
 
 
 def long(folder: Path, seconds: str) -> None:
@@ -97,6 +107,17 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path, kind):
     assert same_files(first, tmp_path / "model-1.safetensors")
     untrained = small_model(HEADS).state_dict()["heads.cola.weight"]
     assert torch.equal(load_file(first)["heads.cola.weight"], untrained)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_layerwise_loss(tmp_path):
+    process = start("torchrun", "layerwise", tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (tmp_path / "one").mkdir()
+    layerwise(tmp_path / "one")
+    two, one = losses(tmp_path / "log-0.json"), losses(tmp_path / "one" / "log-0.json")
+    assert len(one) == 6 and two == pytest.approx(one, abs=1e-3)
 
 
 @pytest.mark.slow

@@ -97,6 +97,21 @@ def test_scores_are_beside_sizes_and_speeds():
     assert not published.frame.iloc[:, 0].str.contains("MKD").any()
 
 
+def test_layerwise_baselines_have_their_papers_and_comparisons():
+    shifts = {"lstm": -6, "mt-lstm:mtl": -5, "task-kd-lstm": -4, "mkd-lstm:mtl": -2}
+    shifts |= {"minilm-lstm:mtl": -3, "minilm-lstm": -3}
+    students = replace(section(), rows=scores(shifts, 3), costs=costs([*MAIN, *shifts]))
+    students = replace(students, compared=compared(students.scored, students.pairs(), 0.5))
+    note = students.tables()[0].notes[-1]
+    assert "mkd- has the loss on logits of MKD (Liu et al. 2020" in note
+    assert "minilm- the same and the self-attention relations of MiniLMv2" in note
+    assert "pkd-" not in note and "arXiv" not in "".join(section().tables()[0].notes)
+    assert "over MiniLM +1.00" in students.finding()[0] and "PKD" not in students.finding()[0]
+    points = students.latencies().set_index("system")
+    assert set(points.loc["minilm-lstm", "training"]) == {"MiniLM, multi-task"}
+    assert set(points.loc["minilm-lstm", "shape"]) == {"lstm"}
+
+
 def test_systems_that_were_not_measured_have_scores_alone():
     students = section()
     students = replace(students, costs=students.costs[students.costs["system"] != "bert"])
