@@ -27,6 +27,8 @@ def test_the_head_learns_to_rank_and_every_split_is_merged(ranking_task):
     assert outputs.sum(axis=1) == pytest.approx(np.ones(len(outputs)))
     accuracy = 100 * (outputs.argmax(axis=1) == predictions.label).mean()
     assert accuracy == pytest.approx(rows.value["merged", "accuracy"], abs=1e-3)
+    classified = 100 * (np.stack(predictions.classified).argmax(axis=1) == predictions.label).mean()
+    assert classified == pytest.approx(rows.value["classification", "accuracy"], abs=1e-3)
     assert "scores.csv" not in artifact.record["files"]
     assert ranking.run(study, "mt-dnn", 0).fingerprint == artifact.fingerprint
 
