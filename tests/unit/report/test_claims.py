@@ -56,7 +56,7 @@ def table(rights: dict, seeds: int = 3, sizes=SIZES, teachers=TEACHERS, names=TA
     return {row.Claim: (row.Outcome, row.Here) for row in frame.itertuples()}
 
 
-ORDER = {"bert": 0.6, "mt-dnn": 0.7, "mt-dnn-kd": 0.8, "mt-dnn-ensemble": 0.82}
+ORDER = {"bert": 0.6, "mt-dnn": 0.7, "mt-dnn-kd": 0.8, "mt-dnn-ensemble": 0.81}
 
 
 def test_published_figures():
@@ -65,7 +65,7 @@ def test_published_figures():
         "+2.47",
         "+1.25",
         "+1.41",
-        "+1.22",
+        "+1.40",
         "+1.00",
         "+1.90",
         "88 %",
