@@ -16,7 +16,7 @@ import pandas as pd
 from mtkd.config.study import Study
 from mtkd.report import tables
 from mtkd.report.scores import SYSTEMS, is_main
-from mtkd.report.significance import Compared
+from mtkd.report.significance import COLUMNS, Compared
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("config", "data", "models", "training", "report", "stages", "inference", "workflow")
@@ -75,8 +75,12 @@ def pages(reference: Path = ROOT / "reports" / "reference") -> dict[Path, str]:
 
 def read_reference(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     """Return results.csv, comparisons.csv and run.json of a reference report."""
-    frames = (pd.read_csv(folder / f"{name}.csv") for name in ("results", "comparisons"))
-    return (*frames, json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    results, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("results", "comparisons"))
+    return (
+        results,
+        compared.reindex(columns=COLUMNS),
+        json.loads((folder / "run.json").read_text(encoding="utf-8")),
+    )
 
 
 def results_page(reference: Path) -> str:
@@ -104,6 +108,7 @@ def study_section(folder: Path) -> str:
         about,
         f"![Dev scores of the systems of {name}]({report}/figures/overview.png)",
         *(table.markdown().strip() for table in shown),
+        *(path.read_text(encoding="utf-8").strip() for path in folder.glob("tables/claims.md")),
         f"{made}. Further tables and figures: [{name}'s reference report]({report}/).",
     ]
     return "\n\n".join(parts) + "\n"

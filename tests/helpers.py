@@ -184,7 +184,7 @@ def compared(results: pd.DataFrame, pairs: list[tuple[str, str]], reach: float):
         frame = gains(results, student=a, base=b)
         for task, row in frame[frame["gain"].notna()].iterrows():
             limits = {"low": row.gain - reach, "high": row.gain + reach}
-            p = 0.001 if abs(row.gain) > reach else 0.5
+            p = 0.0001 if abs(row.gain) > reach else 0.5
             about = {"a": a, "b": b, "task": task, "seeds": row.seeds, "examples": 100}
-            rows.append(about | limits | {"difference": row.gain, "p": p})
-    return Compared(pd.DataFrame(rows, columns=COLUMNS), Kept(0.5, 0.3, 0.7))
+            rows.append(about | limits | {"difference": row.gain, "p": p, "p_holm": p})
+    return Compared(pd.DataFrame(rows, columns=COLUMNS), Kept(0.5, 0.3, 0.7, 3))

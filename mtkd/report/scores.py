@@ -6,9 +6,7 @@ are over the study's tasks but WNLI, which the paper's Table 3 lacks.
 
 import math
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mtkd import tasks
 from mtkd.report import published
@@ -71,15 +69,6 @@ def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
     return rows.pivot_table(index="seed", columns="task", values="value")
 
 
-def interval(values) -> tuple[float, float]:
-    """Return the 95 % t-interval of the mean of values, one per seed; NaN for fewer than two."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return math.nan, math.nan
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return values.mean() - half, values.mean() + half
-
-
 def averaged(results: pd.DataFrame) -> list[str]:
     """Return the tasks that averages are over: all with dev scores but WNLI and AX."""
     return [task for task in in_order(dev(results)["task"]) if task not in ASIDE]
@@ -99,10 +88,10 @@ def gains(results, compared=None, student=STUDENT, base=BASE, ensemble=ENSEMBLE)
     """Return what distillation gains, one row per task and a last row 'average', in points.
 
     Columns: `seeds` (paired: those of both systems), `tasks` (averaged over: those of both), `base`
-    (mean score), `gain` = student - base with `low`, `high` (95 % interval) and `p` from `compared`
-    (`significance.Compared`), `ensemble_gain` = ensemble - base over `ensemble_tasks` (those that
-    it has too), and `kept` = gain / ensemble_gain where that is above zero. NaN where there is no
-    such figure.
+    (mean score), `gain` = student - base with `low`, `high` (95 % interval), `p` and `p_holm` from
+    `compared` (`significance.Compared`), `ensemble_gain` = ensemble - base over `ensemble_tasks`
+    (those that it has too), and `kept` = gain / ensemble_gain where that is above zero and
+    established by `compared`. NaN where there is no such figure.
     """
     first, second, third = (by_seed(results, system) for system in (base, student, ensemble))
     third = third.mean()
@@ -125,11 +114,12 @@ def gains(results, compared=None, student=STUDENT, base=BASE, ensemble=ENSEMBLE)
         rows["average"] = gain(both) | ensemble_gain([one for one in both if one in third] or both)
     columns = ["seeds", "tasks", "base", "gain", "ensemble_gain", "ensemble_tasks", "kept"]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("task")
-    frame[["low", "high", "p"]] = math.nan
-    if compared is not None:
-        bounds = compared.of(student, base).reindex(frame.index)[["low", "high", "p"]]
-        frame[["low", "high", "p"]] = bounds.astype(float)
-    return frame
+    limits = ["low", "high", "p", "p_holm"]
+    if compared is None:
+        return frame.assign(kept=math.nan, **dict.fromkeys(limits, math.nan))
+    frame[limits] = compared.of(student, base).reindex(frame.index)[limits].astype(float)
+    sure = compared.of(ensemble, base).reindex(frame.index)["p_holm"].astype(float) < 0.05
+    return frame.assign(kept=frame["kept"].where(sure))
 
 
 def train_sizes(sizes: pd.DataFrame | None) -> dict[str, float]:

@@ -110,6 +110,13 @@ def gain_text(row, digits: int = 2) -> str:
     return f"{gain} ({span(row, digits)})" if math.isfinite(row["low"]) else gain
 
 
+def p_text(p: float) -> str:
+    """Return a p value with three digits, "<.001" below; a dash for none."""
+    if not math.isfinite(p):
+        return NONE
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
 def span(row, digits: int = 2) -> str:
     """Return a row's interval (`low`, `high`) as text; a dash for none."""
     low, high = (number(row[end], digits, sign=True) for end in ("low", "high"))

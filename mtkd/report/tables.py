@@ -8,8 +8,8 @@ import pandas as pd
 
 from mtkd.report import published, scores
 from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT, name, title
-from mtkd.report.significance import BEFORE, DRAWS, METHOD, PAIRS, Compared
-from mtkd.report.table import NONE, Table, count, gain_text, number, percent, spread
+from mtkd.report.significance import BEFORE, METHOD, ONE_RUN, PAIRS, Compared
+from mtkd.report.table import NONE, Table, count, gain_text, number, p_text, percent, spread
 from mtkd.tasks import GLUE, Task
 
 GAIN = "vs. MT-DNN (95 % interval)"
@@ -47,8 +47,9 @@ def summary(results: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
             cells[GAIN] = gain_text(frame.loc["average"])
         rows.append(cells)
     columns = ["System", "Parameters", "Seeds", "Dev average", GAIN]
-    over = f"Percent, averaged over {_titles(scores.averaged(results))}."
-    return Table("summary", "Dev scores", pd.DataFrame(rows, columns=columns), [over])
+    notes = [f"Percent, averaged over {_titles(scores.averaged(results))}."]
+    notes += [ONE_RUN] if ENSEMBLE in set(results["system"]) else []
+    return Table("summary", "Dev scores", pd.DataFrame(rows, columns=columns), notes)
 
 
 def _titles(tasks: list[str]) -> str:
@@ -162,16 +163,21 @@ def _numbers(task: str, rows: pd.DataFrame) -> list[tuple[str, str, str]]:
 def gains_table(results: pd.DataFrame, compared: Compared | None = None) -> Table:
     """Return `scores.gains` of MT-DNN_KD and the ensembles over MT-DNN, beside published ones."""
     frame = scores.gains(results, compared)
+    unknown = frame["ensemble_gain"].map(lambda gain: NONE if pd.isna(gain) else "not established")
     columns = {
         "Task": frame.index.map(title),
         "Seeds": frame["seeds"].map(count),
         "MT-DNN": frame["base"].map(number),
         "MT-DNN_KD's gain": frame.apply(gain_text, axis=1),
-        "p": frame["p"].map(lambda p: number(p, 3)),
+        "p (Holm)": frame["p_holm"].map(p_text),
         "Ensemble's gain": frame["ensemble_gain"].map(_signed),
-        "Share kept": frame["kept"].map(percent),
+        "Share kept": frame["kept"].map(percent).where(frame["kept"].notna(), unknown),
     }
-    notes = [f"Points over MT-DNN, paired by seed. {METHOD} Share kept: of the ensemble's gain."]
+    notes = [
+        f"Points over MT-DNN, paired by seed. {METHOD} p is corrected for the number of tasks by "
+        "Holm's method; the average is one test. Share kept: of the ensemble's gain, where that "
+        f"is established (p < .05). {ONE_RUN}",
+    ]
     if scores.beside_the_paper(results):
         paper = published.gains().reindex(frame.index)
         columns["Gain, published"] = paper["gain"].map(_signed)
@@ -186,23 +192,26 @@ def _signed(value: float, digits: int = 2) -> str:
 
 
 def comparisons_table(compared: Compared) -> Table:
-    """Return every comparison but the ablation's: average, and the single tasks with p < .05."""
+    """Return every comparison but the ablation's: average, and tasks on which it is established."""
     rows, frame = [], compared.frame.rename(columns={"difference": "gain"})
-    columns = ["Comparison", "Average difference", "Tasks better, p < .05", "Tasks worse, p < .05"]
+    columns = ["Comparison", "Seeds", "Average difference", "p", "Tasks better", "Tasks worse"]
     for (a, b), part in frame.groupby(["a", "b"], sort=False):
         ablation = a.startswith(f"{STUDENT}:") and (a, b) != BEFORE
         if ablation or (b, a) in PAIRS:
             continue
-        average = part[part["task"] == "average"].apply(gain_text, axis=1)
-        sure = part[(part["p"] < 0.05) & ~part["task"].isin(ASIDE)].set_index("task")["gain"]
+        average = part[part["task"] == "average"]
+        tasks = part[(part["p_holm"] < 0.05) & ~part["task"].isin([*ASIDE, "average"])]
+        sure, seeds = tasks.set_index("task")["gain"], int(part["seeds"].max())
         texts = [f"{title(task)} {_signed(gain, 1)}" for task, gain in sure.items()]
         named = [", ".join(compress(texts, some)) or "none" for some in (sure > 0, sure < 0)]
-        rows.append([f"{name(a)} against {name(b)}", next(iter(average), NONE), *named])
+        over = str(seeds) if seeds > 1 else "1 (how training varies is left out)"
+        cells = [next(iter(average.apply(gain_text, axis=1)), NONE)]
+        cells += [next(iter(average["p"].map(p_text)), NONE)]
+        rows.append([f"{name(a)} against {name(b)}", over, *cells, *named])
     notes = [
-        f"{METHOD} {DRAWS:,} draws; one task in twenty is below p = .05 by chance alone.",
-        "Points on dev, averaged over the tasks that both have but WNLI. An ensemble has no seeds: "
-        "it is compared with every seed of the other. With fewer than five seeds, intervals "
-        "understate how training varies; with one, they leave it out.",
+        f"{METHOD} Tasks are named where p < .05 after Holm's correction over the tasks of the "
+        "comparison; the average is one test. All comparisons are paired by seed.",
+        f"Points on dev, averaged over the tasks that both have but WNLI. {ONE_RUN}",
     ]
     return Table("comparisons", "Every comparison", pd.DataFrame(rows, columns=columns), notes)
 

@@ -33,12 +33,16 @@ class ReportData:
     sizes: pd.DataFrame  # sizes.csv of the data
     run: dict  # run.json
     compared: Compared
+    claims: Table
     sections: tuple[Section, ...] = ()
 
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The CSV files by name: results and comparisons of all systems, and those of sections."""
-        parts = {"results": [self.results], "comparisons": [self.compared.frame.round(4)]}
+        compared = self.compared.frame.round({"difference": 4, "low": 4, "high": 4})
+        for p in ("p", "p_holm"):  # small ones keep their digits
+            compared[p] = compared[p].map(lambda value: float(f"{value:.3g}"))
+        parts = {"results": [self.results], "comparisons": [compared]}
         for section in self.sections:
             parts.setdefault(section.csv, []).append(section.rows)
         return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
@@ -46,7 +50,7 @@ class ReportData:
     @cached_property
     def finding(self) -> list[str]:
         """The finding on the main systems, a sentence each."""
-        return finding(self.results, self.sizes, self.study.distil, self.compared)
+        return finding(self.results, self.compared, self.claims)
 
     @cached_property
     def tables(self) -> dict[str, Table]:
@@ -55,6 +59,7 @@ class ReportData:
             tables.summary(self.frames["results"], self.compared.frame),
             tables.table1(self.sizes, list(map(self.study.task, self.study.tasks))),
             tables.table3(self.results),
+            self.claims,
             tables.gains_table(self.results, self.compared),
             tables.comparisons_table(self.compared),
         ]

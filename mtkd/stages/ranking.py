@@ -60,8 +60,9 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study, system: str, seed: int) -> Artifact:
     """Fine-tune a system with both heads on each task of `ranking`, or load what was fine-tuned.
 
-    The artifact holds `rankings.csv` (`COLUMNS`), `curve.csv` and `predictions.parquet` with the
-    merged class probabilities of the dev sets, and of the test sets for the first seed.
+    The artifact holds `rankings.csv` (`COLUMNS`), `curve.csv` and `predictions.parquet` with class
+    probabilities, merged (`outputs`) and `classified`, of the dev sets, and of the test sets for
+    the first seed.
     """
     if not study.ranking:
         raise UserError(
@@ -187,6 +188,7 @@ def _merge_predictions(inputs: Inputs, task: Task, model: nn.Module, output: Out
             about = {"system": this.system, "task": task.name, "split": split, "seed": this.seed}
             scored = score_ways(task, groups, examples.labels, classified, ranked)
             rows += [about | row for row in scored]
-        parts.append(part.assign(outputs=list(merge(task, groups, classified, ranked))))
+        merged = list(merge(task, groups, classified, ranked))
+        parts.append(part.assign(outputs=merged, classified=part.outputs))
     pd.DataFrame(rows, columns=COLUMNS).to_csv(output.folder / "rankings.csv", index=False)
     pd.concat(parts).to_parquet(path, index=False)

@@ -43,8 +43,10 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study):
     """Collect every stage's output, write reports/<study>/ and return its `ReportData`."""
     # Drawing is slow to import, and every process of the study imports the stages.
+    from mtkd.report.claims import claims
+    from mtkd.report.scores import train_sizes
     from mtkd.report.sections import ablation, adaptation, mkd, ranking, rows_of
-    from mtkd.report.significance import PAIRS, compare
+    from mtkd.report.significance import PAIRS, Resampled, compare
     from mtkd.report.write import ReportData, write_report
 
     inputs = Inputs(study, Run(NAME))
@@ -57,18 +59,19 @@ def run(study: Study):
     pairs = [*PAIRS, *(pair for section in sections for pair in section.pairs())]
     further = inputs.only("06_ablation", "09_mkd").values()
     tasks = [study.task(name) for name in study.tasks]
-    compared = compare(tasks, _predictions([*main, *further], pairs), pairs)
+    resampled = Resampled(tasks, _predictions([*main, *further], pairs))
+    compared, sizes = compare(resampled, pairs), inputs.data.frame("sizes.csv")
     confidence = [one.frame("confidence.parquet") for one in inputs.only(teacher.NAME).values()]
     lengths = inputs[encoder_run(study.student_encoder)].frame("lengths.csv")
-    cut = lengths[["task", "split", "cut"]]
     report = ReportData(
         study=study,
         results=results,
         curves=_curves(study, inputs),
         soft=pd.concat(confidence, ignore_index=True),
-        sizes=inputs.data.frame("sizes.csv").merge(cut, "left", ["task", "split"]),
+        sizes=sizes.merge(lengths[["task", "split", "cut"]], "left", ["task", "split"]),
         run=_about(study, inputs),
         compared=compared,
+        claims=claims(resampled, compared.kept, study.distil.teachers, train_sizes(sizes)),
         sections=tuple(replace(section, compared=compared) for section in sections),
     )
     write_report(report, paths.reports(study.name))

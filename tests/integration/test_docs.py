@@ -58,13 +58,16 @@ def test_results_are_rendered_from_a_reference_report(generate, tmp_path):
     student = "quick,mt-dnn-kd,rte,validation,accuracy,52.0,0,277,1000000,1\n"
     (folder / "results.csv").write_text(head + base + student)
     (folder / "comparisons.csv").write_text(
-        "a,b,task,difference,low,high,p,seeds,examples\n"
-        "mt-dnn-kd,mt-dnn,average,2.0,-1.0,5.0,,1,277\n"
+        "a,b,task,difference,low,high,p,p_holm,seeds,examples\n"
+        "mt-dnn-kd,mt-dnn,average,2.0,-1.0,5.0,0.2,0.2,1,277\n"
     )
+    (folder / "tables").mkdir()
+    (folder / "tables" / "claims.md").write_text("**The paper's claims**\n")
     (folder / "run.json").write_text(json.dumps({"machine": "a laptop", "made": "2026-01-02"}))
     page, block = generate.results_page(tmp_path), generate.readme_block(folder)
     for text in (page, block):
         assert "+2.00 (−1.00 to +5.00)" in text and "figures/overview.png" in text
+    assert "**The paper's claims**" in page
     assert "Made on 2026-01-02 on a laptop" in page and "smoke test" in block
     assert "not been made yet" in generate.readme_block(tmp_path / "glue")
     assert "No reference report" in generate.results_page(tmp_path / "none")

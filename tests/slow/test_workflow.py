@@ -79,7 +79,8 @@ def test_comparisons_are_of_the_scores_in_the_results(tiny_run, results):
         for task, difference in rows["difference"].drop("average").items():  # rounded scores
             assert difference == pytest.approx(expected[task], abs=2e-4), (a, b, task)
     assert (compared.low <= compared.high).all()
-    assert compared.loc[compared.task != "average", "p"].between(0, 1).all()
+    assert compared["p"].between(0, 1).all() and (compared["p_holm"] >= compared["p"]).all()
+    assert ((compared["p"] < 0.05) == ((compared.low > 0) | (compared.high < 0))).all()
 
 
 def test_results_hold_every_system_task_split_and_seed(results, tiny):

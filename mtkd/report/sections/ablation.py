@@ -73,7 +73,7 @@ class AblationResults(SystemsSection):
             rows.append(cells | self.cells(system, lambda values: number(values.mean())))
         notes = [
             f"Percent on dev before fine-tuning, means over seeds; {self.averaged}.",
-            f"Differences in points, paired by seed. {METHOD.partition(';')[0]}. Of so many "
+            f"Differences in points, paired by seed. {METHOD} Of so many "
             "differences, some exclude zero by chance.",
         ]
         return [Table("ablation", self.title, pd.DataFrame(rows).fillna(NONE), notes, divide=2)]

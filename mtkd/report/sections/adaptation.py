@@ -9,15 +9,22 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from mtkd.config.study import SYSTEMS, Study
-from mtkd.report.scores import interval, judged, name
+from mtkd.report.scores import judged, name
 from mtkd.report.sections import Artifacts, Section, rows_of
+from mtkd.report.significance import METHOD, Resampled, estimate
 from mtkd.report.style import by_system, styled
 from mtkd.report.table import NONE, Table, count, gain_text, number, spread
+from mtkd.tasks import SNLI
 
 
 @dataclass(frozen=True)
 class AdaptationResults(Section):
-    """Systems fine-tuned on shares of SNLI's training set; `rows`: frame of adaptation.csv."""
+    """Systems fine-tuned on shares of SNLI's training set.
+
+    Attributes:
+        rows: frame of adaptation.csv.
+        resampled: scores of the systems `<system>/<training examples>`.
+    """
 
     csv: ClassVar[str] = "adaptation"
     title: ClassVar[str] = "Adaptation with few labels"
@@ -26,6 +33,7 @@ class AdaptationResults(Section):
         "labels of a new task than BERT's. Each system is fine-tuned with a new head on shares of "
         "SNLI's training set; a seed's runs share head, examples, batches and number of updates."
     )
+    resampled: Resampled
 
     @cached_property
     def wide(self) -> pd.DataFrame:
@@ -35,17 +43,19 @@ class AdaptationResults(Section):
     def gains(self, system: str, base: str = "bert") -> pd.DataFrame:
         """Return points of a system over another by number of training examples.
 
-        Columns: gain, low, high (95 % t-interval), seeds (those of both systems). The last row,
+        Columns: gain, low, high (95 % interval), p, seeds (those of both systems). The last row,
         "mean", is over all shares below the whole training set, or over all where there is no such.
+        Empty where the systems have no share in common.
         """
-        if system not in self.wide or base not in self.wide:
-            return pd.DataFrame(columns=["gain", "low", "high", "seeds"])
-        paired = (self.wide[system] - self.wide[base]).dropna()
+        values = {
+            size: self.resampled.differences(f"{system}/{size}", f"{base}/{size}", {SNLI.name: 1})
+            for size in sorted(self.rows["examples"].unique())
+        }
+        values = {size: one for size, one in values.items() if not one.empty}
         whole = self.rows.loc[self.rows["share"] == 1, "examples"].max()
-        part = [size for size in paired if size != whole] or list(paired)
-        paired = paired.astype(float).assign(mean=paired[part].mean(axis=1))
-        rows = {key: (paired[key].mean(), *interval(paired[key]), len(paired)) for key in paired}
-        return pd.DataFrame(rows, index=["gain", "low", "high", "seeds"]).T
+        if part := [one for size, one in values.items() if size != whole] or [*values.values()]:
+            values["mean"] = sum(part).dropna(axis=1) / len(part)
+        return pd.DataFrame({key: estimate(one) for key, one in values.items()}).T
 
     def finding(self) -> list[str]:
         """Return whether each multi-task system adapts better than BERT."""
@@ -54,7 +64,7 @@ class AdaptationResults(Section):
             f"**With few labels {name(system)} is {judged(mean)} than BERT**: in points (95 % "
             f"interval) {gain_text(mean, 1)}, on average over shares below the whole."
             for system, mean in means.items()
-            if mean is not None and mean["seeds"]
+            if mean is not None
         ]
 
     def tables(self) -> list[Table]:
@@ -75,7 +85,7 @@ class AdaptationResults(Section):
             f"Accuracy in percent on {count(rows['n'].max())} of SNLI's dev examples, mean ± "
             "standard deviation over seeds; in brackets the training examples. Small shares are "
             f"repeated: a run has {updates} updates, the same for all systems.",
-            "Differences in points, paired by seed, with their 95 % t-interval over seeds.",
+            f"Differences in points, paired by seed. {METHOD}",
         ]
         frame = pd.DataFrame(cells).fillna(NONE)
         caption = "Adaptation to SNLI by share of its training set"
@@ -107,4 +117,11 @@ def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> Adapta
     """Return the section where the study adapts to SNLI."""
     if not study.adaptation:
         return None
-    return AdaptationResults(rows_of(study.name, artifacts("07_adaptation").values(), "scores.csv"))
+    made = artifacts("07_adaptation")
+    predictions = (
+        (f"{run.system}/{size}", run.seed, part)
+        for run, artifact in made.items()
+        for size, part in artifact.frame("predictions.parquet").groupby("examples")
+    )
+    rows = rows_of(study.name, made.values(), "scores.csv")
+    return AdaptationResults(rows, Resampled([SNLI], predictions))

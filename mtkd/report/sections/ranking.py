@@ -1,19 +1,26 @@
 """Ranking: classification, ranking and the mean of both, by task and system."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pandas as pd
 
 from mtkd.config.study import SYSTEMS, Study
-from mtkd.report.scores import interval, name, title
+from mtkd.report.scores import name, title
 from mtkd.report.sections import Artifacts, Section, rows_of
+from mtkd.report.significance import METHOD, Resampled, estimate
 from mtkd.report.table import NONE, Table, gain_text, number, spread
 
 
 @dataclass(frozen=True)
 class RankingResults(Section):
-    """Systems with a ranking head beside classification; `rows`: frame of ranking.csv."""
+    """Systems with a ranking head beside classification.
+
+    Attributes:
+        rows: frame of ranking.csv.
+        resampled: scores of the systems `<system>/classification` and `<system>/merged` by a task's
+            first metric.
+    """
 
     csv: ClassVar[str] = "ranking"
     title: ClassVar[str] = "Ranking of candidates"
@@ -22,6 +29,7 @@ class RankingResults(Section):
         "by a softmax over them (MT-DNN's objective for QNLI, Liu et al. 2019, arXiv:1901.11504). "
         "'Merged' is the mean of both probabilities."
     )
+    resampled: Resampled
 
     def finding(self) -> list[str]:
         """Return what merging adds to classification, a sentence per task."""
@@ -32,18 +40,14 @@ class RankingResults(Section):
         metric = rows.loc[rows["way"] == "classification", "metric"].iloc[0]
         rows, parts = rows[rows["metric"] == metric], []
         for system in (system for system in SYSTEMS if system in set(rows["system"])):
-            part = rows[rows["system"] == system]
-            wide = part.pivot_table(index="seed", columns="way", values="value")
-            paired = (wide["merged"] - wide["classification"]).dropna()
-            low, high = interval(paired)
-            gain = gain_text({"gain": paired.mean(), "low": low, "high": high}, 1)
-            parts.append(f"{gain} points for {name(system)}")
+            ways = (f"{system}/{way}" for way in ("merged", "classification"))
+            gain = estimate(self.resampled.differences(*ways, {task: 1}))
+            parts.append(f"{gain_text(gain, 1)} points for {name(system)}")
         means = rows.groupby("way")["value"].mean()
         return (
             f"**{title(task)}: merging ranking into classification changes {metric} from "
             f"{number(means['classification'])} to {number(means['merged'])} percent** on the mean "
-            f"of all systems: {', '.join(parts)} (95 % intervals over {rows['seed'].nunique()} "
-            "seeds)."
+            f"of all systems: {', '.join(parts)} (95 % intervals; seeds: {rows['seed'].nunique()})."
         )
 
     def tables(self) -> list[Table]:
@@ -60,6 +64,7 @@ class RankingResults(Section):
             "Percent on dev, mean ± standard deviation over seeds. Top (right first) and MRR are "
             "over the questions with two or more candidates, exactly one of them right "
             f"({', '.join(numbers) or 'none'}).",
+            f"In the finding: {METHOD} Examples are resampled one by one, not by question.",
         ]
         return [Table("ranking", self.title, frame.fillna(NONE).reset_index(), notes)]
 
@@ -68,4 +73,13 @@ def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> Rankin
     """Return the section where the study ranks a task."""
     if not study.ranking:
         return None
-    return RankingResults(rows_of(study.name, artifacts("08_ranking").values(), "rankings.csv"))
+    made = artifacts("08_ranking")
+    predictions = (
+        (f"{run.system}/{way}", run.seed, frame.assign(outputs=frame[column]))
+        for run, artifact in made.items()
+        for frame in [artifact.frame("predictions.parquet")]
+        for way, column in (("merged", "outputs"), ("classification", "classified"))
+    )
+    tasks = [study.task(name) for name in study.ranking]
+    resampled = Resampled([replace(one, metrics=one.metrics[:1]) for one in tasks], predictions)
+    return RankingResults(rows_of(study.name, made.values(), "rankings.csv"), resampled)

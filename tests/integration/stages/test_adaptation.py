@@ -5,6 +5,7 @@ import torch
 from integration.stages.small import ADAPTATION, small
 
 from mtkd.config.study import SYSTEMS
+from mtkd.report.sections.adaptation import section
 from mtkd.stages import adaptation, fit, mtdnn, student
 from mtkd.stages.common import Run, load
 from mtkd.stages.inputs import Inputs
@@ -60,5 +61,9 @@ def test_the_artifact_has_the_scores_of_every_fraction_and_is_not_made_again(mon
     predictions = artifact.frame("predictions.parquet")
     assert list(predictions.groupby("share").size()) == [40, 40, 40]
     assert set(artifact.frame("curve.csv")["share"]) == {0.01, 0.1, 1.0}
+    # A system against itself: the report reads the predictions of every fraction.
+    runs = {Run(adaptation.NAME, system="mt-dnn", seed=0): artifact}
+    gains = section(study, None, lambda name: runs).gains("mt-dnn", "mt-dnn")
+    assert list(gains.index) == [1, 10, 100, "mean"] and not gains["gain"].any()
     monkeypatch.setattr(adaptation, "fit", None)
     assert adaptation.run(study, "mt-dnn", 0).fingerprint == artifact.fingerprint

@@ -5,7 +5,9 @@ import pytest
 from integration.stages.small import small
 
 from mtkd.errors import UserError
+from mtkd.report.sections.ranking import section
 from mtkd.stages import ranking
+from mtkd.stages.common import Run
 
 pytestmark = pytest.mark.usefixtures("work")
 
@@ -27,8 +29,15 @@ def test_the_head_learns_to_rank_and_every_split_is_merged(ranking_task):
     assert outputs.sum(axis=1) == pytest.approx(np.ones(len(outputs)))
     accuracy = 100 * (outputs.argmax(axis=1) == predictions.label).mean()
     assert accuracy == pytest.approx(rows.value["merged", "accuracy"], abs=1e-3)
+    classified = 100 * (np.stack(predictions.classified).argmax(axis=1) == predictions.label).mean()
+    assert classified == pytest.approx(rows.value["classification", "accuracy"], abs=1e-3)
     assert "scores.csv" not in artifact.record["files"]
     assert ranking.run(study, "mt-dnn", 0).fingerprint == artifact.fingerprint
+    run = Run(ranking.NAME, system="mt-dnn", seed=0)
+    (sentence,) = section(study, None, lambda name: {run: artifact}).finding()
+    gain = rows.value["merged", "accuracy"] - rows.value["classification", "accuracy"]
+    shown = f"{gain:+.1f}" if round(gain, 1) else "0.0"
+    assert f"{shown.replace('-', '−')} (" in sentence and "points for MT-DNN (" in sentence
 
 
 def test_a_sample_that_leaves_no_question_to_rank_is_refused():

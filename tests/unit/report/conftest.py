@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from mtkd import tasks
-from mtkd.report.significance import PAIRS
+from mtkd.report.claims import claims
+from mtkd.report.significance import PAIRS, Kept, Resampled
 from mtkd.report.write import ReportData
 
 RESULTS = ["study", "system", "task", "split", "metric", "value", "seed", "n", "params", "seconds"]
@@ -68,6 +69,7 @@ def make_report():
             sizes=made_sizes(names),
             run={"commit": "abc", "seconds": {"00_data": 61.0}, "notes": ["CoLA: constant"]},
             compared=helpers.compared(results, [*PAIRS], reach=0.2),
+            claims=claims(Resampled([], []), Kept(), [], {}),
         )
 
     return make

@@ -26,12 +26,6 @@ def test_averages_leave_wnli_out_and_need_every_task(rows):
     assert frame.values.tolist() == [["mt-dnn", 0, pytest.approx((60 + 85) / 2)]]
 
 
-def test_interval():
-    low, high = scores.interval([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
-    assert np.isnan(scores.interval([1.0])).all()
-
-
 def test_gains_by_hand(rows):
     results = rows(
         ("mt-dnn", "rte", "validation", "accuracy", (60.0, 61.0, 62.0)),
@@ -41,12 +35,16 @@ def test_gains_by_hand(rows):
     pairs = [("mt-dnn-kd", "mt-dnn"), ("mt-dnn-ensemble", "mt-dnn")]
     row = scores.gains(results, helpers.compared(results, pairs, reach=0.5)).loc["rte"]
     assert row["gain"] == pytest.approx(2)
-    assert tuple(row[["low", "high", "p"]]) == pytest.approx((1.5, 2.5, 0.001))
+    assert tuple(row[["low", "high", "p"]]) == pytest.approx((1.5, 2.5, 0.0001))
     assert row["ensemble_gain"] == pytest.approx(4) and row["kept"] == pytest.approx(0.5)
-    assert scores.gains(results)[["low", "high", "p"]].isna().all(axis=None)  # none without pairs
+    unknown = ["low", "high", "p", "p_holm", "kept"]
+    assert scores.gains(results)[unknown].isna().all(axis=None)  # none without pairs
+    unsure = scores.gains(results, helpers.compared(results, pairs, reach=5))
+    assert np.isnan(unsure.loc["rte", "kept"]) and unsure.loc["rte", "ensemble_gain"] == 4
     ensemble = results["system"] == "mt-dnn-ensemble"
     worse = results.assign(value=results["value"].mask(ensemble, 50.0))
-    assert np.isnan(scores.gains(worse).loc["rte", "kept"])
+    compared = helpers.compared(worse, pairs, reach=0.5)
+    assert np.isnan(scores.gains(worse, compared).loc["rte", "kept"])
 
 
 def test_the_average_gain_of_an_ensemble_is_over_its_own_tasks(rows):
@@ -56,7 +54,8 @@ def test_the_average_gain_of_an_ensemble_is_over_its_own_tasks(rows):
         for system, values in systems.items()
         for task, value in zip(("rte", "sst2"), values, strict=False)
     ]
-    row = scores.gains(rows(*lines)).loc["average"]
+    results, pair = rows(*lines), ("mt-dnn-ensemble", "mt-dnn")
+    row = scores.gains(results, helpers.compared(results, [pair], 0.5)).loc["average"]
     assert row["gain"] == pytest.approx(3) and row["tasks"] == 2
     assert row["ensemble_gain"] == pytest.approx(4) and row["ensemble_tasks"] == 1
     assert row["kept"] == pytest.approx(0.25)  # of RTE alone

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import helpers
 import pandas as pd
 
 from mtkd import tasks
 from mtkd.report import tables
-from mtkd.report.significance import COLUMNS, Compared
-from mtkd.report.table import Table, count, gain_text, number, percent, spread
+from mtkd.report.significance import COLUMNS, PAIRS, Compared
+from mtkd.report.table import Table, count, gain_text, number, p_text, percent, spread
 
 
 def cell(shown: Table, model: str, column: str) -> str:
@@ -24,6 +25,8 @@ def test_numbers_as_text():
     assert number(-1.5) == "−1.5" and count(12345) == "12,345" and count(None) == "–"
     assert spread([70.0, 72.0, 74.0]) == "72.0 ± 2.0" and spread([]) == "–"
     assert percent(0.876) == "88 %" and percent(3.0) == "> 200 %"
+    small, shown = p_text(0.0004), [p_text(p) for p in (0.001, 0.0354, 1.0, float("nan"))]
+    assert small == "<.001" and shown == [".001", ".035", "1.000", "–"]
     assert gain_text({"gain": 1.234, "low": 0.5, "high": 2}) == "+1.23 (+0.50 to +2.00)"
     assert gain_text({"gain": -1, "low": float("nan"), "high": float("nan")}) == "−1.00"
 
@@ -99,25 +102,36 @@ def test_the_gains_table(make_report):
     report = make_report(names=("rte", "cola"))
     frame = tables.gains_table(report.results, report.compared).frame.set_index("Task")
     assert list(frame.index) == ["RTE", "CoLA", "Average"]
-    assert frame.loc["RTE", "Gain, published"] == "+5.20" and frame.loc["RTE", "p"] == "0.001"
+    assert frame.loc["RTE", "Gain, published"] == "+5.20"
+    assert frame.loc["RTE", "p (Holm)"] == "<.001"
     assert " to +1." in frame.loc["Average", "MT-DNN_KD's gain"]
+    assert frame["Share kept"].str.endswith(" %").all()
+    unsure = helpers.compared(report.results, [*PAIRS], reach=5)
+    shown = tables.gains_table(report.results, unsure).frame["Share kept"]
+    assert list(shown) == ["not established"] * 3
+    alone = report.results[report.results["system"] != "mt-dnn-ensemble"]
+    assert list(tables.gains_table(alone, unsure).frame["Share kept"]) == ["–"] * 3
 
 
 def test_the_comparisons_table():
-    pairs = [("mt-dnn-kd", "mt-dnn", 2.0), ("mt-dnn-kd:x", "mt-dnn", 1.0)]
+    pairs = [("mt-dnn-kd", "mt-dnn", 2.0, 3), ("mt-dnn-kd:x", "mt-dnn", 1.0, 3)]
+    pairs += [("mkd-lstm:mtl", "lstm", 1.0, 1)]
     rows = [
-        [a, b, task, gap, gap - 0.5, gap + 0.5, p, 3, 100]
-        for a, b, gap in pairs
-        for task, p in (("rte", 0.01), ("cola", 0.2), ("average", None))
+        [a, b, task, gap, gap - 0.5, gap + 0.5, p, p_holm, seeds, 100]
+        for a, b, gap, seeds in pairs
+        for task, p, p_holm in (("rte", 0.01, 0.02), ("cola", 0.03, 0.06), ("average", 1e-5, 1e-5))
     ]
     shown = tables.comparisons_table(Compared(pd.DataFrame(rows, columns=COLUMNS)))
-    (row,) = shown.frame.to_dict("records")  # a variant has a table of its own
+    row, single = shown.frame.to_dict("records")  # a variant has a table of its own
     assert row == {
         "Comparison": "MT-DNN_KD against MT-DNN",
+        "Seeds": "3",
         "Average difference": "+2.00 (+1.50 to +2.50)",
-        "Tasks better, p < .05": "RTE +2.0",
-        "Tasks worse, p < .05": "none",
+        "p": "<.001",
+        "Tasks better": "RTE +2.0",
+        "Tasks worse": "none",
     }
+    assert single["Seeds"] == "1 (how training varies is left out)"
     assert not len(tables.comparisons_table(Compared()).frame)
 
 

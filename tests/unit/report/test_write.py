@@ -10,6 +10,7 @@ import pytest
 
 from mtkd import paths
 from mtkd.errors import UserError
+from mtkd.report.significance import Compared
 from mtkd.report.write import write_reference, write_report
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +42,13 @@ def test_a_report_is_written_alike_twice(tmp_path, make_report):
     results = make_report(names=("rte", "cola")).results
     pd.testing.assert_frame_equal(back, results, check_dtype=False)
     assert first["finding.md"].startswith(b"- **Distillation helped**")
+
+
+def test_small_p_values_keep_their_digits(make_report):
+    report = make_report()
+    frame = report.compared.frame.assign(p=1.23456e-7, p_holm=0.0012345, low=1.23456)
+    written = replace(report, compared=Compared(frame)).frames["comparisons"]
+    assert written.loc[0, ["p", "p_holm", "low"]].tolist() == [1.23e-7, 0.00123, 1.2346]
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def section(**over) -> AblationResults:
         ("mt-dnn-kd:loud", "mt-dnn-kd:mtl", -0.5, 3.5),
         ("mt-dnn-kd:loud", "mt-dnn:mtl", 1.5, 5.5),
     ]
-    compared = [(a, b, "average", 0.0, low, high, np.nan, 2, 9) for a, b, low, high in spans]
+    compared = [(a, b, "average", 0.0, low, high, 0.5, 0.5, 2, 9) for a, b, low, high in spans]
     given = {
         "rows": frame[added],
         "results": frame[~added],
