@@ -103,7 +103,7 @@ def _by_teacher(frame: pd.DataFrame, distil: Distil) -> str:
         for part, which in ((frame[taught], "with"), (frame[~taught], "without"))
         if len(part)
     ]
-    more = "; soft targets also on unlabelled texts" if distil.unlabelled else ""
+    more = f"; with further texts ({distil.unlabelled.labels} labels)" if distil.unlabelled else ""
     return f"The mean change is {' and '.join(parts)}{more}."
 
 

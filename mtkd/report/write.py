@@ -28,6 +28,7 @@ class ReportData:
 
     study: Study
     results: pd.DataFrame  # of the main systems
+    candidates: pd.DataFrame  # rows of results.csv, too: the best candidate's first
     curves: pd.DataFrame  # run, system, seed, epoch, task, loss, metric, value
     soft: pd.DataFrame  # confidence.parquet of all tasks
     sizes: pd.DataFrame  # sizes.csv of the data
@@ -38,7 +39,10 @@ class ReportData:
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The CSV files by name: results and comparisons of all systems, and those of sections."""
-        parts = {"results": [self.results], "comparisons": [self.compared.frame.round(4)]}
+        parts = {
+            "results": [self.results, self.candidates],
+            "comparisons": [self.compared.frame.round(4)],
+        }
         for section in self.sections:
             parts.setdefault(section.csv, []).append(section.rows)
         return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
@@ -54,7 +58,7 @@ class ReportData:
         shown = [
             tables.summary(self.frames["results"], self.compared.frame),
             tables.table1(self.sizes, list(map(self.study.task, self.study.tasks))),
-            tables.table3(self.results),
+            tables.table3(pd.concat([self.results, self.candidates], ignore_index=True)),
             tables.gains_table(self.results, self.compared),
             tables.comparisons_table(self.compared),
         ]
