@@ -15,7 +15,7 @@ import pandas as pd
 
 from mtkd.config.study import Study
 from mtkd.report import tables
-from mtkd.report.scores import SYSTEMS, is_main
+from mtkd.report.scores import SYSTEMS, is_candidate, is_main
 from mtkd.report.significance import COLUMNS, Compared
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,12 +93,13 @@ def study_section(folder: Path) -> str:
     """Return the results of one study: the closing table, scores and gains by task, comparisons."""
     results, compared, run = read_reference(folder)
     main = results[results["system"].str.partition(":")[0].isin(SYSTEMS)]
+    candidates = results[is_candidate(results["system"])]
     name, pairs = folder.name, Compared(compared)
     made = f"Made on {run.get('made', 'an unknown day')} on {run.get('machine', 'some machine')}"
     about = ABOUT.get(name, run.get("study", {}).get("about", ""))
     shown = [
         tables.summary(results, compared),
-        tables.table3(main),
+        tables.table3(pd.concat([main, candidates])),
         tables.gains_table(main, pairs),
         tables.comparisons_table(pairs),
     ]

@@ -7,6 +7,7 @@ from mtkd.errors import UserError
 
 Kind = Literal["single", "pair", "similarity", "ranking"]
 Metric = Literal["matthews", "accuracy", "f1", "pearson", "spearman"]
+SELECTION = "selection"  # a split: train examples that are left out, to compare candidates on
 
 
 @dataclass(frozen=True)

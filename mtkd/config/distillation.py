@@ -9,13 +9,14 @@ from mtkd.config.checks import require, require_distinct, require_known
 
 Loss = Literal["cross-entropy", "kl", "logits"]
 Source = Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"]
+Labels = Literal["soft", "hard", "mt-dnn", "gold"]
 Folds = Annotated[int, Field(ge=2, lt=2**63)]
 Generations = Annotated[int, Field(ge=1, le=2)]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$", max_length=40)]
 
 
 class Unlabelled(Settings):
-    """Texts without labels that a task's ensemble scores, and the student learns from.
+    """Texts beyond a task's training set that the student learns from, with targets of their own.
 
     A task of one text uses the first text of a pair.
     """
@@ -23,12 +24,19 @@ class Unlabelled(Settings):
     snli: Size = field(0, "Most pairs of SNLI's training set.")
     left_out_train: Size = field(0, "Most of the task's training examples beyond data.max_train.")
     other_tasks: Size = field(0, "Most pairs of the other tasks in multi-task training.")
+    labels: Labels = field(
+        "soft",
+        "Targets of these texts: the ensemble's probabilities or its most probable class, an "
+        "MT-DNN's probabilities (before fine-tuning, first seed of candidates), or their own.",
+    )
     extra_updates: bool = field(False, "Whether these texts add updates, or share the others'.")
 
     @model_validator(mode="after")
     def _not_empty(self):
         some = self.snli or self.left_out_train or self.other_tasks
         require(some, "there is no text: give snli, left_out_train or other_tasks a number")
+        others = self.labels == "gold" and (self.snli or self.other_tasks)
+        require(not others, "labels: gold is for left_out_train alone: leave out the other texts")
         return self
 
 
@@ -49,6 +57,10 @@ class Distil(Settings):
         require(plain, f"temperature: it must be 1 with loss: logits (it is {self.temperature:g})")
         alone = not (self.annealing and self.hard_weight_of)
         require(alone, "hard_weight_of: annealing sets all weights: give one of the two")
+        labels = self.unlabelled.labels if self.unlabelled else "soft"
+        plain = labels in ("soft", "mt-dnn") or (self.temperature == 1 and self.loss != "logits")
+        needs = f"labels: {labels} needs temperature: 1 and another loss than logits"
+        require(plain, f"unlabelled.{needs}")
         return self
 
 

@@ -3,6 +3,7 @@
 import json
 import reprlib
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,7 +86,10 @@ class Study(Settings):
             self.adaptation.check(self.seeds)
         for name in ("tasks", "seeds", "exclude_from_multitask", "ranking"):
             require_distinct(name, getattr(self, name))
-        for name in ("dropouts", "select_on"):
+        selected = self.candidates.selection_examples and not self.data.max_train
+        name = "candidates.selection_examples"
+        require(not selected, f"{name}: it needs a limit: set data.max_train")
+        for name in ("dropouts", "seeds", "select_on"):
             require_distinct(f"candidates.{name}", getattr(self.candidates, name))
         self._resolve_defaults()
         return self
@@ -124,9 +128,9 @@ class Study(Settings):
 
     @property
     def candidate_models(self) -> list[Candidate]:
-        """Return the single MT-DNNs: one per encoder and dropout (MT-DNN_KD, section 4.1)."""
-        dropouts = self.candidates.dropouts
-        return [Candidate(encoder, dropout) for encoder in self.encoders for dropout in dropouts]
+        """Return the single MT-DNNs, by encoder, dropout and seed (MT-DNN_KD, section 4.1)."""
+        given = self.candidates
+        return [Candidate(*one) for one in product(self.encoders, given.dropouts, given.seeds)]
 
     @property
     def finetuning(self) -> Train:

@@ -16,6 +16,7 @@ from mtkd.config.base import (
     NonNegative,
     Positive,
     Seed,
+    Seeds,
     Settings,
     TaskNames,
     field,
@@ -147,19 +148,25 @@ class Candidate:
 
     encoder: str
     dropout: float
+    seed: int
 
     @property
     def name(self) -> str:
-        """Return the name in results and paths, such as `uncased-0.1`."""
-        return f"{self.encoder}-{self.dropout:g}"
+        """Return the name in results and paths, such as `uncased-0.1-s0`."""
+        return f"{self.encoder}-{self.dropout:g}-s{self.seed}"
 
 
 class Candidates(Settings):
-    """The single MT-DNNs, one per encoder and dropout, from which the ensembles are chosen."""
+    """The single MT-DNNs from which the ensembles are chosen: encoders x dropouts x seeds."""
 
     dropouts: list[Dropout] = field([0.1, 0.2, 0.3], "Dropouts in the encoder.", min_length=1)
+    seeds: Seeds = field([0], "Seeds; a member is fine-tuned with that of its candidate.")
     ensemble_size: Count = field(3, "Members of each ensemble.")
-    select_on: TaskNames = field(["mnli", "rte"], "Tasks whose dev scores choose the members.")
+    select_on: TaskNames = field(["mnli", "rte"], "Tasks whose scores choose the members.")
+    selection_examples: Count | None = field(
+        None,
+        "Train examples beyond data.max_train on which candidates are compared; null: the dev "
+        "sets, as in the paper.",
+    )
     epochs: Count | None = field(None, "Passes of a member's fine-tuning; null: finetune.epochs.")
     new_head: bool = field(True, "Whether members are fine-tuned from a new head (section 3).")
-    seed: Seed = field(0, "Seed of the candidates and of their fine-tuning.")

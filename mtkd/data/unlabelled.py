@@ -13,7 +13,7 @@ from mtkd.data.custom import read_custom_task
 from mtkd.data.examples import read_list
 from mtkd.data.glue import Splits, left_out_train
 from mtkd.data.snli import load_snli
-from mtkd.tasks import SNLI, Task
+from mtkd.tasks import SELECTION, SNLI, Task
 
 
 def unlabelled_texts(
@@ -23,7 +23,7 @@ def unlabelled_texts(
     splits: Callable[[str], Splits],
     scratch: Path,
 ) -> datasets.Dataset:
-    """Return texts that are not in the task's training set; there may be none.
+    """Return texts that are not in the task's splits to train and to select on, or none.
 
     Args:
         study: The study.
@@ -33,30 +33,36 @@ def unlabelled_texts(
         scratch: Folder for reading a custom task's files.
 
     Returns:
-        The task's columns, `idx` from 0, and as `label` -1, or NaN for a regression.
+        The task's columns, `idx` from 0, and as `label` -1, or NaN for a regression; the same texts
+        with their own labels for `labels: gold`.
 
     Raises:
         UserError: SNLI is unavailable.
     """
     columns, seed, parts = list(task.columns), study.data.seed, []
+    own = splits(task.name)
+    used = [own[name].to_pandas() for name in (task.train, SELECTION) if name in own]
+    train = pd.concat(used, ignore_index=True)
     if settings.snli:
         parts.append(_draw([(load_snli("train"), SNLI)], columns, settings.snli, seed))
     if settings.left_out_train:
-        own = read_custom_task(study, task.name, scratch) if task.name in study.own_tasks else None
-        listed = read_list(study)
-        left = left_out_train(study.data, task, settings.left_out_train, own, listed)
-        parts += [] if left is None else [left.to_pandas()[columns]]
+        files = task.name in study.own_tasks
+        custom = read_custom_task(study, task.name, scratch) if files else None
+        most = settings.left_out_train + len(own.get(SELECTION, ()))  # which are the first
+        left = left_out_train(study.data, task, most, custom, read_list(study))
+        parts += [] if left is None else [left.to_pandas()[[*columns, "label"]]]
     if settings.other_tasks:
         others = [study.task(name) for name in study.multitask if name != task.name]
         pairs = [other for other in others if len(other.columns) == 2]
         sets = [(splits(other.name)[other.train], other) for other in pairs]
         parts += [_draw(sets, columns, settings.other_tasks, seed)] if sets else []
-    train = splits(task.name)[task.train].to_pandas()[columns]
-    texts = pd.concat(parts or [train[:0]], ignore_index=True).drop_duplicates()
+    texts = pd.concat(parts or [train[:0]], ignore_index=True).drop_duplicates(columns)
     known = texts.set_index(columns).index.isin(train.set_index(columns).index)
     texts = texts[~known]
     table = {column: texts[column].tolist() for column in columns}
     table["label"] = np.full(len(texts), np.nan if task.regression else -1)
+    if settings.labels == "gold":
+        table["label"] = texts["label"].to_numpy()
     table["idx"] = np.arange(len(texts))
     types = dict.fromkeys(columns, "string")
     types |= {"label": "float32" if task.regression else "int64", "idx": "int64"}

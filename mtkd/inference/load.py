@@ -136,7 +136,7 @@ def trained_models(study: Study) -> dict[str, Path]:
     """Return the folders of a study's trained models by name.
 
     Names are those of systems with a seed (`mt-dnn-s0`, `mt-dnn-kd:annealing-s0`, `mkd-lstm-s0`),
-    candidates (`cased-0.1-s0`) and ensembles' members (`cased-0.1/mnli`).
+    candidates (`cased-0.1-s0`) and ensembles' members (`cased-0.1-s0/mnli`).
     """
     models = {
         f"mt-dnn-s{seed}": mtdnn.baseline_run(study, seed).folder(study) for seed in study.seeds

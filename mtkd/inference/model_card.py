@@ -57,7 +57,7 @@ def scores_with_intervals(trained: TrainedModel) -> list[dict]:
     """
     task = trained.task
     predictions = trained.artifact.frame("predictions.parquet")
-    rows = []
+    rows, predictions = [], predictions[predictions.split.isin(task.dev)]
     for split, part in predictions[predictions.task == task.name].groupby("split", sort=False):
         outputs, labels = np.stack(part.outputs), part.label.to_numpy()
         values, _ = metrics.score(task, outputs, labels)

@@ -19,6 +19,7 @@ from mtkd.report.scores import ENSEMBLE, STUDENT, SYSTEMS, name, title
 from mtkd.report.significance import Compared
 from mtkd.report.style import COLOURS, MARKERS, MUTED, by_system, colour, empty_figure, styled
 from mtkd.report.table import number
+from mtkd.tasks import SELECTION
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,15 @@ def learning_curves(curves: pd.DataFrame, of: str = "score") -> Figure:
     """Draw dev scores (percent, mean of a task's metrics) or train losses by epoch.
 
     Args:
-        curves: columns run, system, task, epoch, loss, value (one row per metric).
+        curves: columns run, system, task, epoch, loss, split, value (one row per metric).
         of: "score" or "loss".
 
     Returns:
         One panel per task; a line is the mean over a system's runs, the band their range.
     """
     column, label = ("value", "dev score, percent") if of == "score" else ("loss", "train loss")
-    rows = curves.groupby(["system", "run", "task", "epoch"], sort=False, as_index=False)
+    rows = curves[curves["split"] != SELECTION]
+    rows = rows.groupby(["system", "run", "task", "epoch"], sort=False, as_index=False)
     rows = rows[column].mean().dropna(subset=[column])
     if not len(rows):
         return empty_figure("There are no learning curves.")

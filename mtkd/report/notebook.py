@@ -6,7 +6,7 @@ import pandas as pd
 from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.report import tables
-from mtkd.report.scores import title
+from mtkd.report.scores import dev, title
 from mtkd.report.table import NONE, Table, count, number
 
 
@@ -62,10 +62,10 @@ def origin(about: dict) -> Table:
 def scores(rows: pd.DataFrame, members: pd.DataFrame | None = None, by: tuple = ()) -> Table:
     """Return dev scores in percent by task, split, metric and the columns `by`.
 
-    `rows` is the frame of scores.csv, `members` of members.csv: those of an ensemble's members.
+    `rows` is the frame of scores.csv, `members` of members.csv: those of fine-tuned candidates.
     """
     keys = [*by, "task", "split", "metric"]
-    frame = rows.set_index(keys)[["value", "n"]]
+    frame = dev(rows).set_index(keys)[["value", "n"]]
     shown = pd.DataFrame({"Score": frame["value"].map(number), "Examples": frame["n"].map(count)})
     if members is not None:
         wide = members.pivot(index=keys, columns="candidate", values="value")
@@ -77,7 +77,7 @@ def scores(rows: pd.DataFrame, members: pd.DataFrame | None = None, by: tuple = 
 
 def selection(frame: pd.DataFrame) -> Table:
     """Return the candidates, best first (selection.csv)."""
-    shown = frame.drop(columns=["encoder", "dropout"]).rename(columns=title)
+    shown = frame.drop(columns=["encoder", "dropout", "seed"]).rename(columns=title)
     values = shown.columns.difference(["candidate", "kept"])
     shown[values] = shown[values].map(number)
     shown["kept"] = shown["kept"].map({True: "**yes**", False: "no"})

@@ -12,6 +12,7 @@ from mtkd import tasks
 from mtkd.report import published
 
 BASE, STUDENT, ENSEMBLE = "mt-dnn", "mt-dnn-kd", "mt-dnn-ensemble"
+CANDIDATE = "candidate/"  # before the name of a single MT-DNN that ensembles are chosen from
 SYSTEMS = ("bert", BASE, STUDENT, ENSEMBLE)
 ASIDE = ("wnli", "ax")  # shown, never averaged
 NAMES = {"bert": "BERT", BASE: "MT-DNN", STUDENT: "MT-DNN_KD", ENSEMBLE: "MT-DNN-ensemble"}
@@ -22,6 +23,7 @@ def name(system: str) -> str:
     """Return a system's name for tables, legends and sentences."""
     base, _, stage = system.partition(":")
     stage = "before fine-tuning" if stage == "mtl" else stage
+    base = base.replace(CANDIDATE, "candidate ")
     return NAMES.get(base, base) + (f" ({stage})" if stage else "")
 
 
@@ -52,6 +54,11 @@ def is_main(system: str) -> bool:
     return system in SYSTEMS or system.startswith("mkd-")
 
 
+def is_candidate(systems: pd.Series) -> pd.Series:
+    """Return which systems are candidates."""
+    return systems.str.startswith(CANDIDATE)
+
+
 def beside_the_paper(results: pd.DataFrame) -> bool:
     """Return whether results have a GLUE task, so that published figures compare with them."""
     return not len(results) or bool(set(results["task"]) & set(tasks.GLUE))
@@ -59,7 +66,7 @@ def beside_the_paper(results: pd.DataFrame) -> bool:
 
 def dev(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of dev splits."""
-    return results[~results["split"].str.startswith(("test", "train"))]
+    return results[~results["split"].str.startswith(("test", "train", tasks.SELECTION))]
 
 
 def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mtkd.report import published, scores
-from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT, name, title
+from mtkd.report.scores import ASIDE, BASE, CANDIDATE, ENSEMBLE, STUDENT, name, title
 from mtkd.report.significance import BEFORE, METHOD, ONE_RUN, PAIRS, Compared
 from mtkd.report.table import NONE, Table, count, gain_text, number, p_text, percent, spread
 from mtkd.tasks import GLUE, Task
@@ -113,18 +113,20 @@ def table3(results: pd.DataFrame) -> Table:
     """Return Table 3: dev scores by system and task, mean ± standard deviation over seeds.
 
     Bold is the best single model of this study, by the mean as shown. Published rows are beneath.
+    The first candidate of `results` is the best by the study's selection; it stands below MT-DNN.
     """
     rows, paper = scores.dev(results), scores.beside_the_paper(results)
     averages = scores.averages(results).rename(columns={"average": "value"})
     averages = averages.assign(task="average", split="", metric="")
-    every, systems = pd.concat([rows, averages], ignore_index=True), scores.systems(rows)
+    every, names = pd.concat([rows, averages], ignore_index=True), _names(rows)
+    systems = list(names)
     values = every.groupby(["system", "task", "split", "metric"])["value"]
     means, texts = (values.agg(one).unstack("system") for one in ("mean", spread))
     means = means[[system for system in systems if not system.startswith(ENSEMBLE)]].round(1)
     best = means.eq(means.max(axis=1), axis=0) & (means.notna().sum(axis=1) > 1).to_numpy()[:, None]
     texts = texts.where(~best.reindex(columns=texts.columns, fill_value=False), "**" + texts + "**")
     tasks = scores.in_order([*(published.TASKS if paper else ()), *rows["task"]])
-    frame = pd.DataFrame({"Model": map(name, systems)})
+    frame = pd.DataFrame({"Model": names.values()})
     frame["Seeds"] = [seeds_of(rows, system) for system in systems]
     frame["Params"] = [millions(rows, system) for system in systems]
     labels = {}
@@ -139,6 +141,8 @@ def table3(results: pd.DataFrame) -> Table:
         "Mean ± standard deviation over seeds; a task's score is the mean of its numbers. Bold: "
         f"the best single model of this study. Average over {_titles(scores.averaged(results))}.",
     ]
+    if ENSEMBLE in names:
+        notes.append(ONE_RUN)
     if paper:
         notes += [
             f"Published: {published.SOURCE}, Table 3, BERT-large and all of GLUE; averages are "
@@ -150,6 +154,21 @@ def table3(results: pd.DataFrame) -> Table:
         official = official.rename(columns=labels).assign(Model=models)
         frame = pd.concat([frame, official], ignore_index=True).fillna(NONE)
     return Table("table3", "Table 3: dev scores, percent", frame, notes, len(systems))
+
+
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the names of Table 3's systems in order, the best candidate's below MT-DNN's."""
+    systems, names = scores.systems(rows), {}
+    candidates = (one.partition(":")[0] for one in systems if one.startswith(CANDIDATE))
+    best = next(candidates, None)
+    for system in systems:
+        names.setdefault(system, name(system))
+        base, _, stage = system.partition(":")
+        own = f"{best}:{stage}" if stage else best
+        if base == BASE and own in systems:
+            stage = ", before fine-tuning" if stage else ""
+            names[own] = f"best single candidate ({best.removeprefix(CANDIDATE)}{stage})"
+    return names
 
 
 def _numbers(task: str, rows: pd.DataFrame) -> list[tuple[str, str, str]]:

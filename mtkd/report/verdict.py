@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from mtkd import paths
-from mtkd.report.scores import averaged, averages, dev, is_main, name, systems
+from mtkd.report.scores import averaged, averages, dev, is_candidate, is_main, name, systems
 from mtkd.report.table import Table, number
 from mtkd.report.tables import seeds_of
 
@@ -25,13 +25,14 @@ COLUMNS = ["system", "seeds", "here", "reference", "difference", "expected", "re
 def verdict(results: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Compare the results of a run with those of the reference (frames of results.csv).
 
-    Averages are over the tasks that both have. Returns one row per system that both have, see
-    `COLUMNS`: averages and their difference in percent, `expected` the half-width of its range.
+    Averages are over the tasks that both have. Returns one row per system that both have but the
+    candidates, see `COLUMNS`: averages and their difference in percent, `expected` the half-width
+    of its range.
     """
     among = [task for task in averaged(results) if task in averaged(reference)]
     frames, rows = (results, reference), []
     both = [averages(frame, among) for frame in frames]
-    for system in systems(results):
+    for system in systems(_without_candidates(results)):
         values = [frame.loc[frame["system"] == system, "average"].to_numpy() for frame in both]
         if not all(map(len, values)):
             continue
@@ -41,6 +42,10 @@ def verdict(results: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         row = [system, seeds, here, there, here - there, expected]
         rows.append([*row, bool(abs(here - there) <= expected + 1e-9)])
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _without_candidates(results: pd.DataFrame) -> pd.DataFrame:
+    return results[~is_candidate(results["system"])].reset_index(drop=True)
 
 
 def expected_difference(values: list[np.ndarray], errors: list[float]) -> float:
@@ -89,6 +94,7 @@ def sentence(frame: pd.DataFrame, equal: bool) -> str:
 def verdict_table(results: pd.DataFrame, reference: pd.DataFrame, notes: list[str]) -> Table:
     """Return the verdict on the main systems, and on those that are not reproduced."""
     frame = verdict(results, reference)
+    results, reference = map(_without_candidates, (results, reference))
     equal = results.drop(columns="seconds").equals(reference.drop(columns="seconds"))
     shown = frame[frame["system"].map(is_main) | ~frame["reproduced"].astype(bool)]
     cells = {

@@ -28,6 +28,7 @@ class ReportData:
 
     study: Study
     results: pd.DataFrame  # of the main systems
+    candidates: pd.DataFrame  # rows of results.csv, too: the best candidate's first
     curves: pd.DataFrame  # run, system, seed, epoch, task, loss, metric, value
     soft: pd.DataFrame  # confidence.parquet of all tasks
     sizes: pd.DataFrame  # sizes.csv of the data
@@ -42,7 +43,7 @@ class ReportData:
         compared = self.compared.frame.round({"difference": 4, "low": 4, "high": 4})
         for p in ("p", "p_holm"):  # small ones keep their digits
             compared[p] = compared[p].map(lambda value: float(f"{value:.3g}"))
-        parts = {"results": [self.results], "comparisons": [compared]}
+        parts = {"results": [self.results, self.candidates], "comparisons": [compared]}
         for section in self.sections:
             parts.setdefault(section.csv, []).append(section.rows)
         return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
@@ -58,7 +59,7 @@ class ReportData:
         shown = [
             tables.summary(self.frames["results"], self.compared.frame),
             tables.table1(self.sizes, list(map(self.study.task, self.study.tasks))),
-            tables.table3(self.results),
+            tables.table3(pd.concat([self.results, self.candidates], ignore_index=True)),
             self.claims,
             tables.gains_table(self.results, self.compared),
             tables.comparisons_table(self.compared),

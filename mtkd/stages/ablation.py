@@ -7,7 +7,7 @@ changes how soft targets enter the loss, the ensembles, the epochs, or the sourc
     unlabelled         the study's teachers, also on texts without labels
     cross_fit          ensembles that were trained without the part of a train set that they predict
     self_distillation  one model of the student's size, for all tasks: the vanilla MT-DNN with the
-                       candidates' seed, or (generation 2) the student that this one taught
+                       candidates' first seed, or (generation 2) the student that this one taught
 """
 
 from dataclasses import asdict
@@ -57,7 +57,7 @@ def parents(study: Study, run: Run) -> list[Run]:
     elif variant.generations:
         above = [_model_like_the_student(study, run.variant)]
     else:
-        above = [mtdnn.candidate_run(study, candidate) for candidate in study.candidate_models]
+        above = map(mtdnn.candidate_run, study.candidate_models)
         encoders += [candidate.encoder for candidate in study.candidate_models]
     return [*map(encoder_run, dict.fromkeys(encoders)), *above]
 
@@ -74,7 +74,7 @@ def first_run(study: Study, name: str) -> Run:
 
 def _model_like_the_student(study: Study, name: str) -> Run:
     """Return the run whose model teaches a self-distilled variant's students."""
-    variants, seed = study.ablation.variants, study.candidates.seed
+    variants, seed = study.ablation.variants, study.candidates.seeds[0]
     if variants[name].generations == 1:
         return mtdnn.baseline_run(study, seed)
     first = variants[name].model_copy(update={"generations": 1}).changes
@@ -82,7 +82,8 @@ def _model_like_the_student(study: Study, name: str) -> Run:
     if not same or seed not in study.ablation.seeds:
         raise UserError(
             f"ablation.variants.{name}: generations: 2 learns from a student of generations: 1 "
-            f"with candidates.seed ({seed}): add that variant, otherwise the same, and the seed."
+            f"with the first of candidates.seeds ({seed}): add that variant, otherwise the same, "
+            "and the seed."
         )
     return Run(NAME, variant=same[0], seed=seed)
 
@@ -96,7 +97,7 @@ def depends(study: Study, run: Run) -> dict:
         tasks = map(study.task, training.distil.teachers)
         settings["candidates"] = mtdnn.multitask_settings(study, study.train)
         settings["members"] = [member_settings(study, task) for task in tasks]
-        settings |= study.candidates.model_dump(include={"seed", "select_on"})
+        settings |= study.candidates.model_dump(include={"seeds", "select_on"})
     return settings
 
 
@@ -153,7 +154,7 @@ def _soft_targets(inputs: Inputs, training: StudentTraining) -> dict[str, Artifa
             for task, part in tasks.items()
         }
     candidates = best_candidates(rank_candidates(inputs), training.ensemble_size)
-    seed, parts = study.candidates.seed, {}
+    seed, parts = study.candidates.seeds[0], {}
     folds = [Fold(number, variant.folds, tuple(tasks), seed) for number in range(variant.folds)]
     for name, part in tasks.items():
         task = study.task(name)
@@ -164,7 +165,7 @@ def _soft_targets(inputs: Inputs, training: StudentTraining) -> dict[str, Artifa
 
 def _member(inputs: Inputs, task: Task, candidate: Candidate, fold: Fold) -> EnsembleMember:
     """Train a candidate, and fine-tune it on a task, without a fold of the train sets."""
-    run = mtdnn.candidate_run(inputs.study, candidate)
+    run = mtdnn.candidate_run(candidate)
     depends = {"run": run.name, **mtdnn.depends(inputs.study, run), "fold": asdict(fold)}
 
     def build(output: Output) -> None:

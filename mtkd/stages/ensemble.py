@@ -14,7 +14,7 @@ from mtkd.stages import mtdnn
 from mtkd.stages.common import weight_settings
 from mtkd.stages.fit import ModelTraining, fit
 from mtkd.stages.inputs import Inputs, Output, encoder_run
-from mtkd.tasks import Task
+from mtkd.tasks import SELECTION, Task
 from mtkd.training.predict import predict
 from mtkd.training.soft_targets import (
     Fold,
@@ -47,25 +47,27 @@ def single_model(
 
 
 def rank_candidates(inputs: Inputs) -> pd.DataFrame:
-    """Return the candidates, best first, by their dev scores on `candidates.select_on`.
+    """Return the candidates, best first, by their scores on the tasks `candidates.select_on`.
 
-    Columns: candidate, encoder, dropout, a column per task, mean, kept (in the study's ensembles).
+    These are of the dev sets, or of the split `SELECTION` where the study has one. Columns:
+    candidate, encoder, dropout, seed, a column per task, mean, kept (in the study's ensembles).
     """
     study, scores = inputs.study, []
     candidates = {candidate.name: candidate for candidate in study.candidate_models}
     for name, candidate in candidates.items():
-        artifact = inputs[mtdnn.candidate_run(study, candidate)]
+        artifact = inputs[mtdnn.candidate_run(candidate)]
         scores.append(artifact.frame("scores.csv").assign(candidate=name))
-    settings = study.candidates
-    table = select_candidates(pd.concat(scores), settings.select_on, settings.ensemble_size)
-    table.insert(1, "encoder", [candidates[name].encoder for name in table.candidate])
-    table.insert(2, "dropout", [candidates[name].dropout for name in table.candidate])
+    settings, rows = study.candidates, pd.concat(scores)
+    rows = rows[(rows["split"] == SELECTION) == bool(settings.selection_examples)]
+    table = select_candidates(rows, settings.select_on, settings.ensemble_size)
+    for place, column in enumerate(("encoder", "dropout", "seed"), start=1):
+        table.insert(place, column, [getattr(candidates[name], column) for name in table.candidate])
     return table
 
 
 def best_candidates(ranked: pd.DataFrame, size: int) -> list[Candidate]:
     """Return the `size` best of the ranked candidates."""
-    return [Candidate(row.encoder, row.dropout) for row in ranked.head(size).itertuples()]
+    return [Candidate(row.encoder, row.dropout, row.seed) for row in ranked.head(size).itertuples()]
 
 
 def member_settings(study: Study, task: Task) -> dict:
@@ -94,7 +96,7 @@ def finetune_member(
             candidate.dropout,
             inputs.train_sets(encoder, [task.name], without),
             study.member_finetuning,
-            study.candidates.seed,
+            candidate.seed,
             start=start,
             heads=not study.candidates.new_head,
         )

@@ -21,7 +21,7 @@ from mtkd.data.dataset import Examples
 from mtkd.errors import UserError, first_line
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.stages.common import Run, load_all, stage_of
-from mtkd.tasks import Task
+from mtkd.tasks import SELECTION, Task
 from mtkd.training.soft_targets import Fold
 
 DATA = Run("00_data")
@@ -172,6 +172,10 @@ class Inputs:
     def dev_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each dev split of a task."""
         return self._sets(encoder, task, [(task, split) for split in task.dev])
+
+    def selection_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
+        """Return (split, examples) of those to select candidates on; empty where there are none."""
+        return self._sets(encoder, task, [(task, SELECTION)])
 
     def test_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
         """Return (split, examples) of the test splits that a task's head predicts (MNLI's: AX)."""

@@ -98,7 +98,7 @@ def steps(study: Study, run: Run) -> int:
 
 def teacher_run(study: Study) -> Run:
     """Return the run of the multi-task teacher, a vanilla MT-DNN."""
-    return mtdnn.baseline_run(study, study.candidates.seed, study.mkd.teacher_encoder)
+    return mtdnn.baseline_run(study, study.candidates.seeds[0], study.mkd.teacher_encoder)
 
 
 def find_student(study: Study, name: str) -> LstmStudent | TransformerStudent:

@@ -1,6 +1,6 @@
 """Stage 02: a vanilla MT-DNN, trained on all tasks at once (MT-DNN_KD, Liu et al. 2019, Alg. 1).
 
-A run is a candidate for the ensembles (section 4.1: encoder x dropout), or a seed of the baseline.
+A run is a candidate for the ensembles (section 4.1), or a seed of the baseline.
 """
 
 from mtkd.artifacts import Artifact
@@ -16,19 +16,21 @@ NAME = "02_mtdnn"
 
 def runs(study: Study) -> list[Run]:
     """Return a run per candidate and seed of the baseline, and what other stages start from."""
-    wanted = [candidate_run(study, candidate) for candidate in study.candidate_models]
+    wanted, seed = list(map(candidate_run, study.candidate_models)), study.candidates.seeds[0]
     wanted += [baseline_run(study, seed) for seed in study.seeds]
     if study.mkd and any(uses_mkd_teacher(study, name) for name in study.mkd.students):
-        wanted.append(baseline_run(study, study.candidates.seed, study.mkd.teacher_encoder))
-    if any(variant.source == "self_distillation" for variant in variants(study)):
-        wanted.append(baseline_run(study, study.candidates.seed))
+        wanted.append(baseline_run(study, seed, study.mkd.teacher_encoder))
+    texts = [study.distil.unlabelled, *(variant.unlabelled for variant in variants(study))]
+    labels = any(one.labels == "mt-dnn" for one in texts if one)
+    if labels or any(variant.source == "self_distillation" for variant in variants(study)):
+        wanted.append(baseline_run(study, seed))
     return list(dict.fromkeys(wanted))
 
 
-def candidate_run(study: Study, candidate: Candidate) -> Run:
+def candidate_run(candidate: Candidate) -> Run:
     """Return the run of a candidate."""
-    seed = study.candidates.seed
-    return Run(NAME, encoder=candidate.encoder, dropout=float(candidate.dropout), seed=seed)
+    dropout = float(candidate.dropout)
+    return Run(NAME, encoder=candidate.encoder, dropout=dropout, seed=candidate.seed)
 
 
 def baseline_run(study: Study, seed: int, encoder: str | None = None) -> Run:
@@ -67,7 +69,7 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study, encoder: str, dropout: float, seed: int) -> Artifact:
     """Train the model, or load it.
 
-    The artifact holds `model.safetensors`, `scores.csv` (dev scores of the last epoch, percent),
+    The artifact holds `model.safetensors`, `scores.csv` (scores of the last epoch, percent),
     `curve.csv` (loss and scores per epoch) and `predictions.parquet` (class probabilities per dev
     example).
     """
@@ -82,8 +84,15 @@ def multitask_settings(study: Study, train: Train) -> dict:
 
 
 def train_mtdnn(inputs: Inputs, run: Run, output: Output, without: Fold | None = None) -> None:
-    """Train a vanilla MT-DNN from hard targets on all train examples, or `without` a fold."""
-    study = inputs.study
-    sets = inputs.train_sets(run.encoder, study.multitask, without)
-    model = ModelTraining("mt-dnn:mtl", run.encoder, run.dropout, sets, study.train, run.seed)
+    """Train a vanilla MT-DNN from hard targets on all train examples, or `without` a fold.
+
+    It is scored on the dev sets, and on those to select candidates on where there are some.
+    """
+    study, encoder = inputs.study, run.encoder
+    sets = inputs.train_sets(encoder, study.multitask, without)
+    scored = []
+    for task in map(study.task, study.multitask):
+        scored += inputs.dev_sets(encoder, task) + inputs.selection_sets(encoder, task)
+    given = {"dev_sets": scored}
+    model = ModelTraining("mt-dnn:mtl", encoder, run.dropout, sets, study.train, run.seed, **given)
     fit(inputs, model, output)

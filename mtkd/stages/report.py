@@ -12,8 +12,9 @@ import pandas as pd
 from mtkd import paths, stages
 from mtkd.artifacts import RECORD, Artifact, provenance, read
 from mtkd.config.study import Study
+from mtkd.report.scores import CANDIDATE
 from mtkd.stages import data, finetune, mtdnn, pretrain, student, teacher
-from mtkd.stages.common import Run
+from mtkd.stages.common import SCORE_COLUMNS, Run
 from mtkd.stages.inputs import Inputs, encoder_run
 
 NAME = "11_report"
@@ -66,6 +67,7 @@ def run(study: Study):
     report = ReportData(
         study=study,
         results=results,
+        candidates=_candidates(study, inputs),
         curves=_curves(study, inputs),
         soft=pd.concat(confidence, ignore_index=True),
         sizes=sizes.merge(lengths[["task", "split", "cut"]], "left", ["task", "split"]),
@@ -83,6 +85,23 @@ def _main_artifacts(study: Study, inputs: Inputs) -> list[Artifact]:
     baselines = dict.fromkeys(mtdnn.baseline_run(study, seed) for seed in study.seeds)
     others = (inputs.only(stage.NAME).values() for stage in (student, finetune, teacher))
     return [*map(inputs.__getitem__, baselines), *(one for group in others for one in group)]
+
+
+def _candidates(study: Study, inputs: Inputs) -> pd.DataFrame:
+    """Return the candidates' rows of results.csv, best first: fine-tuned on each task, and before.
+
+    Fine-tuned are those of the study's largest ensembles.
+    """
+    teachers = list(inputs.only(teacher.NAME).values())
+    tuned = pd.concat([one.frame("members.csv") for one in teachers], ignore_index=True)
+    runs = {one.name: mtdnn.candidate_run(one) for one in study.candidate_models}
+    before = [
+        inputs[runs[name]].frame("scores.csv").assign(candidate=name, stage=":mtl")
+        for name in teachers[0].frame("selection.csv").candidate
+    ]
+    rows = pd.concat([tuned.assign(stage=""), *before], ignore_index=True)
+    rows["system"] = CANDIDATE + rows["candidate"] + rows["stage"]
+    return rows.assign(study=study.name)[["study", *SCORE_COLUMNS]]
 
 
 def _predictions(

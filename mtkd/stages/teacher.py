@@ -24,6 +24,7 @@ from mtkd.stages.ensemble import (
     member_settings,
     predict_soft_targets,
     rank_candidates,
+    single_model,
     targets_settings,
 )
 from mtkd.stages.inputs import Inputs, Output, encoder_run
@@ -34,6 +35,7 @@ from mtkd.training.soft_targets import (
     SoftTargets,
     average_members,
     confidence_table,
+    one_hot,
     read_soft_targets,
     write_soft_targets,
 )
@@ -48,13 +50,20 @@ def runs(study: Study) -> list[Run]:
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Return the candidates that the ensemble is chosen among, and their encoders."""
+    """Return the candidates to choose the ensemble from, and what labels further texts."""
     texts = _unlabelled(study, run.task)
     encoders = [candidate.encoder for candidate in study.candidate_models]
     encoders += [study.student_encoder] if texts else []
     above = [*map(encoder_run, dict.fromkeys(encoders))]
-    above += [mtdnn.candidate_run(study, candidate) for candidate in study.candidate_models]
-    return [*above, *([Run(data.NAME)] if texts else [])]
+    above += map(mtdnn.candidate_run, study.candidate_models)
+    if any(one.labels == "mt-dnn" for one in texts.values()):
+        above.append(_vanilla_run(study))
+    return list(dict.fromkeys([*above, *([Run(data.NAME)] if texts else [])]))
+
+
+def _vanilla_run(study: Study) -> Run:
+    """Return the run whose model labels further texts in place of an ensemble."""
+    return mtdnn.baseline_run(study, study.candidates.seeds[0])
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -107,9 +116,13 @@ def _unlabelled(study: Study, task: str) -> dict[str, Unlabelled]:
 
 
 def unlabelled_name(settings: Unlabelled) -> str:
-    """Return a name of some further texts, such as `snli-100-other_tasks-50`."""
-    amounts = settings.model_dump(exclude={"extra_updates"})
-    return "-".join(f"{source}-{amount}" for source, amount in amounts.items() if amount)
+    """Return a name of some further texts and what labels them, such as `snli-100-mt-dnn`.
+
+    An ensemble's soft and hard labels are made of the same logits, so they share a name.
+    """
+    amounts = settings.model_dump(exclude={"extra_updates", "labels"})
+    words = [f"{source}-{amount}" for source, amount in amounts.items() if amount]
+    return "-".join(words if settings.labels in ("soft", "hard") else [*words, settings.labels])
 
 
 def _unlabelled_settings(study: Study, settings: Unlabelled) -> dict:
@@ -121,7 +134,8 @@ def run(study: Study, task: str) -> Artifact:
     """Fine-tune the best candidates on a task and average them.
 
     The artifact holds `scores.csv` (the ensemble's dev scores), `ensembles.csv` (those of ensembles
-    of other sizes), `members.csv`, `selection.csv` (the candidates), `predictions.parquet`,
+    of other sizes), `members.csv` (those of each fine-tuned candidate, best first),
+    `selection.csv` (the candidates), `predictions.parquet`,
     `confidence.parquet` and, for a task that a student is taught, `soft_targets.parquet` with every
     member's logits per train example.
     """
@@ -129,7 +143,7 @@ def run(study: Study, task: str) -> Artifact:
     ranked = rank_candidates(inputs)
     members = []
     for one in best_candidates(ranked, ensemble_sizes(study)[-1]):
-        start = inputs[mtdnn.candidate_run(study, one)]
+        start = inputs[mtdnn.candidate_run(one)]
         members.append(finetune_member(inputs, one.name, settings, one, start))
     parts = {member.name: member.model for member in members}
     for name, texts in _unlabelled(study, task).items():
@@ -170,7 +184,7 @@ def _write_ensemble(
             confidence.append(table)
     scores.to_csv(folder / "scores.csv", index=False)
     pd.concat([scores[:0], *others]).to_csv(folder / "ensembles.csv", index=False)
-    by_member = [one.model.frame("scores.csv").assign(candidate=one.name) for one in chosen]
+    by_member = [one.model.frame("scores.csv").assign(candidate=one.name) for one in members]
     pd.concat(by_member).to_csv(folder / "members.csv", index=False)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
     if task.regression:  # it has no classes to be confident of
@@ -207,10 +221,16 @@ def _predict_unlabelled(
 ) -> Artifact:
     """Return further texts of a task as the student's word pieces, with the members' logits.
 
-    The part holds `tokens.arrow`, `pad.json` and `soft_targets.parquet`, or a note alone if there
-    is no text.
+    An MT-DNN takes the members' place with `labels: mt-dnn`, and nothing with `labels: gold`. The
+    part holds `tokens.arrow`, `pad.json` and `soft_targets.parquet`, or a note alone if there is
+    no text.
     """
     study = inputs.study
+    if settings.labels == "mt-dnn":
+        model = inputs[_vanilla_run(study)]
+        members = single_model(study, study.student_encoder, model, "mt-dnn")[None]
+    elif settings.labels == "gold":
+        members = []
 
     def splits(name: str) -> dict[str, datasets.Dataset]:
         return data.read_splits(inputs.data, study.task(name))
@@ -229,8 +249,9 @@ def _predict_unlabelled(
                 tokens = tokenize(texts, task, tokenizer, longest, path)
                 sets[encoder] = Examples(task, tokens, fingerprint, tokenizer.pad_token_id)
             write_json(folder / "pad.json", sets[study.student_encoder].pad_id)
-            targets = predict_soft_targets(inputs, task, members, sets)
-            write_soft_targets(folder / SOFT_TARGETS, targets)
+            if members:
+                targets = predict_soft_targets(inputs, task, members, sets)
+                write_soft_targets(folder / SOFT_TARGETS, targets)
         shutil.rmtree(scratch, ignore_errors=True)
 
     depends = _unlabelled_settings(study, settings) | targets_settings(study, members)
@@ -256,12 +277,18 @@ def unlabelled_examples(
 ) -> Examples | None:
     """Return a task's further texts with soft targets of a kind (see `SoftTargets.aligned`).
 
-    None if there is no text.
+    Labels that are classes become one-hot probabilities. None if there is no text.
     """
     part = read(Run(NAME, task=task.name).part_folder(study, unlabelled_name(settings)))
     if "tokens.arrow" not in part.record["files"]:
         return None
-    targets = read_soft_targets(part.file(SOFT_TARGETS), task).first(size)
     split = datasets.Dataset.from_file(str(part.file("tokens.arrow")))
-    examples = Examples(task, split, targets.fingerprint, part.json("pad.json"))
-    return examples.replace(soft_targets=targets.aligned(examples, kind))
+    examples = Examples(task, split, "", part.json("pad.json"))
+    if settings.labels == "gold":
+        return examples.replace(soft_targets=one_hot(task, examples.labels))
+    members = 1 if settings.labels == "mt-dnn" else size
+    targets = read_soft_targets(part.file(SOFT_TARGETS), task).first(members)
+    outputs = targets.aligned(examples.replace(fingerprint=targets.fingerprint), kind)
+    if settings.labels == "hard" and not task.regression:
+        outputs = one_hot(task, outputs.argmax(axis=1))
+    return examples.replace(soft_targets=outputs)

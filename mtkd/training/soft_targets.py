@@ -28,10 +28,10 @@ def average_members(members: list[np.ndarray] | np.ndarray) -> np.ndarray:
 
 
 def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.DataFrame:
-    """Rank the candidates by dev scores, and keep the best `size` (MT-DNN_KD, section 4.1).
+    """Rank the candidates by scores, and keep the best `size` (MT-DNN_KD, section 4.1).
 
     `scores` has a row per candidate and metric: candidate, task, split, metric, value. Each task of
-    `on` counts once, by the mean of its metrics and dev splits. Returns, best first and ties in the
+    `on` counts once, by the mean of its metrics and splits. Returns, best first and ties in the
     candidates' order: candidate, a column per task, mean, kept.
     """
     table = scores.pivot_table("value", "candidate", "task", aggfunc="mean", sort=False)[on]
@@ -39,6 +39,16 @@ def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.Data
     table = table.sort_values("mean", ascending=False, kind="stable")
     table["kept"] = np.arange(len(table)) < size
     return table.reset_index().rename_axis(columns=None)
+
+
+def one_hot(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Return labels (n,) as class probabilities (n, classes), or as scores (n, 1).
+
+    Eq. 4 with them is Eq. 2 (MT-DNN_KD, section 3).
+    """
+    if task.regression:
+        return labels[:, None]
+    return np.eye(task.num_outputs, dtype=np.float32)[labels]
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,10 @@ def test_results_hold_every_system_task_split_and_seed(results, tiny):
     columns = ["system", "task", "split", "metric", "seed"]
     actual = set(results[columns].fillna(-1).itertuples(index=False, name=None))
     multitask = MULTITASK | VARIANTS
+    for one in tiny.candidate_models:
+        multitask[f"candidate/{one.name}:mtl"] = [one.seed]
+    for one, _ in teacher.members(tiny, "rte"):
+        multitask[f"candidate/{one.name}"] = [one.seed]
     multitask |= {name.format(kind): [0] for kind in tiny.mkd.students for name in MKD}
     expected = set()
     for name in tiny.trainable:

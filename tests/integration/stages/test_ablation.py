@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from integration.stages.small import small
 
 from mtkd.artifacts import read
 from mtkd.data.dataset import Examples
+from mtkd.data.glue import left_out_train
 from mtkd.errors import UserError
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.stages import ablation, ensemble, fit, mtdnn, student, teacher
@@ -249,3 +251,59 @@ def test_a_task_without_further_texts_is_trained_without_and_a_study_without_any
     study = small(x={"source": "unlabelled", "unlabelled": {"left_out_train": 8}})
     with pytest.raises(UserError, match="There is no text beside the train sets of RTE, STS-B"):
         ablation.run(study, "x", 0)
+
+
+@pytest.mark.slow
+def test_labels_of_further_texts_differ_in_the_targets_of_these_alone(monkeypatch):
+    kinds = {"soft": "soft", "hard": "hard", "vanilla": "mt-dnn", "own": "gold"}
+    variants = {
+        name: {"source": "unlabelled", "unlabelled": {"left_out_train": 9, "labels": labels}}
+        for name, labels in kinds.items()
+    }
+    # The MT-DNN that labels texts is no candidate: 03_teacher has an edge to it.
+    study = small("model.encoder_dropout=0.2", "distil.hard_weight=0.3", **variants)
+    batches, batch = {name: [] for name in kinds}, Examples.batch
+
+    def watched(self, rows):
+        made = batch(self, rows)
+        if self.soft_targets is not None:
+            batches[name].append(made)
+        return made
+
+    monkeypatch.setattr(Examples, "batch", watched)
+    for name in kinds:
+        ablation.run(study, name, 0)
+    assert len(batches["soft"]) == 4  # as many as without further texts
+    rte_texts = 0
+    for soft, hard, vanilla, own in zip(*batches.values(), strict=True):
+        texts = ~soft.label_mask if soft.label_mask is not None else torch.zeros(len(soft.labels))
+        texts = texts.bool()
+        for other in (hard, vanilla, own):
+            assert other.task == soft.task and other.input_ids.equal(soft.input_ids)
+            assert other.token_type_ids.equal(soft.token_type_ids)
+            assert other.labels[~texts].equal(soft.labels[~texts])
+            assert other.soft_targets[~texts].equal(soft.soft_targets[~texts])
+        targets = [one.soft_targets[texts] for one in (soft, hard, vanilla, own)]
+        if soft.task == "stsb":
+            assert targets[0].equal(targets[1]) and own.labels[texts].equal(targets[3][:, 0])
+            continue
+        rte_texts += int(texts.sum())
+        assert targets[1].equal(torch.eye(2)[targets[0].argmax(1)])
+        assert targets[3].equal(torch.eye(2)[own.labels[texts]])
+        assert not texts.any() or not targets[2].allclose(targets[0])
+    assert rte_texts
+    task, run = study.task("rte"), Run(teacher.NAME, task="rte")
+    names = [f"left_out_train-9{end}" for end in ("", "-mt-dnn", "-gold")]
+    parts = {name: read(run.part_folder(study, name)) for name in names}
+    assert "soft_targets.parquet" not in parts[names[2]].record["files"]
+    gold = teacher.unlabelled_examples(
+        study, study.ablation.variants["own"].unlabelled, task, 2, "probabilities"
+    )
+    assert list(gold.labels) == left_out_train(study.data, task, 9)["label"]
+    inputs = Inputs(study, run)
+    model = inputs.new_model("uncased", list(map(study.task, study.multitask)), 0.2)
+    model.load(inputs[mtdnn.baseline_run(study, 0)].file("model.safetensors"))
+    found = read_soft_targets(parts[names[1]].file("soft_targets.parquet"), task)
+    expected = predict(model, gold, study.train.precision)
+    np.testing.assert_allclose(found.member_logits[0], expected, atol=1e-6)
+    assert found.names == ["mt-dnn"]

@@ -132,7 +132,7 @@ def test_members_start_from_a_new_head_or_from_their_own(new_head):
     study = small("name=heads", "finetune.learning_rate=1e-12", name)
     teacher.run(study, "rte")
     candidate, member = teacher.members(study, "rte")[0]
-    start = load(study, mtdnn.candidate_run(study, candidate)).frame("predictions.parquet")
+    start = load(study, mtdnn.candidate_run(candidate)).frame("predictions.parquet")
     before = np.stack(start[start.task == "rte"].outputs)
     after = np.stack(member.frame("predictions.parquet").outputs)
     assert (np.abs(before - after).max() > 1e-2) == new_head

@@ -43,6 +43,22 @@ BAD = [
     ({"hard_weight_of": {"cola": 0.1}}, {}, "'cola' has no teacher; allowed: mnli, qqp"),
     ({"unlabelled": {}}, {}, "there is no text"),
     ({"unlabelled": {"left_out_train": 5}}, {}, "left_out_train: it needs a limit"),
+    ({"unlabelled": {"labels": "gold", "snli": 5}}, {}, "labels: gold is for left_out_train"),
+    (
+        {"unlabelled": {"labels": "gold", "left_out_train": 5, "other_tasks": 5}},
+        {},
+        "labels: gold is for left_out_train alone",
+    ),
+    (
+        {"unlabelled": {"labels": "hard", "snli": 5}, "loss": "logits"},
+        {},
+        "unlabelled.labels: hard needs temperature: 1 and another loss than logits",
+    ),
+    (
+        {"unlabelled": {"labels": "hard", "snli": 5}},
+        {"x": {"temperature": 2}},
+        "ablation.variants.x: unlabelled.labels: hard needs temperature: 1",
+    ),
     ({}, {"x": {}}, "it changes nothing"),
     ({}, {"x": {"source": "ensemble"}}, "ablation.variants.x: it changes nothing"),
     ({}, {"x": {"source": "cross_fit"}}, "source: cross_fit and the field folds go together"),

@@ -79,10 +79,15 @@ def test_paper_is_section_4_1():
     assert (data.source, data.hub, data.max_length) == ("glue", "nyu-mll/glue", 512)
     assert data.max_train is data.max_dev is data.holdout_fraction is None
     assert paper.candidates == Candidates(
-        dropouts=[0.1, 0.2, 0.3], ensemble_size=3, select_on=["mnli", "rte"], new_head=True
+        dropouts=[0.1, 0.2, 0.3],
+        seeds=[0],
+        ensemble_size=3,
+        select_on=["mnli", "rte"],
+        selection_examples=None,
+        new_head=True,
     )
     assert set(paper.candidate_models) == {
-        Candidate(name, dropout) for name in ("cased", "uncased") for dropout in (0.1, 0.2, 0.3)
+        Candidate(name, dropout, 0) for name in ("cased", "uncased") for dropout in (0.1, 0.2, 0.3)
     }
     assert paper.distil == Distil(
         teachers=["mnli", "qqp", "rte", "qnli"], hard_weight=0.5, temperature=1.0
@@ -97,10 +102,11 @@ def test_paper_is_section_4_1():
     assert paper.finetuning == paper.member_finetuning == paper.train
 
 
-def test_a_candidate_has_a_name():
-    assert [candidate.name for candidate in study().candidate_models][:2] == [
-        "uncased-0.1",
-        "uncased-0.2",
+def test_candidates_are_named_by_encoder_dropout_and_seed():
+    given = {"dropouts": [0.0, 0.25], "seeds": [3, 1]}
+    assert [one.name for one in study(candidates=given).candidate_models] == [
+        *("uncased-0-s3", "uncased-0-s1", "uncased-0.25-s3", "uncased-0.25-s1"),
+        *("cased-0-s3", "cased-0-s1", "cased-0.25-s3", "cased-0.25-s1"),
     ]
 
 
@@ -221,6 +227,9 @@ BAD = {
     "tasks: [rte, mnli, qqp, qnli, rte]": ["tasks", "twice"],
     "seeds: [0, 1, 0]": ["seeds", "twice"],
     "candidates: {dropouts: [0.1, 0.1, 0.2]}": ["candidates.dropouts", "twice"],
+    "candidates: {seeds: [0, 1, 0]}": ["candidates.seeds", "twice"],
+    "candidates: {seed: 1}": ["unknown field 'candidates.seed'", "dropouts, seeds,"],
+    "candidates: {selection_examples: 9}": ["candidates.selection_examples", "set data.max_train"],
     "distil: {teachers: [rte, rte]}": ["distil.teachers", "twice"],
     "seeds: []": ["seeds", "at least 1"],
     "candidates: {ensemble_size: 7}": ["candidates.ensemble_size", "7 is more", "(6)"],
@@ -304,7 +313,7 @@ def test_overrides_are_yaml_values_of_nested_fields(written):
         ("train.epoch=3", ["unknown field 'train.epoch'", "epochs"]),
         ("seeds.first=3", ["--set seeds.first=3", "'seeds' holds a value, not settings"]),
         ("seeds=[-1]", ["seeds.0", "greater than or equal to 0", "-1"]),
-        ("candidates.seed=4294967296", ["candidates.seed", "less than 4294967296"]),
+        ("candidates.seeds=[4294967296]", ["candidates.seeds.0", "less than 4294967296"]),
         ("train.learning_rate=.inf", ["train.learning_rate", "finite"]),
         ("train.epochs=[", ["--set train.epochs=[", "not readable YAML"]),
         ("about=&a [*a]", ["about", "string"]),

@@ -158,7 +158,7 @@ def named(copied, monkeypatch):
     runs = {
         mtdnn.baseline_run(study, 1).folder(study): "mt-dnn:mtl",
         Run(mtdnn.NAME, encoder="cased", dropout=0.1, seed=0).folder(study): "mt-dnn:mtl",
-        Run(teacher.NAME, task="mnli").part_folder(study, "cased-0.1"): "member",
+        Run(teacher.NAME, task="mnli").part_folder(study, "cased-0.1-s0"): "member",
         Run(student.NAME, seed=1).folder(study): "mt-dnn-kd:mtl",
     }
     for folder, system in runs.items():
@@ -175,7 +175,7 @@ def test_models_are_named_by_system_and_seed_as_candidates_and_as_members(named)
         "mt-dnn-s1": "02_mtdnn/uncased-0.1-s1",
         "uncased-0.1-s1": "02_mtdnn/uncased-0.1-s1",
         "cased-0.1-s0": "02_mtdnn/cased-0.1-s0",
-        "cased-0.1/mnli": "03_teacher/mnli.parts/cased-0.1",
+        "cased-0.1-s0/mnli": "03_teacher/mnli.parts/cased-0.1-s0",
         "mt-dnn-kd-s0": "04_student/s0",
         "mt-dnn-kd-s1": "04_student/s1",
         "mkd-lstm-s0": "09_mkd/lstm-s0.parts/mtl-kd/all",
@@ -191,7 +191,7 @@ def test_models_are_named_by_system_and_seed_as_candidates_and_as_members(named)
         ("mkd-lstm", "09_mkd/lstm-s0.parts/mtl-kd/all"),
         ("mt-dnn", "02_mtdnn/uncased-0.1-s1"),
         ("cased-0.1", "02_mtdnn/cased-0.1-s0"),
-        ("cased-0.1/mnli", "03_teacher/mnli.parts/cased-0.1"),
+        ("cased-0.1-s0/mnli", "03_teacher/mnli.parts/cased-0.1-s0"),
     ],
 )
 def test_a_system_without_its_seed_is_the_first(named, system, folder):

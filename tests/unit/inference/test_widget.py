@@ -26,10 +26,10 @@ def study(copied, monkeypatch):
     settings += ["candidates.select_on=[mnli]", "exclude_from_multitask=[]", "mkd=null"]
     study = load(TINY, settings)
     run = Run(teacher.NAME, task="mnli")
-    frame = pd.DataFrame({"encoder": ["uncased", "uncased"], "dropout": [0.1, 0.2]})
+    frame = pd.DataFrame({"encoder": "uncased", "dropout": 0.1, "seed": [0, 1]})
     make(run.folder(study), {}, lambda out, _: frame.to_csv(out / "selection.csv"))
-    for dropout in frame.dropout:
-        member = run.part_folder(study, f"uncased-{dropout}")
+    for seed in frame.seed:
+        member = run.part_folder(study, f"uncased-0.1-s{seed}")
         shutil.copytree(copied.transformer, member)
         shutil.copy(copied.transformer / "model.safetensors", member)
         copied.change_description(member, system="member")

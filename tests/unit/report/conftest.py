@@ -49,7 +49,7 @@ def make_report():
 
     def make(gain: float = 1.0, seeds: int = 3, names: tuple[str, ...] = NAMES) -> ReportData:
         results, draw = made_results(gain, seeds, names), np.random.default_rng(1)
-        curve = {"run": "s0", "system": "mt-dnn", "seed": 0, "task": names[0]}
+        curve = {"run": "s0", "system": "mt-dnn", "seed": 0, "task": names[0], "split": "dev"}
         curves = [
             curve | {"epoch": e, "loss": 1 / e, "metric": "accuracy", "value": 50.0 + e}
             for e in (1, 2)
@@ -64,6 +64,7 @@ def make_report():
                 tasks=list(names), distil=settings, candidates={"select_on": [names[0]]}
             ),
             results=results,
+            candidates=results[results["system"] == "mt-dnn"].assign(system="candidate/u-0-s0"),
             curves=pd.DataFrame(curves),
             soft=soft,
             sizes=made_sizes(names),

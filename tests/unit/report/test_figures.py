@@ -38,13 +38,14 @@ def sizes(**train: int) -> pd.DataFrame:
 
 def curves() -> pd.DataFrame:
     """Return two runs of MT-DNN and one of MT-DNN_KD on two tasks."""
-    columns = ["system", "run", "task", "epoch", "loss", "value"]
+    columns = ["system", "run", "task", "epoch", "loss", "split", "value"]
     runs = (("mt-dnn", "a", 0.0), ("mt-dnn", "b", 2.0), ("mt-dnn-kd:mtl", "c", 5.0))
     rows = [
-        (system, run, task, epoch, 1 / epoch, 50 + add + epoch)
+        (system, run, task, epoch, 1 / epoch, split, value + add + epoch)
         for system, run, add in runs
         for task in ("rte", "cola")
         for epoch in (1, 2, 3)
+        for split, value in (("validation", 50), ("selection", 90))  # which are not shown
     ]
     return pd.DataFrame(rows, columns=columns)
 

@@ -18,6 +18,7 @@ def test_texts_of_others_are_not_shown(source):
 def test_scores_beside_the_members():
     rows = pd.DataFrame({"task": ["rte"], "split": ["validation"], "metric": ["accuracy"]})
     ensemble, member = rows.assign(value=60.0, n=1234), rows.assign(value=55.0, candidate="a-0.1")
+    ensemble = pd.concat([ensemble, ensemble.assign(split="selection")])  # which is not shown
     assert notebook.scores(ensemble, member).frame.to_dict("records") == [
         {
             **{"Task": "RTE", "Split": "validation", "Metric": "accuracy"},
@@ -33,7 +34,7 @@ def test_lengths():
 
 
 def test_selection():
-    frame = {"candidate": ["a", "b"], "encoder": ["a", "b"], "dropout": [0.1, 0.2]}
+    frame = {"candidate": ["a", "b"], "encoder": ["a", "b"], "dropout": [0.1, 0.2], "seed": 0}
     frame = pd.DataFrame(frame | {"rte": [60, 59], "mean": [60, 59], "kept": [True, False]})
     shown = notebook.selection(frame).frame
     assert list(shown) == ["candidate", "RTE", "mean", "kept"]

@@ -13,6 +13,7 @@ def test_order_and_names():
     ]
     assert scores.name("mt-dnn-kd:mtl") == "MT-DNN_KD (before fine-tuning)"
     assert scores.name("mt-dnn-ensemble:keep-2") == "MT-DNN-ensemble (keep-2)"
+    assert scores.name("candidate/a-0-s1:mtl") == "candidate a-0-s1 (before fine-tuning)"
 
 
 def test_averages_leave_wnli_out_and_need_every_task(rows):
@@ -21,6 +22,8 @@ def test_averages_leave_wnli_out_and_need_every_task(rows):
         ("mt-dnn", "mrpc", "validation", "accuracy", (80.0,)),
         ("mt-dnn", "mrpc", "validation", "f1", (90.0,)),
         ("mt-dnn", "wnli", "validation", "accuracy", (0.0, 0.0)),
+        ("mt-dnn", "rte", "selection", "accuracy", (0.0, 0.0)),  # no dev scores
+        ("mt-dnn", "cola", "selection", "matthews", (0.0, 0.0)),
     )
     frame = scores.averages(results)
     assert frame.values.tolist() == [["mt-dnn", 0, pytest.approx((60 + 85) / 2)]]

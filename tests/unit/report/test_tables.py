@@ -54,6 +54,27 @@ def test_table3_by_hand(rows):
     assert columns == ["MNLI", "QQP", "RTE", "QNLI", "MRPC", "CoLA", "SST-2", "STS-B"]
 
 
+def test_table3_has_each_candidate_the_best_below_mt_dnn(rows):
+    systems = {"mt-dnn": 60.0, "mt-dnn-kd": 61.0, "mt-dnn-ensemble": 64.0, "mt-dnn:mtl": 58.0}
+    systems |= {"candidate/b-0.1-s1": 63.0, "candidate/a-0-s0": 62.0}
+    systems |= {f"{one}:mtl": systems[one] - 3 for one in [*systems][-2:]}
+    systems["candidate/c-0-s0:mtl"] = 50.0  # it is no member: not fine-tuned
+    results = rows(*[(one, "rte", "validation", "accuracy", (systems[one],)) for one in systems])
+    shown = tables.table3(results)
+    before = " (before fine-tuning)"
+    assert list(shown.frame["Model"])[: len(systems)] == [
+        *("MT-DNN", "best single candidate (b-0.1-s1)", "MT-DNN_KD", "MT-DNN-ensemble"),
+        *(f"MT-DNN{before}", "best single candidate (b-0.1-s1, before fine-tuning)"),
+        *("candidate a-0-s0", f"candidate a-0-s0{before}", f"candidate c-0-s0{before}"),
+    ]
+    assert cell(shown, "best single candidate (b-0.1-s1)", "RTE") == "**63.0**"
+    assert cell(shown, "best single candidate (b-0.1-s1, before fine-tuning)", "RTE") == "60.0"
+    assert "MT-DNN-ensemble is one run" in " ".join(shown.notes)
+    assert "one run" not in " ".join(tables.table3(results.head(1)).notes)
+    closing = tables.closing_table(results, Compared().frame)
+    assert "MT-DNN-ensemble" in closing and "candidate" not in closing
+
+
 def test_missing_splits_are_dashes(rows, make_report):
     results = rows(
         ("mt-dnn", "mnli", "validation_matched", "accuracy", (70.0,)),

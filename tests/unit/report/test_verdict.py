@@ -84,6 +84,18 @@ def test_equal_results_but_for_the_seconds(rows):
     assert near.caption == "This run reproduces the reference: 1 of 1 systems."
 
 
+def test_candidates_are_not_judged(rows):
+    lines = {"mt-dnn": 80.0, "candidate/a-0-s0": 70.0, "candidate/a-0-s0:mtl": 60.0}
+    results = rows(*[(one, "rte", "validation", "accuracy", (lines[one],)) for one in lines])
+    for reference in (
+        results.head(1),
+        results.assign(value=results["value"].where(lambda x: x > 75, 0)),
+    ):
+        table = verdict_table(results, reference, [])
+        assert table.caption == "This run is equal to the reference to the digit."
+        assert list(table.frame["System"]) == ["MT-DNN"] and "candidate" not in table.text()
+
+
 def test_the_table_shows_the_main_systems_and_what_is_not_reproduced(rows):
     here = rows(*[(one, "rte", "validation", "accuracy", (80.0,)) for one in ("mt-dnn", "x", "y")])
     there = here.assign(value=here["value"].where(here["system"] != "x", 50.0))

@@ -28,8 +28,10 @@ def test_a_variant_reads_the_teachers_of_its_tasks():
 
 def test_soft_targets_of_other_sources_are_made_by_the_first_seed():
     folds = {"source": "cross_fit", "folds": 3}
-    study = small("seeds=[3, 1]", "candidates.seed=3", folds=folds, self={**SELF, "generations": 1})
-    candidates = [mtdnn.candidate_run(study, one).name for one in study.candidate_models]
+    study = small(
+        "seeds=[3, 1]", "candidates.seeds=[3, 4]", folds=folds, self={**SELF, "generations": 1}
+    )
+    candidates = [mtdnn.candidate_run(one).name for one in study.candidate_models]
     assert parents(study, "folds", 3) == ["01_pretrain.uncased", "01_pretrain.cased", *candidates]
     baseline = mtdnn.baseline_run(study, 3)
     assert parents(study, "self", 3) == ["01_pretrain.uncased", baseline.name]
@@ -41,7 +43,7 @@ def test_soft_targets_of_other_sources_are_made_by_the_first_seed():
 def test_a_second_generation_learns_from_the_first_with_the_candidates_seed():
     study = small(
         "seeds=[1, 2]",
-        "candidates.seed=2",
+        "candidates.seeds=[2, 7]",
         second={**SELF, "generations": 2, "loss": "kl"},
         first={**SELF, "generations": 1, "loss": "kl"},
     )

@@ -20,6 +20,7 @@ from mtkd.training.soft_targets import (
     average_members,
     chunks,
     confidence_table,
+    one_hot,
     read_soft_targets,
     select_candidates,
     write_soft_targets,
@@ -91,6 +92,12 @@ def test_ties_keep_the_order_of_the_candidates(reverse):
     table = select_candidates(dev_scores(**scores), ["rte"], 2)
     assert table.candidate.tolist() == [*best, *(name for name in order if name not in best)]
     assert table.candidate[table.kept].tolist() == best[:2]
+
+
+def test_labels_as_soft_targets():
+    assert one_hot(RTE, np.array([1, 0])).tolist() == [[0, 1], [1, 0]]
+    assert one_hot(RTE, np.array([1])).dtype == np.float32
+    assert one_hot(tasks.get("stsb"), np.array([2.5, 4.0])).tolist() == [[2.5], [4.0]]
 
 
 def targets(task=RTE, count: int = 4, idx=None) -> SoftTargets:
