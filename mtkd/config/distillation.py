@@ -163,7 +163,7 @@ def _check_distil(where: str, distil: Distil, size: int, study: Any) -> None:
     require(size <= most, f"{name}.ensemble_size: {fits}")
     left_out = distil.unlabelled and distil.unlabelled.left_out_train
     name = f"{where}.unlabelled.left_out_train"
-    require(study.data.max_train or not left_out, f"{name}: it needs a limit: set data.max_train")
+    require(study.data.limited or not left_out, f"{name}: it needs a limit: set data.max_train")
     name = f"{where}.teachers"
     require_known(name, distil.teachers, tasks, "is not trained in this study")
     require_distinct(name, distil.teachers)

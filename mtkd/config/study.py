@@ -86,7 +86,9 @@ class Study(Settings):
             self.adaptation.check(self.seeds)
         for name in ("tasks", "seeds", "exclude_from_multitask", "ranking"):
             require_distinct(name, getattr(self, name))
-        selected = self.candidates.selection_examples and not self.data.max_train
+        why = "is not one of the study's tasks"
+        require_known("data.max_train_of", self.data.max_train_of, self.tasks, why)
+        selected = self.candidates.selection_examples and not self.data.limited
         name = "candidates.selection_examples"
         require(not selected, f"{name}: it needs a limit: set data.max_train")
         for name in ("dropouts", "seeds", "select_on"):

@@ -47,11 +47,21 @@ class Data(Settings):
     max_train: Limit | None = field(
         None, "Most training examples per task, of a listed task the first; null: all."
     )
+    max_train_of: dict[str, Limit] = field({}, "Most training examples of these tasks.")
     max_dev: Limit | None = field(None, "Most examples per dev split; null: all.")
     holdout_fraction: Exclusive | None = field(
         None, "Fraction of GLUE's training sets that is the dev set, to tune settings."
     )
     max_length: Width = field(512, "Word pieces of an example, above which it is truncated.")
+
+    def most_train(self, task: str) -> int | None:
+        """Return the most training examples of a task; None: all."""
+        return self.max_train_of.get(task, self.max_train)
+
+    @property
+    def limited(self) -> bool:
+        """Tell whether a training set has a limit, beyond which there may be examples."""
+        return bool(self.max_train or self.max_train_of)
 
 
 class Pretrain(Settings):

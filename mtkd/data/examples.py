@@ -119,6 +119,8 @@ def write_list(
 ) -> None:
     """Write a list: of each train set at most so many examples, drawn by a seed; all dev examples.
 
+    Of QNLI's, those of questions with several candidates come first.
+
     Args:
         path: The file to write.
         splits: Task of GLUE -> split -> examples; test splits are left out.
@@ -132,7 +134,11 @@ def write_list(
                 continue
             hashes = hash_rows(split, task)
             if name == task.train:
-                hashes = np.random.default_rng(seed).permutation(hashes)[:most]
+                order = np.random.default_rng(seed).permutation(len(split))
+                if task.name == "qnli":  # ranking needs questions with several candidates
+                    several = pd.Series(split["question"][:]).duplicated(keep=False).to_numpy()
+                    order = order[np.argsort(~several[order], kind="stable")]
+                hashes = np.asarray(hashes)[order[:most]]
             about = {"task": task.name, "split": name}
             parts.append(pd.DataFrame({"hash": hashes, **about}))
     table = pa.Table.from_pandas(pd.concat(parts), SCHEMA, preserve_index=False)

@@ -148,10 +148,11 @@ def limit_split(
 
     With `in_order`, those of a train set are its first.
     """
-    most = data.max_train if name == task.train else data.max_dev if name in task.dev else None
+    train, dev = name == task.train, name in task.dev
+    most = data.most_train(task.name) if train else data.max_dev if dev else None
     if most is None or len(split) <= most:
         return split
-    drawn = split if in_order and name == task.train else split.shuffle(seed=data.seed)
+    drawn = split if in_order and train else split.shuffle(seed=data.seed)
     return drawn.select(range(most)).flatten_indices()
 
 
@@ -166,10 +167,10 @@ def left_out_train(
 
     `splits` are those of a custom task; of a `listed` task, the examples that follow in the list.
     """
-    everything = data.model_copy(update={"max_train": None})
+    everything = data.model_copy(update={"max_train": None, "max_train_of": {}})
     custom = {task.name: splits} if splits else None
     train = load_tasks(everything, [task], custom, listed)[task.name][task.train]
-    first = data.max_train or len(train)
+    first = data.most_train(task.name) or len(train)
     last = min(len(train), first + most)
     if last <= first:
         return None

@@ -4,10 +4,7 @@
 transformers' own layers run. On a GPU torch's own kernels are used in either case.
 """
 
-import contextlib
-import ctypes
 import os
-import sys
 
 import torch
 from torch import nn
@@ -19,6 +16,10 @@ from transformers.models.bert.modeling_bert import BertLayer, eager_attention_fo
 
 NAME = "mtkd"  # of this module's attention in transformers' registry
 
+# oneDNN keeps kernels for every shape of a matrix product, and every length of a batch has its own:
+# gigabytes after some hundred updates, where 16 are as fast.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+
 
 def use_fast_cpu(model: PreTrainedModel, cls_only: bool = False) -> None:
     """Replace dropout, attention and, with `cls_only`, the last layer of a BERT, in place.
@@ -29,7 +30,6 @@ def use_fast_cpu(model: PreTrainedModel, cls_only: bool = False) -> None:
     """
     if os.environ.get("MTKD_FAST_CPU") == "0":
         return
-    keep_memory()
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
@@ -43,36 +43,55 @@ def use_fast_cpu(model: PreTrainedModel, cls_only: bool = False) -> None:
             layer.__class__ = ClsLayer if cls_only and layer is layers[-1] else BertLayer
 
 
-def keep_memory() -> None:
-    """Make glibc keep freed blocks, which a step else takes from the system page by page."""
-    if sys.platform == "linux" and os.environ.get("MTKD_FAST_CPU") != "0":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(-1, 2_000_000_000)  # M_TRIM_THRESHOLD of malloc.h
-            mallopt(-2, 16 << 20)  # M_TOP_PAD
-            mallopt(-4, 0)  # M_MMAP_MAX
+def drop_mask(like: torch.Tensor, p: float) -> torch.Tensor:
+    """Return a mask in the shape of `like`, true with probability `p` (a multiple of 1/65536).
 
-
-def keep_mask(like: torch.Tensor, p: float) -> torch.Tensor:
-    """Return a dropout mask in the shape and type of `like`: 0 with probability `p`, else 1/(1-p).
-
-    It takes 16 bits of torch's CPU generator per value (`p` is rounded to a multiple of 1/65536)
-    and so a quarter of the time of torch's, which is a tenth of a small BERT's step.
+    It takes 16 bits of torch's CPU generator per value, and so a quarter of the time of torch's
+    own dropout, which is a tenth of a small BERT's step.
     """
-    dropped = round(p * 65536)
     bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = bits.view(torch.int16)[: like.numel()].view(like.shape) >= dropped - 32768
-    return kept.to(like.dtype).mul_(65536 / (65536 - dropped))
+    return bits.view(torch.int16)[: like.numel()].view(like.shape) < round(p * 65536) - 32768
+
+
+def kept_scale(p: float) -> float:
+    """Return the factor of the values that `drop_mask` keeps."""
+    return 65536 / (65536 - round(p * 65536))
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` with `keep_mask` on a CPU."""
+    """`nn.Dropout` with `drop_mask` on a CPU."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Drop values in training."""
         if not self.training or self.p == 0 or not values.is_cpu:
             return super().forward(values)
-        return values * keep_mask(values, self.p)
+        return values * (~drop_mask(values, self.p)).to(values.dtype).mul_(kept_scale(self.p))
+
+
+class SoftmaxDropout(torch.autograd.Function):
+    """Masked softmax, then dropout without its scale, of attention scores (b, heads, n, n).
+
+    Of the scores' size, two tensors and a mask are kept for the gradient, where the same in
+    separate operations keeps five. The scores are overwritten; `mask` is true where not to attend.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: torch.Tensor, mask: torch.Tensor | None, p: float) -> torch.Tensor:
+        """Return the attention weights."""
+        if mask is not None:
+            scores.masked_fill_(mask, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, -1)
+        dropped = drop_mask(weights, p) if p else None
+        ctx.save_for_backward(weights, dropped)
+        return weights if dropped is None else weights.masked_fill(dropped, 0)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Return the gradient of the scores."""
+        weights, dropped = ctx.saved_tensors
+        if dropped is not None:
+            gradient = gradient.masked_fill(dropped, 0)
+        return torch._softmax_backward_data(gradient, weights, -1, weights.dtype), None, None
 
 
 def attention(
@@ -94,11 +113,9 @@ def attention(
         other |= {"dropout": dropout, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, mask, **other)
     scores = torch.matmul(query * scaling, key.transpose(2, 3))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
+    weights = SoftmaxDropout.apply(scores, None if mask is None else ~mask, dropout)
     if dropout:
-        weights = weights * keep_mask(weights, dropout)
+        value = value * kept_scale(dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
 
 

@@ -123,7 +123,7 @@ def num_train(study: Study, name: str) -> int:
         if study.data.source == "synthetic":
             full = round(synthetic.LAYOUT[name]["train"] * study.data.scale)
         full -= round((study.data.holdout_fraction or 0) * full)
-    return min(full, study.data.max_train or full)
+    return min(full, study.data.most_train(name) or full)
 
 
 def count_updates(study: Study, names: Iterable[str], settings: Train) -> int:

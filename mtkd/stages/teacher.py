@@ -75,7 +75,7 @@ def depends(study: Study, run: Run) -> dict:
         "select_on": study.candidates.select_on,
         "member": member_settings(study, study.task(run.task)),
         "soft_targets": run.task in taught_tasks(study),
-        "unlabelled": [_unlabelled_settings(study, settings) for settings in texts],
+        "unlabelled": [_unlabelled_settings(settings) for settings in texts],
         "precision": study.train.precision,
     }
 
@@ -125,9 +125,9 @@ def unlabelled_name(settings: Unlabelled) -> str:
     return "-".join(words if settings.labels in ("soft", "hard") else [*words, settings.labels])
 
 
-def _unlabelled_settings(study: Study, settings: Unlabelled) -> dict:
+def _unlabelled_settings(settings: Unlabelled) -> dict:
     source = directory_fingerprint(snli_location(), SNLI.name) if settings.snli else None
-    return {"texts": unlabelled_name(settings), "snli": source, "max_train": study.data.max_train}
+    return {"texts": unlabelled_name(settings), "snli": source}
 
 
 def run(study: Study, task: str) -> Artifact:
@@ -254,7 +254,7 @@ def _predict_unlabelled(
                 write_soft_targets(folder / SOFT_TARGETS, targets)
         shutil.rmtree(scratch, ignore_errors=True)
 
-    depends = _unlabelled_settings(study, settings) | targets_settings(study, members)
+    depends = _unlabelled_settings(settings) | targets_settings(study, members)
     parents = inputs.only(pretrain.NAME, data.NAME)
     return inputs.build_part(unlabelled_name(settings), depends, parents, build)
 

@@ -20,12 +20,12 @@ from transformers import get_linear_schedule_with_warmup, set_seed
 from mtkd.config.distillation import Distil
 from mtkd.config.training import Train
 from mtkd.data.dataset import Batch, Examples
-from mtkd.data.sampler import plan_epoch
+from mtkd.data.sampler import length_batches, plan_epoch
 from mtkd.errors import UserError
-from mtkd.models import fast_cpu
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
 from mtkd.training.losses import ranking_loss, task_loss
+from mtkd.training.predict import CPU_BATCH
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,6 @@ def train(
     Raises:
         UserError: the loss is not finite, or the checkpoint is of another model.
     """
-    fast_cpu.keep_memory()
     settings = run.settings
     plan = partial(plan_epoch, run.train_sets, settings, seed=run.seed)  # lines 1 and 2
     updates = [len(plan(epoch=epoch)) for epoch in range(settings.epochs)]
@@ -150,30 +149,32 @@ class Trainer:
         stay as they are. Returns the mini-batch's loss; raises `UserError` if it is not finite.
         """
         accelerator, settings = self.accelerator, self.run.settings
+        bf16 = settings.precision == "bf16"
         rank, processes = accelerator.process_index, accelerator.num_processes
         part = rows[rank::processes]
-        fraction = len(part) / len(rows)
-        # A last batch may be too small for all: a process without rows has one with weight 0.
-        examples = self.run.train_sets[task]
-        batch = examples.batch(part if len(part) else rows[:1]).to(accelerator.device)
         if processes > 1:  # one process draws dropout from torch's state, which a checkpoint keeps
             seed = np.random.SeedSequence([self.run.seed, rank, done]).generate_state(1, np.uint64)
             torch.manual_seed(int(seed[0]))
 
         self.model.train()
-        bf16 = settings.precision == "bf16"
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-            logits = self.model(batch)
-            extra = self.run.extra_loss(batch) if self.run.extra_loss else None
-        loss = self._loss(logits, batch, done / max(1, self.updates - 1))
-        loss = loss if extra is None else loss + extra
-        # Gradients are averaged over the processes; so weighted, the average is the mini-batch's.
-        accelerator.backward(loss * (fraction * processes))
+        examples, total = self.run.train_sets[task], torch.zeros((), device=accelerator.device)
+        # A last batch may be too small for all: a process without rows has one with weight 0.
+        for piece in self._pieces(examples, part if len(part) else rows[:1]):
+            batch = examples.batch(piece).to(accelerator.device)
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+                logits = self.model(batch)
+                extra = self.run.extra_loss(batch) if self.run.extra_loss else None
+            loss = self._loss(logits, batch, done / max(1, self.updates - 1))
+            loss = loss if extra is None else loss + extra
+            loss = loss * (min(len(piece), len(part)) / len(rows))
+            # Gradients are averaged over the processes: the sum is to be the mini-batch's.
+            accelerator.backward(loss * processes)
+            total += loss.detach()
         accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
-        value = accelerator.reduce(loss.detach() * fraction, "sum").item()
+        value = accelerator.reduce(total, "sum").item()
         if not math.isfinite(value):
             mend = f"lower train.learning_rate ({settings.learning_rate:g}) or use fp32"
             wrong = f"the loss is {value} on {task} in update {done + 1}"
@@ -184,6 +185,17 @@ class Trainer:
         """Write the state of all parts, and the position in the run."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
         save_checkpoint(checkpoint, position | states)
+
+    def _pieces(self, examples: Examples, rows: np.ndarray) -> list[np.ndarray]:
+        """Return the rows in pieces, one after another on a CPU where they are many word pieces.
+
+        A piece takes less memory than the whole, fits the caches better and is padded less.
+        """
+        lengths, alone = examples.lengths[rows], self.accelerator.num_processes == 1
+        splits = alone and self.accelerator.device.type == "cpu" and examples.group_ids is None
+        if not splits or lengths.max() * len(rows) <= CPU_BATCH:
+            return [rows]
+        return [rows[piece] for piece in length_batches(lengths, CPU_BATCH)]
 
     def _loss(self, logits: torch.Tensor, batch: Batch, done: float) -> torch.Tensor:
         task = self.run.train_sets[batch.task].task

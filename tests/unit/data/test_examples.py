@@ -125,6 +125,23 @@ def test_listed_examples_that_are_missing_are_counted(sample, whole, listed, tmp
         load(sample, {"mnli": {"validation_matched": more["mnli"]["validation_matched"]}})
 
 
+def test_questions_with_several_candidates_come_first(tmp_path):
+    qnli = tasks.get("qnli")
+    split = rows(qnli, 6, question=["a", "b", "c", "b", "d", "c"])
+    loaded = {"qnli": {"train": split}}
+    examples.write_list(tmp_path / "list.parquet", loaded, most=5, seed=0)
+    listed = examples.read_list(with_list(tmp_path / "list.parquet"))["qnli"]["train"]
+    order = [list(examples.hash_rows(split, qnli)).index(one) for one in listed]
+    assert sorted(order[:4]) == [1, 2, 3, 5] and order[4] in (0, 4) and len(order) == 5
+
+
+def test_a_task_may_have_a_limit_of_its_own(sample, listed):
+    data = Data(hub=str(sample), max_train=9, max_train_of={"mnli": 20})
+    assert len(load(sample, listed, max_train=9, max_train_of={"mnli": 20})["train"]) == 20
+    assert len(glue.left_out_train(data, MNLI, 99, None, listed)) == 30
+    assert data.most_train("rte") == 9 and data.limited and not Data().limited
+
+
 def test_limits_take_the_first_and_what_they_leave_out_follows(sample, whole, listed):
     order = load(sample, listed)["train"]["premise"][:]
     for folder in (sample, whole):

@@ -7,7 +7,15 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from mtkd import tasks
-from mtkd.models.fast_cpu import NAME, ClsLayer, Dropout, keep_mask, use_fast_cpu
+from mtkd.models.fast_cpu import (
+    NAME,
+    ClsLayer,
+    Dropout,
+    SoftmaxDropout,
+    drop_mask,
+    kept_scale,
+    use_fast_cpu,
+)
 from mtkd.models.multitask import TransformerEncoder
 from mtkd.models.small_transformer import keep_layers
 
@@ -47,18 +55,18 @@ def assert_equal_gradients(one: nn.Module, other: nn.Module):
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.05])
 def test_a_mask_drops_its_fraction_independently_and_keeps_the_mean(p):
     torch.manual_seed(0)
-    mask = keep_mask(torch.empty(400_003), p)
-    dropped = (mask == 0).float().mean().item()
+    mask = drop_mask(torch.empty(400_003), p).float()
+    dropped = mask.mean().item()
     assert abs(dropped - p) < 4 * (p / 400_003) ** 0.5
-    assert torch.allclose(mask[mask > 0], torch.tensor(1 / (1 - p)), rtol=1e-4)
+    assert kept_scale(p) == pytest.approx(1 / (1 - p), rel=1e-4)
     assert torch.corrcoef(torch.stack([mask[:-1], mask[1:]]))[0, 1].abs() < 0.01
 
 
 def test_a_mask_follows_torchs_seed():
     torch.manual_seed(3)
-    first, second = keep_mask(torch.empty(7, 5), 0.5), keep_mask(torch.empty(7, 5), 0.5)
+    first, second = drop_mask(torch.empty(7, 5), 0.5), drop_mask(torch.empty(7, 5), 0.5)
     torch.manual_seed(3)
-    assert torch.equal(first, keep_mask(torch.empty(7, 5), 0.5))
+    assert torch.equal(first, drop_mask(torch.empty(7, 5), 0.5))
     assert not torch.equal(first, second)
 
 
@@ -80,6 +88,21 @@ def test_attention_has_plain_berts_values_and_gradients(batch):
         output.pow(2).sum().backward()
     assert torch.allclose(*outputs, atol=1e-5)
     assert_equal_gradients(plain, fast)
+
+
+def test_softmax_with_dropout_has_the_gradient_of_its_parts():
+    scores = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(2, 1, 5, 5, dtype=torch.bool)
+    mask[0, ..., 3:] = True
+    torch.manual_seed(0)
+    weights = SoftmaxDropout.apply(scores.clone(), mask, 0.3)
+    torch.manual_seed(0)
+    dropped = drop_mask(scores, 0.3)
+    expected = scores.masked_fill(mask, -torch.inf).softmax(-1).masked_fill(dropped, 0)
+    assert dropped.any() and torch.allclose(weights, expected)
+    weight = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    gradients = [torch.autograd.grad((w * weight).sum(), scores)[0] for w in (weights, expected)]
+    assert torch.allclose(*gradients)
 
 
 @pytest.mark.parametrize("attention", [NAME, "eager"])

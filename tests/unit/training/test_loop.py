@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_training import (
     ENVIRONMENT,
     FAST,
@@ -85,6 +86,21 @@ def test_an_update_on_one_task_leaves_the_other_heads_as_they_were(optimizer):
     assert heads == {"heads.rte.weight", "heads.rte.bias"}
     assert any("encoder.layer.0" in name for name in changed)
     assert any("embeddings" in name for name in changed)
+
+
+def test_a_batch_of_many_word_pieces_is_computed_in_pieces_with_the_same_gradients(monkeypatch):
+    run, ends = small_run(16), []
+    for most in (loop.CPU_BATCH, 64):
+        monkeypatch.setattr(loop, "CPU_BATCH", most)
+        model = small_model(NAMES, dropout=0.0)
+        trainer = Trainer(model, run, updates=5)
+        pieces = trainer._pieces(run.train_sets["rte"], np.arange(16))
+        assert (len(pieces) > 1) == (most == 64)
+        assert sorted(np.concatenate(pieces)) == list(range(16))
+        ends.append((trainer.update("rte", np.arange(16), 0), model.state_dict()))
+    (whole, first), (sum_of_pieces, second) = ends
+    assert sum_of_pieces == pytest.approx(whole, rel=1e-5)
+    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
 def test_biases_and_layer_norms_are_not_decayed():
