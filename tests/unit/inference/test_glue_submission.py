@@ -11,7 +11,7 @@ from mtkd import tasks
 from mtkd.artifacts import make
 from mtkd.config.study import load
 from mtkd.errors import UserError
-from mtkd.inference.glue_submission import FILES, write_submission
+from mtkd.inference.glue_submission import FILES, write_submission, write_submissions
 from mtkd.stages import Run, finetune, ranking
 
 SIZE = 5
@@ -121,3 +121,20 @@ def test_data_without_test_splits_are_refused(study, tmp_path):
     put(study, predictions()[:3].assign(split="validation"))
     with pytest.raises(UserError, match="lack test splits"):
         write_submission(study, "bert", tmp_path / "a.zip")
+
+
+def test_zips_to_commit_lack_the_test_sets_without_predictions(study, tmp_path):
+    put(study, predictions()[lambda frame: frame.task != "qqp"])
+    assert write_submissions(study, tmp_path / "none") == []  # of synthetic examples
+    data = study.data.model_copy(update={"source": "hub"})
+    study = study.model_copy(update={"data": data, "test_predictions": ["bert"]})
+    notes = write_submissions(study, tmp_path / "zips")
+    assert all(note.startswith("bert: ") and "rejects" in note for note in notes)
+    assert [path.name for path in (tmp_path / "zips").iterdir()] == ["bert.zip"]
+    write_submission(study, "bert", tmp_path / "whole.zip")
+    written, whole = read_zip(tmp_path / "zips" / "bert.zip"), read_zip(tmp_path / "whole.zip")
+    assert list(written) == [name for name in FILES if name != "QQP.tsv"]
+    assert all(written[name].equals(whole[name]) for name in written)
+    put(study, predictions().assign(split="validation"))
+    assert write_submissions(study, tmp_path / "untested") == []
+    assert not (tmp_path / "untested").exists()
