@@ -11,15 +11,19 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mtkd.config.study import Study
-from mtkd.report import tables
+from mtkd.report import scores, tables
 from mtkd.report.scores import SYSTEMS, is_candidate, is_main
 from mtkd.report.significance import COLUMNS, Compared
+from mtkd.report.table import Table, number
 
 ROOT = Path(__file__).resolve().parent.parent
+STUDIES = ROOT / "studies"
 PACKAGES = ("config", "data", "models", "training", "report", "stages", "inference", "workflow")
+COPIED = ("claims", "mkd", "ablation", "adaptation", "ranking")  # tables, as a report has them
 ABOUT = {
     "quick": "A smoke test on synthetic tasks: generated sentences, tiny encoders pre-trained on "
     "the spot. It shows that every stage runs; its scores mean nothing beyond that.",
@@ -41,8 +45,11 @@ sentence-pair tasks near chance; two of the studies then added a layer that comp
 word by word, and an encoder pre-trained to copy one text into the other. Such figures say little
 about the published method on a public encoder, several settings had been changed after looking at
 dev scores, and the code for them has been removed, so they are withdrawn. The study `glue`, with a
-public encoder, replaces them; it is being made.
+public encoder, replaces them{made}.
 """
+BEING_MADE = """\
+**The reference result on real GLUE, the study `glue`, is being made.** Until then, this is the
+smoke test `quick`:"""
 CONFIGURATION = """\
 # Configuration
 
@@ -68,7 +75,7 @@ def pages(reference: Path = ROOT / "reports" / "reference") -> dict[Path, str]:
     return {
         ROOT / "docs" / "results.md": results_page(reference),
         ROOT / "docs" / "configuration.md": configuration_page(),
-        readme: fill_blocks(readme, lambda name: readme_block(reference / name)),
+        readme: fill_blocks(readme, lambda name: readme_block(reference, name)),
         architecture: fill_blocks(architecture, lambda _: modules_table()),
     }
 
@@ -86,33 +93,62 @@ def read_reference(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
 def results_page(reference: Path) -> str:
     """Return docs/results.md: a section per reference report."""
     sections = [study_section(path.parent) for path in sorted(reference.glob("*/results.csv"))]
-    return "\n".join([RESULTS, *(sections or ["No reference report has been made yet.\n"])])
+    made = "" if (reference / "glue" / "results.csv").is_file() else "; it is being made"
+    none = ["No reference report has been made yet.\n"]
+    return "\n".join([RESULTS.format(made=made), *(sections or none)])
 
 
-def study_section(folder: Path) -> str:
-    """Return the results of one study: the closing table, scores and gains by task, comparisons."""
+def study_section(folder: Path, studies: Path = STUDIES) -> str:
+    """Return the results of one study: its main tables, and settings tried before (`studies`)."""
     results, compared, run = read_reference(folder)
     main = results[results["system"].str.partition(":")[0].isin(SYSTEMS)]
     candidates = results[is_candidate(results["system"])]
-    name, pairs = folder.name, Compared(compared)
+    study, pairs = folder.name, Compared(compared)
     made = f"Made on {run.get('made', 'an unknown day')} on {run.get('machine', 'some machine')}"
-    about = ABOUT.get(name, run.get("study", {}).get("about", ""))
+    seeds = ", ".join(map(str, sorted(main["seed"].dropna().astype(int).unique())))
+    about = ABOUT.get(study, run.get("study", {}).get("about", ""))
     shown = [
         tables.summary(results, compared),
         tables.table3(pd.concat([main, candidates])),
         tables.gains_table(main, pairs),
         tables.comparisons_table(pairs),
     ]
-    report = f"../reports/reference/{name}"
+    report = f"../reports/reference/{study}"
+    copied = [folder / "tables" / f"{table}.md" for table in COPIED]
     parts = [
-        f"## {name}",
+        f"## {study}",
         about,
-        f"![Dev scores of the systems of {name}]({report}/figures/overview.png)",
+        f"![Dev scores of the systems of {study}]({report}/figures/overview.png)",
         *(table.markdown().strip() for table in shown),
-        *(path.read_text(encoding="utf-8").strip() for path in folder.glob("tables/claims.md")),
-        f"{made}. Further tables and figures: [{name}'s reference report]({report}/).",
+        *(one.read_text(encoding="utf-8").strip() for one in copied if one.is_file()),
+        *(tried_section(one).strip() for one in studies.glob(f"{study}.tried.csv")),
+        f"{made}, seeds {seeds}. Further tables and figures: "
+        f"[{study}'s reference report]({report}/).",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def tried_section(path: Path) -> str:
+    """Return the table of configurations that were tried before a study was fixed.
+
+    The CSV's columns are system, learning_rate, epochs, a score per task in percent, average and
+    chosen (yes or empty), and for the note examples (the most held back of a task) and seeds.
+    """
+    frame = pd.read_csv(path)
+    examples, seeds = (frame.pop(one).max() for one in ("examples", "seeds"))
+    tasks = list(frame.columns[frame.columns.get_loc("epochs") + 1 : -1])
+    frame[tasks] = frame[tasks].map(number)
+    rates = [np.format_float_scientific(x, trim="-", exp_digits=1) for x in frame["learning_rate"]]
+    chosen = frame["chosen"].map({"yes": "**yes**"}).fillna("")
+    frame = frame.assign(
+        system=frame["system"].map(scores.name), learning_rate=rates, chosen=chosen
+    )
+    frame.columns = ["System", "Learning rate", "Epochs", *map(scores.title, tasks), "Chosen"]
+    note = (
+        "Percent on train examples that were held back before the study was fixed (at most "
+        f"{examples:,} of a task; seeds: {seeds}). The average chose; no dev example was used."
+    )
+    return Table("tried", "Settings tried on held-back train examples", frame, [note]).markdown()
 
 
 def fill_blocks(path: Path, block: Callable[[str], str]) -> str:
@@ -137,18 +173,18 @@ def modules_table() -> str:
     return "\n".join(lines)
 
 
-def readme_block(folder: Path) -> str:
-    """Return a study's picture and its table of at most five systems."""
-    name = folder.name
+def readme_block(reference: Path, study: str) -> str:
+    """Return a study's picture and table of at most five systems; until it has any, `quick`'s."""
+    folder = reference / study
     if not (folder / "results.csv").is_file():
-        return f"*The reference report of `{name}` has not been made yet.*"
+        return "\n\n".join([BEING_MADE, readme_block(reference, "quick")])
     results, compared, _ = read_reference(folder)
     others = results[results["system"].map(is_main) & ~results["system"].isin(SYSTEMS)]
     student = list(others["system"].sort_values().unique()[:1])
     table = tables.summary(results[results["system"].isin([*SYSTEMS, *student])], compared)
     rows = [line for line in table.markdown().splitlines() if line.startswith("|")]
-    picture = f"![{name}: dev scores by system](reports/reference/{name}/figures/overview.png)"
-    note = f"*{ABOUT.get(name, '')} {table.notes[0]} [All results](docs/results.md).*"
+    picture = f"![{study}: dev scores by system](reports/reference/{study}/figures/overview.png)"
+    note = f"*{ABOUT.get(study, '')} {table.notes[0]} [All results](docs/results.md).*"
     return "\n".join([picture, "", *rows, "", note])
 
 

@@ -105,10 +105,15 @@ def pages(study: StudyName, overrides: Overrides = None) -> None:
 
 @app.command()
 def reference(study: StudyName) -> None:
-    """Copy what is committed of a study's report to reports/reference (for maintainers)."""
+    """Write what is committed of a study to reports/reference (for maintainers)."""
+    settings = load(study)
+    from mtkd.inference.glue_submission import write_submissions
     from mtkd.report.write import write_reference
 
-    typer.echo(write_reference(load(study).name))
+    folder = write_reference(settings.name)
+    for note in write_submissions(settings, folder / "submissions"):
+        typer.echo(note)
+    typer.echo(folder)
 
 
 @app.command()

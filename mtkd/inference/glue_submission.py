@@ -34,11 +34,12 @@ FILES = {
 }
 
 
-def write_submission(study: Study, system: str, out: Path) -> list[str]:
+def write_submission(study: Study, system: str, out: Path, placeholders: bool = True) -> list[str]:
     """Write the zip of a fine-tuned system's test predictions (first seed); return notes on it.
 
     Tasks that the study ranks are predicted by classification and ranking together. A test set
-    without predictions gets its official number of rows of the first label, and a note.
+    without predictions gets its official number of rows of the first label, and a note; or it is
+    left out, where `placeholders` are not wanted.
 
     Raises:
         UserError: The system does not predict test sets, or its predictions lack rows.
@@ -62,6 +63,8 @@ def write_submission(study: Study, system: str, out: Path) -> list[str]:
             task = tasks.get(task_name)
             rows = predictions[(predictions.task == task_name) & (predictions.split == split)]
             column = _format_predictions(task, rows, name)
+            if not column and not placeholders:
+                continue
             if not column:
                 column = [_format_label(task, 0)] * num_rows
                 notes.append(f"{name} holds placeholders: there are no predictions for it.")
@@ -72,6 +75,22 @@ def write_submission(study: Study, system: str, out: Path) -> list[str]:
             entry = zipfile.ZipInfo(name)  # a fixed date: same predictions, same bytes
             text = table.to_csv(sep="\t", index=False)
             packed.writestr(entry, text, zipfile.ZIP_DEFLATED)
+    return notes
+
+
+def write_submissions(study: Study, folder: Path) -> list[str]:
+    """Write `<system>.zip` of all systems that predict GLUE's test sets, to be committed.
+
+    They are those of `write_submission` without placeholders, which would be most of their size.
+    Nothing is written of synthetic examples. Returns notes.
+    """
+    notes, files = [], [(task, split) for task, split, _ in FILES.values()]
+    for system in study.test_predictions if study.data.source != "synthetic" else ():
+        rows = _read_predictions(study, system)[["task", "split"]].drop_duplicates()
+        if set(rows.itertuples(index=False, name=None)) & {*files}:
+            folder.mkdir(parents=True, exist_ok=True)
+            written = write_submission(study, system, folder / f"{system}.zip", placeholders=False)
+            notes += [f"{system}: {note}" for note in written]
     return notes
 
 

@@ -171,6 +171,12 @@ def compare(resampled: Resampled, pairs: Iterable[Pair]) -> Compared:
     return Compared(pd.DataFrame(rows, columns=COLUMNS), _share_kept(resampled))
 
 
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return comparisons as comparisons.csv has them: small p keep their digits."""
+    frame = frame.round({"difference": 4, "low": 4, "high": 4})
+    return frame.assign(**{p: frame[p].map(lambda x: float(f"{x:.3g}")) for p in ("p", "p_holm")})
+
+
 def _rows(resampled: Resampled, a: str, b: str) -> list[dict]:
     """Return the rows of one pair: its tasks, then the average."""
 

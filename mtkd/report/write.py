@@ -1,6 +1,7 @@
 """A report's folder: what it shows, the files of a run, and the reference that is committed."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,14 +13,17 @@ from matplotlib.figure import Figure
 from mtkd import paths
 from mtkd.config.study import Study
 from mtkd.errors import UserError
-from mtkd.report import figures, tables
+from mtkd.report import figures, predictions, tables
 from mtkd.report.finding import finding
 from mtkd.report.html import INDEX, write_page
 from mtkd.report.sections import Section
-from mtkd.report.significance import Compared
+from mtkd.report.significance import Compared, rounded
 from mtkd.report.style import save
 from mtkd.report.table import Table
 from mtkd.report.verdict import compare_with_reference
+
+COMMITTED = ("results.csv", "comparisons.csv", predictions.FILE, "run.json")
+COMMITTED += ("tables/*.md", "figures/*.png")
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,8 @@ class ReportData:
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The CSV files by name: results and comparisons of all systems, and those of sections."""
-        compared = self.compared.frame.round({"difference": 4, "low": 4, "high": 4})
-        for p in ("p", "p_holm"):  # small ones keep their digits
-            compared[p] = compared[p].map(lambda value: float(f"{value:.3g}"))
-        parts = {"results": [self.results, self.candidates], "comparisons": [compared]}
+        parts = {"results": [self.results, self.candidates]}
+        parts |= {"comparisons": [rounded(self.compared.frame)]}
         for section in self.sections:
             parts.setdefault(section.csv, []).append(section.rows)
         return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
@@ -115,21 +117,33 @@ def bullets(sentences: list[str]) -> str:
 def write_reference(study_name: str) -> Path:
     """Copy what is committed of a report to reports/reference/<study>, and return that folder.
 
-    These are results.csv, comparisons.csv, run.json, tables as Markdown, figures as PNG (a third of
-    the SVG's size) and the index page without the verdict and the links to other pages.
+    These are results.csv, comparisons.csv, predictions.parquet, run.json, tables as Markdown,
+    figures as PNG (a third of the SVG's size) and the index page without the verdict and the links
+    to other pages.
 
     Raises:
-        UserError: if the study has no report.
+        UserError: if the study has no report, or one that was not computed at one commit.
     """
     folder, reference = paths.reports(study_name), paths.reference(study_name)
     notebook = folder / "notebooks" / f"{INDEX}.ipynb"
     if not notebook.is_file():
         raise UserError(f"{folder} holds no report: run 'mtkd run {study_name}' first.")
+    check_commit(folder / "run.json")
     shutil.rmtree(reference, ignore_errors=True)
-    for pattern in ("results.csv", "comparisons.csv", "run.json", "tables/*.md", "figures/*.png"):
+    for pattern in COMMITTED:
         for path in sorted(folder.glob(pattern)):
             copy = reference / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     write_page(notebook, reference / "index.html", drop="verdict")
     return reference
+
+
+def check_commit(run_json: Path) -> None:
+    """Raise `UserError` unless all stages of a report were computed at one commit as it is."""
+    commits = json.loads(run_json.read_text(encoding="utf-8")).get("computed at commits")
+    if len(commits or ()) != 1 or not re.fullmatch("[0-9a-f]{7,40}", commits[0]):
+        raise UserError(
+            f"{run_json} was computed at {' and '.join(commits or ['no commit'])}: a reference is "
+            "of one commit without changes; check it out, remove the study's artifacts and run it."
+        )

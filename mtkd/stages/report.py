@@ -6,6 +6,7 @@ This stage's output is the report's folder, not an artifact: it is rendered anew
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 
 import pandas as pd
 
@@ -44,6 +45,7 @@ def steps(study: Study, run: Run) -> int:
 def run(study: Study):
     """Collect every stage's output, write reports/<study>/ and return its `ReportData`."""
     # Drawing is slow to import, and every process of the study imports the stages.
+    from mtkd.report import predictions
     from mtkd.report.claims import claims
     from mtkd.report.scores import train_sizes
     from mtkd.report.sections import ablation, adaptation, mkd, ranking, rows_of
@@ -76,7 +78,10 @@ def run(study: Study):
         claims=claims(resampled, compared.kept, study.distil.teachers, train_sizes(sizes)),
         sections=tuple(replace(section, compared=compared) for section in sections),
     )
-    write_report(report, paths.reports(study.name))
+    folder = paths.reports(study.name)
+    write_report(report, folder)
+    every = chain(_predictions([*main, *further]), _candidates_predictions(study, inputs))
+    predictions.write_predictions(folder / predictions.FILE, tasks, every)
     return report
 
 
@@ -105,16 +110,29 @@ def _candidates(study: Study, inputs: Inputs) -> pd.DataFrame:
 
 
 def _predictions(
-    artifacts: Iterable[Artifact], pairs: list[tuple[str, str]]
+    artifacts: Iterable[Artifact], pairs: list[tuple[str, str]] | None = None
 ) -> Iterator[tuple[str, float, pd.DataFrame]]:
-    """Yield system, seed and predictions of the systems in `pairs`."""
-    wanted = {system for pair in pairs for system in pair}
+    """Yield system, seed and predictions of the systems in `pairs`; None: of all."""
     for artifact in artifacts:
         runs = artifact.frame("scores.csv")[["system", "seed"]].drop_duplicates()
-        runs = runs[runs["system"].isin(wanted)]
+        if pairs is not None:
+            runs = runs[runs["system"].isin([*chain(*pairs)])]
         rows = artifact.frame("predictions.parquet") if len(runs) else None
         for system, seed in runs.itertuples(index=False):
             yield system, seed, rows[rows["system"] == system] if "system" in rows else rows
+
+
+def _candidates_predictions(
+    study: Study, inputs: Inputs
+) -> Iterator[tuple[str, float, pd.DataFrame]]:
+    """Yield system, seed and predictions of candidates: fine-tuned on each task, and before."""
+    size = teacher.ensemble_sizes(study)[-1]
+    for run in inputs.only(teacher.NAME):
+        for one, member in teacher.members(study, run.task, size):
+            yield f"{CANDIDATE}{one.name}", one.seed, member.frame("predictions.parquet")
+    for one in study.candidate_models:
+        frame = inputs[mtdnn.candidate_run(one)].frame("predictions.parquet")
+        yield f"{CANDIDATE}{one.name}:mtl", one.seed, frame
 
 
 def _curves(study: Study, inputs: Inputs) -> pd.DataFrame:

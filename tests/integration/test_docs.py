@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import yaml
@@ -62,15 +63,39 @@ def test_results_are_rendered_from_a_reference_report(generate, tmp_path):
         "mt-dnn-kd,mt-dnn,average,2.0,-1.0,5.0,0.2,0.2,1,277\n"
     )
     (folder / "tables").mkdir()
-    (folder / "tables" / "claims.md").write_text("**The paper's claims**\n")
+    for name in ("claims", "mkd", "table1"):
+        (folder / "tables" / f"{name}.md").write_text(f"**Table {name}**\n")
     (folder / "run.json").write_text(json.dumps({"machine": "a laptop", "made": "2026-01-02"}))
-    page, block = generate.results_page(tmp_path), generate.readme_block(folder)
+    page, block = generate.results_page(tmp_path), generate.readme_block(tmp_path, "quick")
     for text in (page, block):
         assert "+2.00 (−1.00 to +5.00)" in text and "figures/overview.png" in text
-    assert "**The paper's claims**" in page
-    assert "Made on 2026-01-02 on a laptop" in page and "smoke test" in block
-    assert "not been made yet" in generate.readme_block(tmp_path / "glue")
+    assert "**Table claims**\n\n**Table mkd**" in page and "**Table table1**" not in page
+    assert "Made on 2026-01-02 on a laptop, seeds 0." in page and "smoke test" in block
+    assert "replaces them; it is being made." in page
+    until = generate.readme_block(tmp_path, "glue")
+    assert "`glue`, is being made" in until and until.endswith(block)
+    shutil.copytree(folder, tmp_path / "glue")
+    page, block = generate.results_page(tmp_path), generate.readme_block(tmp_path, "glue")
+    assert "being made" not in page + block and "reference/glue/figures/overview.png" in block
+    assert page.index("## glue") < page.index("## quick") and block.count("\n| MT-DNN") == 2
     assert "No reference report" in generate.results_page(tmp_path / "none")
+
+
+def test_settings_tried_are_shown_with_how_they_were_scored(generate, tmp_path):
+    path = tmp_path / "glue.tried.csv"
+    path.write_text(
+        "system,learning_rate,epochs,rte,stsb,average,chosen,examples,seeds\n"
+        "bert,0.0001,2,60.14,85.0,72.57,,1000,2\n"
+        "mt-dnn,5e-05,3,62,84,73,yes,1000,2\n"
+    )
+    lines = generate.tried_section(path).splitlines()
+    assert lines[0] == "**Settings tried on held-back train examples**"
+    assert lines[2] == "| System | Learning rate | Epochs | RTE | STS-B | Average | Chosen |"
+    assert lines[4:6] == [
+        "| BERT | 1e-4 | 2 | 60.1 | 85.0 | 72.6 |  |",
+        "| MT-DNN | 5e-5 | 3 | 62.0 | 84.0 | 73.0 | **yes** |",
+    ]
+    assert "at most 1,000 of a task; seeds: 2" in lines[-1] and "no dev example" in lines[-1]
 
 
 def test_the_configuration_page_has_every_field_of_every_class(generate):

@@ -9,9 +9,10 @@ from helpers import TINY
 
 from mtkd import tasks
 from mtkd.artifacts import make
+from mtkd.cli import app
 from mtkd.config.study import load
 from mtkd.errors import UserError
-from mtkd.inference.glue_submission import FILES, write_submission
+from mtkd.inference.glue_submission import FILES, write_submission, write_submissions
 from mtkd.stages import Run, finetune, ranking
 
 SIZE = 5
@@ -121,3 +122,33 @@ def test_data_without_test_splits_are_refused(study, tmp_path):
     put(study, predictions()[:3].assign(split="validation"))
     with pytest.raises(UserError, match="lack test splits"):
         write_submission(study, "bert", tmp_path / "a.zip")
+
+
+def test_zips_to_commit_lack_the_test_sets_without_predictions(study, tmp_path):
+    put(study, predictions()[lambda frame: frame.task != "qqp"])
+    assert write_submissions(study, tmp_path / "none") == []  # of synthetic examples
+    data = study.data.model_copy(update={"source": "glue"})
+    study = study.model_copy(update={"data": data, "test_predictions": ["bert"]})
+    notes = write_submissions(study, tmp_path / "zips")
+    assert all(note.startswith("bert: ") and "rejects" in note for note in notes)
+    assert [path.name for path in (tmp_path / "zips").iterdir()] == ["bert.zip"]
+    write_submission(study, "bert", tmp_path / "whole.zip")
+    written, whole = read_zip(tmp_path / "zips" / "bert.zip"), read_zip(tmp_path / "whole.zip")
+    assert list(written) == [name for name in FILES if name != "QQP.tsv"]
+    assert all(written[name].equals(whole[name]) for name in written)
+    put(study, predictions().assign(split="validation"))
+    assert write_submissions(study, tmp_path / "untested") == []
+    assert not (tmp_path / "untested").exists()
+
+
+def test_the_command_reference_writes_zips_beside_the_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
+    monkeypatch.setattr("mtkd.report.write.write_reference", lambda name: tmp_path / name)
+    path = tmp_path / "real.yaml"
+    text = TINY.read_text().replace("name: tiny", "name: real").replace("synthetic", "glue")
+    path.write_text(f"{text}\ntest_predictions: [bert]\n")
+    put(load(path), predictions())
+    app(["reference", str(path)], standalone_mode=False)
+    *notes, last = capsys.readouterr().out.splitlines()
+    assert last == str(tmp_path / "real") and len(notes) == len(FILES)
+    assert list(read_zip(tmp_path / "real" / "submissions" / "bert.zip")) == list(FILES)

@@ -10,10 +10,12 @@ import pytest
 
 from mtkd import paths
 from mtkd.errors import UserError
+from mtkd.report.predictions import write_predictions
 from mtkd.report.significance import Compared
-from mtkd.report.write import write_reference, write_report
+from mtkd.report.write import check_commit, write_reference, write_report
 
 ROOT = Path(__file__).parents[3]
+REFERENCES = ROOT / "reports" / "reference"
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -67,7 +69,10 @@ def test_the_reference_is_a_subset(folders, make_report):
     report, reference = folders
     with pytest.raises(UserError, match="holds no report: run 'mtkd run small' first"):
         write_reference("small")
-    write_report(make_report(names=("rte",)), report)
+    made = make_report(names=("rte",))
+    run = made.run | {"commit": "d" * 12, "computed at commits": ["c" * 12]}
+    write_report(replace(made, run=run), report)
+    write_predictions(report / "predictions.parquet", [], [])
     (report / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(), report / "notebooks" / "11_report.ipynb")
     reference.mkdir()
@@ -75,10 +80,46 @@ def test_the_reference_is_a_subset(folders, make_report):
     assert write_reference("small") == reference
     written, source = files(reference), files(report)
     assert written.pop("index.html") and "results.csv" in written
-    assert {Path(name).suffix for name in written} == {".csv", ".json", ".md", ".png"}
+    kept = json.loads(written["run.json"])
+    assert kept["commit"] == "d" * 12 and kept["computed at commits"] == ["c" * 12]
     assert all(source[name] == content for name, content in written.items())
     kinds = {Path(name).parts[0] for name in written}
-    assert kinds == {"results.csv", "comparisons.csv", "run.json", "tables", "figures"}
+    tables = {"results.csv", "comparisons.csv", "predictions.parquet"}
+    assert kinds == tables | {"run.json", "tables", "figures"}
+
+
+@pytest.mark.parametrize(
+    ("commits", "named"),
+    [
+        (["1234567890ab", "abcdef123456"], "1234567890ab and abcdef123456"),
+        (["1234567890ab+changes"], "1234567890ab.changes"),
+        (["unknown"], "unknown"),
+        ([], "no commit"),
+        (None, "no commit"),
+    ],
+)
+def test_a_report_of_several_commits_or_of_changes_is_no_reference(
+    commits, named, folders, make_report
+):
+    report, reference = folders
+    made = make_report(names=("rte",))
+    write_report(replace(made, run=made.run | {"computed at commits": commits}), report)
+    (report / "notebooks").mkdir()
+    (report / "notebooks" / "11_report.ipynb").touch()
+    reference.mkdir()
+    with pytest.raises(UserError, match=rf"run.json was computed at {named}: a reference is of "):
+        write_reference("small")
+    assert reference.is_dir()  # the old one stays
+
+
+@pytest.mark.parametrize("path", sorted(REFERENCES.glob("*/run.json")), ids=lambda x: x.parent.name)
+def test_committed_references_are_each_of_one_commit(path):
+    check_commit(path)
+
+
+def test_committed_references_are_small():
+    sizes = [path.stat().st_size for path in REFERENCES.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 4_000_000 and len(sizes) <= 60
 
 
 def test_the_index_notebook_runs_on_a_report(folders, monkeypatch, make_report):

@@ -1,0 +1,80 @@
+"""What is committed of a study that grows seed by seed, and comparisons of that alone."""
+
+import json
+
+import nbformat
+import pandas as pd
+import pytest
+from integration.stages.small import MKD, small
+
+from mtkd import artifacts, paths, stages
+from mtkd.artifacts import RECORD
+from mtkd.config.study import Study
+from mtkd.report.predictions import FILE, recompute
+from mtkd.report.write import write_reference
+from mtkd.stages import data, report, serving
+
+ABLATION = 'ablation={"seeds": [0], "variants": {"keep-1": {"ensemble_size": 1}}}'
+
+
+@pytest.fixture
+def grow(work, tmp_path, monkeypatch):
+    """A function that runs a study with these seeds, and returns it with its reference."""
+    monkeypatch.setattr(paths, "reference", lambda name: tmp_path / name)
+    monkeypatch.setattr(artifacts, "_commit", lambda: "0123456789ab")
+    artifacts.provenance.cache_clear()
+
+    def run(seeds: list[int]):
+        study = small("name=grown", MKD, ABLATION, f"seeds={seeds}")
+        report.run(study)
+        notebook = paths.reports(study) / "notebooks" / "11_report.ipynb"
+        notebook.parent.mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(), notebook)
+        return study, write_reference(study.name)
+
+    yield run
+    artifacts.provenance.cache_clear()
+
+
+def dev_labels(study: Study) -> pd.DataFrame:
+    """The labels of the dev sets, as anyone with the data has them."""
+    frames = []
+    for task in map(study.task, study.tasks):
+        splits = data.read_splits(stages.load(study, stages.Run(data.NAME)), task)
+        for split in task.dev:
+            columns = {name: splits[split][name] for name in ("idx", "label")}
+            frames.append(pd.DataFrame(columns).assign(task=task.name, split=split))
+    return pd.concat(frames)
+
+
+def test_one_more_seed_runs_no_notebook_of_another_again():
+    first, both = (stages.keys(small(MKD, ABLATION, f"seeds={seeds}")) for seeds in ([0], [0, 1]))
+    changed = {run.name for run, key in first.items() if both[run] != key}
+    assert changed == {serving.NAME, report.NAME} and len(both) > len(first)
+
+
+@pytest.mark.slow
+def test_a_reference_grows_seed_by_seed_and_its_comparisons_can_be_recomputed(grow):
+    study, folder = grow([0])
+    records = paths.work_folder("grown").rglob(RECORD)
+    records = [path for path in records if serving.NAME not in path.parts]  # measured anew, last
+    before = {path: path.stat().st_mtime_ns for path in records}
+    first = pd.read_parquet(folder / FILE)
+    study, folder = grow([0, 1])
+    assert before and {path: path.stat().st_mtime_ns for path in before} == before
+    made = json.loads((folder / "run.json").read_text())
+    assert made["study"]["seeds"] == [0, 1]
+    assert made["computed at commits"] == [made["commit"]] == ["0123456789ab"]
+
+    rows, results = pd.read_parquet(folder / FILE), pd.read_csv(folder / "results.csv")
+    columns = ["system", "seed", "task", "split"]
+    predicted, scored = ({*map(tuple, one[columns].fillna(-1).values)} for one in (rows, results))
+    assert scored - predicted == {one for one in scored if one[0] == "mt-dnn-ensemble:keep-1"}
+    assert predicted <= scored
+    both = rows.merge(first, "inner", [*columns, "idx"], suffixes=("", "_first"))
+    assert len(both) == len(first) and both["class"].equals(both["class_first"])
+
+    labels, known = dev_labels(study), [study.task(name) for name in study.tasks]
+    written = pd.read_csv(folder / "comparisons.csv")
+    assert {"mt-dnn", "mt-dnn-kd:keep-1", "mkd-lstm:mtl"} <= {*written["a"]}
+    pd.testing.assert_frame_equal(recompute(folder, known, labels), written)
