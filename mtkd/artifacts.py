@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
@@ -118,6 +119,23 @@ def read(path: Path) -> Artifact:
     return Artifact(path, record)
 
 
+class NotMadeError(UserError):
+    """An artifact is not there, or other settings made it, and nothing is to be built."""
+
+
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Let `make` raise `NotMadeError` in place of building, in the block."""
+    token = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
 def make(path: Path, inputs: dict, build: Callable[[Path, Path], None]) -> Artifact:
     """Return the artifact of these inputs: the one on disk, or else built anew.
 
@@ -129,6 +147,10 @@ def make(path: Path, inputs: dict, build: Callable[[Path, Path], None]) -> Artif
         build: called with the folder to fill, and the path of a file that may hold the state of
             a training over an interruption; it is removed once the artifact is in place.
     """
+    if _reading.get():
+        if not _is_current(path, inputs):
+            raise NotMadeError(f"{path} is not there, or other settings made it.")
+        return read(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = path.parent / f".checkpoint-{fingerprint(inputs)}.pt"
     with FileLock(path.parent / f".{path.name}.lock"):

@@ -53,7 +53,10 @@ class ReportData:
     @cached_property
     def finding(self) -> list[str]:
         """The finding on the main systems, a sentence each."""
-        return finding(self.results, self.compared, self.claims)
+        left = len(self.run["unfinished"])
+        unfinished = f"**{left} runs of this study are not finished** and left out."
+        sentences = finding(self.results, self.compared, self.claims)
+        return [unfinished, *sentences] if left else sentences
 
     @cached_property
     def tables(self) -> dict[str, Table]:

@@ -1,6 +1,7 @@
 """What all stages share: runs, loading, and settings that several stages depend on."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from mtkd import paths
-from mtkd.artifacts import Artifact
+from mtkd.artifacts import Artifact, NotMadeError, reading
 from mtkd.config.distillation import Variant
 from mtkd.config.study import Study
 from mtkd.config.training import Train
@@ -96,6 +97,20 @@ def load_all(study: Study, runs: Iterable[Run]) -> dict[Run, Artifact]:
     finally:
         if token is not None:
             _loaded.reset(token)
+
+
+def load_finished(study: Study, runs: Iterable[Run]) -> dict[Run, Artifact]:
+    """Return the artifacts of those runs that are finished; nothing is built."""
+    found: dict[Run, Artifact] = {}
+    with reading():
+        token = _loaded.set({})
+        try:
+            for run in runs:
+                with suppress(NotMadeError):
+                    found |= load_all(study, [run])
+        finally:
+            _loaded.reset(token)
+    return found
 
 
 def weight_settings(study: Study, train: Train) -> dict:

@@ -20,7 +20,7 @@ from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError, first_line
 from mtkd.models.multitask import MultiTaskModel, load_encoder
-from mtkd.stages.common import Run, load_all, stage_of
+from mtkd.stages.common import Run, load_all, load_finished, stage_of
 from mtkd.tasks import SELECTION, Task
 from mtkd.training.soft_targets import Fold
 
@@ -44,13 +44,14 @@ class Output:
 class Inputs:
     """A run with the artifacts of its parents."""
 
-    def __init__(self, study: Study, this: Run):
-        self.study, self.this = study, this
+    def __init__(self, study: Study, this: Run, finished: bool = False):
+        self.study, self.this, self.finished = study, this, finished
 
     @cached_property
     def artifacts(self) -> dict[Run, Artifact]:
-        """The parents' artifacts by run; those that are not there are built."""
-        return load_all(self.study, stage_of(self.this).parents(self.study, self.this))
+        """The parents' artifacts by run; those not there are built, or left out (`finished`)."""
+        load = load_finished if self.finished else load_all
+        return load(self.study, stage_of(self.this).parents(self.study, self.this))
 
     def __getitem__(self, run: Run) -> Artifact:
         if run not in self.artifacts:

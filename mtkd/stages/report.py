@@ -13,10 +13,12 @@ import pandas as pd
 from mtkd import paths, stages
 from mtkd.artifacts import RECORD, Artifact, provenance, read
 from mtkd.config.study import Study
+from mtkd.errors import UserError
 from mtkd.report.scores import CANDIDATE
 from mtkd.stages import data, finetune, mtdnn, pretrain, student, teacher
 from mtkd.stages.common import SCORE_COLUMNS, Run
 from mtkd.stages.inputs import Inputs, encoder_run
+from mtkd.training.soft_targets import CONFIDENCE_COLUMNS
 
 NAME = "11_report"
 
@@ -42,8 +44,11 @@ def steps(study: Study, run: Run) -> int:
     return 0
 
 
-def run(study: Study):
-    """Collect every stage's output, write reports/<study>/ and return its `ReportData`."""
+def run(study: Study, finished: bool = False):
+    """Collect every stage's output, write reports/<study>/ and return its `ReportData`.
+
+    Runs that are not finished are made, or left out with `finished`.
+    """
     # Drawing is slow to import, and every process of the study imports the stages.
     from mtkd.report import predictions
     from mtkd.report.claims import claims
@@ -52,26 +57,30 @@ def run(study: Study):
     from mtkd.report.significance import PAIRS, Resampled, compare
     from mtkd.report.write import ReportData, write_report
 
-    inputs = Inputs(study, Run(NAME))
+    inputs = Inputs(study, Run(NAME), finished)
     main = _main_artifacts(study, inputs)
     results = rows_of(study.name, main, "scores.csv")
-    made = [
-        one.section(study, results, inputs.only) for one in (mkd, ablation, adaptation, ranking)
+    needed = {mkd: ["09_mkd", "10_serving"], ablation: ["06_ablation", teacher.NAME]}
+    needed |= {adaptation: ["07_adaptation"], ranking: ["08_ranking"]}
+    sections = [
+        module.section(study, results, inputs.only)
+        for module, stages_ in needed.items()
+        if all(map(inputs.only, stages_))
     ]
-    sections = [section for section in made if section]
     pairs = [*PAIRS, *(pair for section in sections for pair in section.pairs())]
     further = inputs.only("06_ablation", "09_mkd").values()
     tasks = [study.task(name) for name in study.tasks]
     resampled = Resampled(tasks, _predictions([*main, *further], pairs))
     compared, sizes = compare(resampled, pairs), inputs.data.frame("sizes.csv")
-    confidence = [one.frame("confidence.parquet") for one in inputs.only(teacher.NAME).values()]
+    teachers = inputs.only(teacher.NAME).values()
+    confidence = [one.frame("confidence.parquet") for one in teachers]
     lengths = inputs[encoder_run(study.student_encoder)].frame("lengths.csv")
     report = ReportData(
         study=study,
         results=results,
         candidates=_candidates(study, inputs),
         curves=_curves(study, inputs),
-        soft=pd.concat(confidence, ignore_index=True),
+        soft=pd.concat([pd.DataFrame(columns=CONFIDENCE_COLUMNS), *confidence], ignore_index=True),
         sizes=sizes.merge(lengths[["task", "split", "cut"]], "left", ["task", "split"]),
         run=_about(study, inputs),
         compared=compared,
@@ -87,17 +96,23 @@ def run(study: Study):
 
 def _main_artifacts(study: Study, inputs: Inputs) -> list[Artifact]:
     """Return those of the main systems in the order of results.csv."""
-    baselines = dict.fromkeys(mtdnn.baseline_run(study, seed) for seed in study.seeds)
+    baselines = {mtdnn.baseline_run(study, seed) for seed in study.seeds}
+    main = [one for run, one in inputs.only(mtdnn.NAME).items() if run in baselines]
     others = (inputs.only(stage.NAME).values() for stage in (student, finetune, teacher))
-    return [*map(inputs.__getitem__, baselines), *(one for group in others for one in group)]
+    main += [one for group in others for one in group]
+    if not main:
+        raise UserError(f"Study {study.name} has no result yet: run 'mtkd run {study.name}'.")
+    return main
 
 
 def _candidates(study: Study, inputs: Inputs) -> pd.DataFrame:
     """Return the candidates' rows of results.csv, best first: fine-tuned on each task, and before.
 
-    Fine-tuned are those of the study's largest ensembles.
+    Fine-tuned are those of the study's largest ensembles. Empty where no ensemble is finished.
     """
     teachers = list(inputs.only(teacher.NAME).values())
+    if not teachers:
+        return pd.DataFrame(columns=["study", *SCORE_COLUMNS])
     tuned = pd.concat([one.frame("members.csv") for one in teachers], ignore_index=True)
     runs = {one.name: mtdnn.candidate_run(one) for one in study.candidate_models}
     before = [
@@ -130,7 +145,7 @@ def _candidates_predictions(
     for run in inputs.only(teacher.NAME):
         for one, member in teacher.members(study, run.task, size):
             yield f"{CANDIDATE}{one.name}", one.seed, member.frame("predictions.parquet")
-    for one in study.candidate_models:
+    for one in study.candidate_models if inputs.only(teacher.NAME) else ():
         frame = inputs[mtdnn.candidate_run(one)].frame("predictions.parquet")
         yield f"{CANDIDATE}{one.name}:mtl", one.seed, frame
 
@@ -143,6 +158,7 @@ def _curves(study: Study, inputs: Inputs) -> pd.DataFrame:
     curves = [
         inputs[run].frame("curve.csv").assign(run=run.name, system=system, seed=run.seed)
         for run, system in systems.items()
+        if run in inputs.artifacts
     ]
     return pd.concat(curves, ignore_index=True)
 
@@ -168,6 +184,9 @@ def _about(study: Study, inputs: Inputs) -> dict:
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "study": study.model_dump(),
         "computed at commits": sorted(commits),
+        "unfinished": [
+            run.name for run in parents(study, inputs.this) if run not in inputs.artifacts
+        ],
         "data": inputs[Run(data.NAME)].fingerprint,
         "encoders": encoders,
         "seconds": seconds,

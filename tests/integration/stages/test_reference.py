@@ -10,9 +10,10 @@ from integration.stages.small import MKD, small
 from mtkd import artifacts, paths, stages
 from mtkd.artifacts import RECORD
 from mtkd.config.study import Study
+from mtkd.errors import UserError
 from mtkd.report.predictions import FILE, recompute
 from mtkd.report.write import write_reference
-from mtkd.stages import data, report, serving
+from mtkd.stages import data, mtdnn, report, serving
 
 ABLATION = 'ablation={"seeds": [0], "variants": {"keep-1": {"ensemble_size": 1}}}'
 
@@ -51,6 +52,21 @@ def test_one_more_seed_runs_no_notebook_of_another_again():
     first, both = (stages.keys(small(MKD, ABLATION, f"seeds={seeds}")) for seeds in ([0], [0, 1]))
     changed = {run.name for run, key in first.items() if both[run] != key}
     assert changed == {serving.NAME, report.NAME} and len(both) > len(first)
+
+
+def test_a_report_of_what_is_finished_builds_nothing_and_says_what_is_missing(work):
+    study = small("name=begun", MKD, ABLATION, "seeds=[0, 1]")
+    with pytest.raises(UserError, match="begun has no result yet"):
+        report.run(study, finished=True)
+    bert = stages.Run("05_finetune", system="bert", seed=0)
+    stages.load_all(study, [bert, mtdnn.baseline_run(study, 0)])
+    made = report.run(study, finished=True)
+    assert {*made.results["system"]} == {"bert", "mt-dnn:mtl"} and not made.sections
+    assert (
+        f"{len(stages.all_runs(study)) - 5} runs of this study are not finished" in made.finding[0]
+    )
+    assert "04_student.s0" in made.run["unfinished"] and bert.name not in made.run["unfinished"]
+    assert not paths.work_folder("begun").joinpath("04_student").exists()
 
 
 @pytest.mark.slow

@@ -68,7 +68,12 @@ def make_report():
             curves=pd.DataFrame(curves),
             soft=soft,
             sizes=made_sizes(names),
-            run={"commit": "abc", "seconds": {"00_data": 61.0}, "notes": ["CoLA: constant"]},
+            run={
+                "commit": "abc",
+                "seconds": {"00_data": 61.0},
+                "notes": ["CoLA: constant"],
+                "unfinished": [],
+            },
             compared=helpers.compared(results, [*PAIRS], reach=0.2),
             claims=claims(Resampled([], []), Kept(), [], {}),
         )
