@@ -29,11 +29,11 @@ class Resources(Settings):
 
 
 class Tuning(Settings):
-    """How fine-tuning on SNLI differs from per-task fine-tuning."""
+    """How one fine-tuning differs from per-task fine-tuning (`finetune`)."""
 
-    learning_rate: Positive | None = field(None, "Peak learning rate; null: as in fine-tuning.")
-    batch_size: Count | None = field(None, "Examples per update; null: as in fine-tuning.")
-    epochs: Count | None = field(None, "Passes over the examples; null: as in fine-tuning.")
+    learning_rate: Positive | None = field(None, "Peak learning rate; null: as there.")
+    batch_size: Count | None = field(None, "Examples per update; null: as there.")
+    epochs: Count | None = field(None, "Passes over the examples; null: as there.")
 
 
 class Adaptation(Settings):

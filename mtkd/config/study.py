@@ -15,7 +15,7 @@ from mtkd.config.base import Seeds, Settings, ShortName, TaskNames, field
 from mtkd.config.checks import require, require_distinct, require_known
 from mtkd.config.custom_task import CustomTask, CustomTaskName, apply_defaults, check_task_names
 from mtkd.config.distillation import Ablation, Distil, check_distillation
-from mtkd.config.experiments import Adaptation, Resources
+from mtkd.config.experiments import Adaptation, Resources, Tuning
 from mtkd.config.mkd import Mkd
 from mtkd.config.training import Candidate, Candidates, Data, Encoder, FineTune, Model, Train
 from mtkd.errors import UserError
@@ -44,6 +44,7 @@ class Study(Settings):
     model: Model = field(Model(), "Shared encoder and task heads.")
     train: Train = field(Train(), "Multi-task training.")
     finetune: FineTune = field(FineTune(), "Per-task fine-tuning, where it differs from `train`.")
+    bert: Tuning = field(Tuning(), "Fine-tuning of `bert`, where it differs from `finetune`.")
     candidates: Candidates = field(Candidates(), "The models from which ensembles are chosen.")
     distil: Distil = field(Distil(), "Soft targets, and how they enter the loss.")
     seeds: Seeds = field([0], "Seeds of `bert`, `mt-dnn` and `mt-dnn-kd`.")
@@ -139,6 +140,11 @@ class Study(Settings):
         """Return the settings of per-task fine-tuning."""
         changed = self.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
         return self.train.model_copy(update=changed)
+
+    def finetuning_of(self, system: str) -> Train:
+        """Return the settings of a system's per-task fine-tuning; a baseline may have its own."""
+        changed = self.bert.model_dump(exclude_none=True) if system == "bert" else {}
+        return self.finetuning.model_copy(update=changed)
 
     @property
     def member_finetuning(self) -> Train:

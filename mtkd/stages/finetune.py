@@ -44,7 +44,7 @@ def task_settings(study: Study, run: Run, task: str) -> dict:
     new_head = study.finetune.new_head or run.system == "bert" or task not in study.multitask
     return {
         "encoder_dropout": study.model.encoder_dropout,
-        **weight_settings(study, study.finetuning),
+        **weight_settings(study, study.finetuning_of(run.system)),
         "new_head": new_head,
         "test": run.seed == study.seeds[0] and run.system in study.test_predictions,
     }
@@ -52,7 +52,7 @@ def task_settings(study: Study, run: Run, task: str) -> dict:
 
 def steps(study: Study, run: Run) -> int:
     """Return the updates of all tasks' fine-tuning."""
-    return count_updates(study, study.trainable, study.finetuning)
+    return count_updates(study, study.trainable, study.finetuning_of(run.system))
 
 
 def run(study: Study, system: str, seed: int) -> Artifact:
@@ -71,7 +71,8 @@ def _finetune(inputs: Inputs, task: str) -> Artifact:
     def build(output: Output) -> None:
         train_sets = inputs.train_sets(study.student_encoder, [task])
         given = {"heads": not depends["new_head"], "predict_test": depends["test"]}
-        fit(inputs, system_training(inputs, train_sets, study.finetuning, **given), output)
+        settings = study.finetuning_of(inputs.this.system)
+        fit(inputs, system_training(inputs, train_sets, settings, **given), output)
 
     return inputs.build_part(task, depends, inputs.artifacts, build)
 

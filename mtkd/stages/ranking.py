@@ -54,7 +54,7 @@ def depends(study: Study, run: Run) -> dict:
 
 def steps(study: Study, run: Run) -> int:
     """Return the updates of both heads, at most as many for ranking as for classification."""
-    return 2 * count_updates(study, study.ranking, study.finetuning)
+    return 2 * count_updates(study, study.ranking, study.finetuning_of(run.system))
 
 
 def run(study: Study, system: str, seed: int) -> Artifact:
@@ -147,7 +147,7 @@ def _finetune(inputs: Inputs, task: Task) -> Artifact:
         sets = {task.name: train_set, head.name: _rankable_examples(inputs, head, train_set)}
         heads = [] if depends["new_head"] else [task.name]
         # One process, so that a batch has all candidates of its questions.
-        settings = study.finetuning.model_copy(update={"num_processes": 1})
+        settings = study.finetuning_of(inputs.this.system).model_copy(update={"num_processes": 1})
         given = {"heads": heads, "predict_test": depends["test"]}
         model = fit(inputs, finetune.system_training(inputs, sets, settings, **given), output)
         (output.folder / "scores.csv").unlink()  # classification's alone: rankings.csv has all

@@ -229,7 +229,7 @@ BAD = {
     "candidates: {dropouts: [0.1, 0.1, 0.2]}": ["candidates.dropouts", "twice"],
     "candidates: {seeds: [0, 1, 0]}": ["candidates.seeds", "twice"],
     "candidates: {seed: 1}": ["unknown field 'candidates.seed'", "dropouts, seeds,"],
-    "data: {max_train_of: {xyz: 9}}": ["data.max_train_of", "xyz", "not one of the study's tasks"],
+    "data: {max_train_of: {xyz: 90}}": ["data.max_train_of", "xyz", "not one of the study's tasks"],
     "candidates: {selection_examples: 9}": ["candidates.selection_examples", "set data.max_train"],
     "distil: {teachers: [rte, rte]}": ["distil.teachers", "twice"],
     "seeds: []": ["seeds", "at least 1"],

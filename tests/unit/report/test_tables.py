@@ -69,7 +69,7 @@ def test_table3_has_each_candidate_the_best_below_mt_dnn(rows):
     ]
     assert cell(shown, "best single candidate (b-0.1-s1)", "RTE") == "**63.0**"
     assert cell(shown, "best single candidate (b-0.1-s1, before fine-tuning)", "RTE") == "60.0"
-    assert "MT-DNN-ensemble is one run" in " ".join(shown.notes)
+    assert "An ensemble is one run" in " ".join(shown.notes)
     assert "one run" not in " ".join(tables.table3(results.head(1)).notes)
     closing = tables.closing_table(results, Compared().frame)
     assert "MT-DNN-ensemble" in closing and "candidate" not in closing

@@ -134,7 +134,7 @@ def test_the_index_notebook_runs_on_a_report(folders, monkeypatch, make_report):
     tags = [one.metadata.tags for one in cells if one.metadata.get("tags")]
     assert tags == [["parameters"], ["verdict"]]
     assert not any(one.outputs or one.execution_count for one in cells)
-    monkeypatch.setattr(stage, "run", lambda settings: make_report())
+    monkeypatch.setattr(stage, "run", lambda settings, finished: make_report())
     monkeypatch.setattr(studies, "load", lambda name, overrides: None)
     space = {"display": print}
     for one in cells:

@@ -6,7 +6,7 @@ from integration.stages.small import ADAPTATION, MKD, small
 
 from mtkd.config.study import load
 from mtkd.errors import UserError
-from mtkd.stages import Run, all_runs, find_run, keys, parents, stages
+from mtkd.stages import Run, all_runs, find_run, keys, parents, stages, steps
 
 MAIN = ["00_data", "01_pretrain", "02_mtdnn", "03_teacher", "04_student", "05_finetune"]
 STAGES = [*MAIN, "06_ablation", "07_adaptation", "08_ranking", "09_mkd", "10_serving", "11_report"]
@@ -19,6 +19,15 @@ def full(*overrides: str):
     tasks = ["tasks=[rte, stsb, qnli]", "ranking=[qnli]"]
     variants = {"kl": {"loss": "kl"}, "folds": CROSS_FIT}
     return small(*tasks, MKD, ADAPTATION, *overrides, **variants)
+
+
+def test_bert_may_be_fine_tuned_otherwise_than_the_systems_that_start_from_mt_dnn():
+    study = small("bert.epochs=3", "bert.learning_rate=0.5", "finetune.epochs=2")
+    bert, other = (study.finetuning_of(system) for system in ("bert", "mt-dnn"))
+    assert (bert.epochs, bert.learning_rate, other.epochs) == (3, 0.5, 2)
+    assert other == study.finetuning
+    runs = [Run("05_finetune", system=system, seed=0) for system in ("bert", "mt-dnn")]
+    assert 2 * steps(study, runs[0]) == 3 * steps(study, runs[1])
 
 
 def test_stages_are_in_the_notebooks_order():
@@ -73,6 +82,7 @@ END = {"10_serving", "11_report"}
         ("model.encoder_dropout=0.3", FROM["04_student"]),
         ("finetune.epochs=2", TEACHER - {"09_mkd"}),
         ("finetune.new_head=true", {"05_finetune", "08_ranking", *END}),
+        ("bert.epochs=2", {"05_finetune", "08_ranking", *END}),
         ("candidates.ensemble_size=1", TEACHER - {"09_mkd"}),
         ("candidates.epochs=3", TEACHER - {"09_mkd"}),
         ("candidates.new_head=false", TEACHER - {"09_mkd"}),
