@@ -5,8 +5,10 @@ predictions.parquet has a row per system, seed and dev example: the predicted `c
 since systems mostly agree, so that a prediction of a class takes about two bits.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ SCHEMA = pa.schema(
         "task": pa.string(),
         "split": pa.string(),
         "idx": pa.int32(),
-        "class": pa.uint8(),
+        "class": pa.uint16(),
         "score": pa.float32(),
     }
 )
@@ -37,7 +39,6 @@ FORMAT = {
     "compression": "zstd",
     "compression_level": 19,
     "data_page_size": 2**26,
-    "row_group_size": 2**26,
     "use_dictionary": ["system", "seed", "task", "split", "class"],
     "column_encoding": {"idx": "DELTA_BINARY_PACKED", "score": "BYTE_STREAM_SPLIT"},
 }
@@ -45,17 +46,25 @@ FORMAT = {
 
 def write_predictions(path: Path, tasks: Iterable[Task], parts: Iterable[Predictions]) -> None:
     """Write what systems predict of the dev sets of `tasks`; see the module."""
-    known, rows = {task.name: task for task in tasks}, [SCHEMA.empty_table().to_pandas()]
+    known, splits = {task.name: task for task in tasks}, defaultdict(list)
     for system, seed, frame in parts:
-        for (task, split), part in frame.groupby(["task", "split"], sort=False):
-            if task in known and split in known[task].dev:
-                outputs = predicted(known[task], np.stack(part["outputs"]))
-                name = "score" if known[task].regression else "class"
-                columns = part[EXAMPLE].assign(system=system, seed=seed)
-                rows.append(columns.assign(**{name: outputs}))
-    table = pd.concat(rows).sort_values(EXAMPLE, kind="stable")
-    table = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False)
-    pq.write_table(table.replace_schema_metadata(), path, **FORMAT)
+        for (name, split), part in frame.groupby(["task", "split"], sort=False):
+            if name in known and split in known[name].dev:
+                outputs = predicted(known[name], np.stack(part["outputs"]))
+                column, kind = _column(known[name])
+                columns = {"idx": part["idx"].astype("int32"), column: outputs.astype(kind)}
+                splits[name, split].append((system, seed, pd.DataFrame(columns)))
+    with pq.ParquetWriter(path, SCHEMA, **FORMAT) as file:
+        for (name, split), runs in sorted(splits.items(), key=itemgetter(0)):
+            frames = [rows.assign(system=system, seed=seed) for system, seed, rows in runs]
+            rows = pd.concat(frames).sort_values("idx", kind="stable")
+            rows = rows.assign(task=name, split=split).reindex(columns=SCHEMA.names)
+            file.write_table(pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False))
+
+
+def _column(task: Task) -> tuple[str, str]:
+    """Return the column of a task's predictions, and its type."""
+    return ("score", "float32") if task.regression else ("class", "uint16")
 
 
 def read_predictions(
@@ -76,9 +85,9 @@ def read_predictions(
     for (system, seed), frame in rows.groupby(["system", "seed"], sort=False, dropna=False):
         outputs = []
         for task, part in frame.groupby("task", sort=False):
-            name = "score" if known[task].regression else "class"
-            values = part[name].to_numpy("float32" if name == "score" else "int64")
-            outputs.append(pd.Series(list(one_hot(known[task], values)), part.index))
+            column, kind = _column(known[task])
+            values = one_hot(known[task], part[column].to_numpy(kind))
+            outputs.append(pd.Series(list(values), part.index))
         yield system, seed, frame[columns].assign(outputs=pd.concat(outputs))
 
 
