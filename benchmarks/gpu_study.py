@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     updates = ", ".join(f"{one:,}" for one in levels)
     print(
         f"{len(units)} runs, {sum(levels):,} updates ({updates} for the {len(reports)} reports, "
-        f"one after another): {sum(levels) / options.limit:.0f} a second finish it all in time."
+        f"one after another): {sum(levels) / options.limit:.1f} a second finish it all in time."
     )
     budget = Budget(options.workers, options.limit, options.grace, started)
     log = run_units(units, options.study, options.set, budget)

@@ -173,11 +173,10 @@ def run_units(
                 continue
             done.add(unit.name)
             made += unit.updates
-            rate = made / now()
+            rest = f", about {(total / made - 1) * now():.0f} s left" if made else ""
             print(
-                f"{now():5.0f} s: {len(done)} of {len(units)} runs, {made:,} of {total:,} updates, "
-                f"{rate:.0f} a second, about {(total - made) / max(rate, 1e-9):.0f} s left: "
-                f"{unit.name}",
+                f"{now():5.0f} s: {unit.name}; {len(done)} of {len(units)} runs, {made:,} of "
+                f"{total:,} updates, {made / now():.1f} a second{rest}",
                 flush=True,
             )
     for unit, begun in running.values():
