@@ -53,7 +53,8 @@ def pack(options: argparse.Namespace) -> None:
         _pack_glue(Path(glue_location(study.data)), folder / "glue", study.tasks)
     for name, settings in study.encoders.items():
         if source := checkpoint_of(name, settings):
-            _pack_encoder(name, Path(source), folder / "encoders" / name)
+            known = Path(settings.checkpoint or source).name  # the report names the folder
+            _pack_encoder(name, Path(source), folder / "encoders" / name / f"{known}-bf16")
     if not options.no_wheels:
         _pack_wheels(folder / "wheels", options.python)
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -160,8 +161,8 @@ def settings_of_environment(folder: Path, work: Path) -> dict[str, str]:
     found["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     if (folder / "glue").is_dir():
         found["MTKD_GLUE"] = str(folder / "glue")
-    for path in folder.glob("encoders/*"):
-        found[f"MTKD_ENCODER_{path.name.upper()}"] = str(path)
+    for path in folder.glob("encoders/*/*"):
+        found[f"MTKD_ENCODER_{path.parent.name.upper()}"] = str(path)
     return found
 
 

@@ -48,6 +48,12 @@ def test_what_needs_a_failed_unit_is_not_started():
     assert [row["unit"] for row in log] == ["no_such_run"] and "UserError" in log[0]["error"]
 
 
+def test_what_outlasts_the_time_is_stopped():
+    units = [Unit("00_data", None, (), 1)]
+    log = run_units(units, str(SMALLEST), [], Budget(1, 0.5, 0.5, time.perf_counter()))
+    assert [row["error"] for row in log] == ["stopped: the time was over"]
+
+
 def command(step: str, *arguments: object, work: Path) -> str:
     script = ROOT / "benchmarks" / "gpu_study.py"
     options = ["--study", SMALLEST, "--work", work]
