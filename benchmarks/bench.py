@@ -1,9 +1,10 @@
-"""Compare mtkd's speed on this machine's processor with what one would use instead: `make bench`.
+"""Compare mtkd's speed on this machine with what one would use instead: `make bench`.
 
-Every contender is a process that is started and warmed up once; in each round all do the same
-amount of training or scoring, one after another. mtkd runs as in a study, one single-threaded
-process per core; the others get all cores as threads of one process. Print a table, and write
-bench.json and speed.png. Nothing else should run meanwhile.
+Every contender is started and warmed up once; in each round all do the same amount of training or
+scoring a process, one after another. The main row is of one thread against one thread, at the shape
+of the reference study's encoder. The row of more threads is apart: mtkd then runs as in a study,
+as that many processes of one thread, and the others as one process of that many threads. Print a
+table, and write bench.json and speed.png. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -20,18 +21,20 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from contenders import BATCH_SIZE, CONTENDERS, Workload
+from contenders import CONTENDERS
+from workload import BATCH_SIZE, SHAPES, Workload
 
+from mtkd import __version__
 from mtkd.training.loop import seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 FORK = multiprocessing.get_context("fork")  # all libraries are imported once
 LABELS = {
-    "train:mtkd": "mtkd, bf16, one process per core",
+    "train:mtkd": "mtkd, bf16",
     "train:trainer": "Trainer, defaults, fp32",
     "train:trainer-tuned": "Trainer, tuned, bf16",
     "train:plain-loop": "plain loop, fp32",
-    "score:mtkd": "mtkd, bf16, one process per core",
+    "score:mtkd": "mtkd, bf16",
     "score:pipeline": "pipeline, fp32",
 }
 
@@ -95,7 +98,14 @@ def _serve(connection: Connection, system: str, load: Workload, threads: int) ->
         connection.send(one_round(turn))
 
 
-def measure(load: Workload, rounds: int, threads: int) -> list[dict]:
+def row_name(shape: str, threads: int, gpu: bool) -> str:
+    """Return what a row of the table compares."""
+    if gpu:
+        return f"{shape}, GPU, {threads} processes" if threads > 1 else f"{shape}, GPU"
+    return f"{shape}, {threads} processes" if threads > 1 else f"{shape}, 1 thread"
+
+
+def measure(load: Workload, systems: list[str], rounds: int, threads: int, row: str) -> list[dict]:
     """Return a row per round and system; round 0 warms up and is not counted."""
     # In a process of its own: torch must not start threads before the contenders are forked.
     writer = FORK.Process(target=load.write_encoder)
@@ -103,14 +113,14 @@ def measure(load: Workload, rounds: int, threads: int) -> list[dict]:
     writer.join()
     rows = []
     with ExitStack() as stack:
-        contenders = [Contender(system, load, threads) for system in CONTENDERS]
+        contenders = [Contender(system, load, threads) for system in systems]
         for contender in contenders:
             stack.callback(contender.close)
         for turn in range(rounds + 1):
             for contender in contenders:
-                row = {"shape": load.shape, "round": turn, "system": contender.system}
-                rows.append(row | {"rate": contender.rate(turn)})
-            print(f"{load.shape}: round {turn} of {rounds}", file=sys.stderr)
+                about = {"shape": row, "round": turn, "system": contender.system}
+                rows.append(about | {"rate": contender.rate(turn)})
+            print(f"{row}: round {turn} of {rounds}", file=sys.stderr)
     return [row for row in rows if row["round"]]
 
 
@@ -142,25 +152,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--shapes", nargs="+", default=["mini", "small"], help="of the encoder")
+    main_rows = ["train:mtkd", "train:trainer-tuned"]
+    parser.add_argument("--shapes", nargs="+", default=["minilm"], choices=SHAPES, metavar="SHAPE")
+    parser.add_argument(
+        "--systems", nargs="+", default=main_rows, choices=["all", *CONTENDERS], metavar="SYSTEM"
+    )
     parser.add_argument("--updates", type=int, default=16, help="of a round's training")
     parser.add_argument("--tasks", type=int, default=4, help="of a round's training")
     parser.add_argument("--scored", type=int, default=384, help="examples of a round's scoring")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    cores = sorted({1, os.cpu_count()})
+    parser.add_argument("--threads", nargs="+", type=int, default=cores, help="a row for each")
+    parser.add_argument("--gpu", action="store_true", help="compute on the GPU, not the processor")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench")
     options = parser.parse_args()
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if not options.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    systems = list(CONTENDERS) if "all" in options.systems else options.systems
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for shape in options.shapes:
             load = Workload(Path(scratch), shape, options.updates, options.tasks, options.scored)
-            rows += measure(load, options.rounds, options.threads)
+            for threads in options.threads:
+                row = row_name(shape, threads, options.gpu)
+                rows += measure(load, systems, options.rounds, threads, row)
     rounds = pd.DataFrame(rows)
     times = ratios(rounds)
-    versions = {name: version(name) for name in ("torch", "transformers", "mtkd")}
+    versions = {name: version(name) for name in ("torch", "transformers")} | {"mtkd": __version__}
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    if options.gpu:
+        machine["gpu"] = torch.cuda.get_device_name()
     results = {"machine": machine, "versions": versions, "ratios": times.to_dict("index")}
     options.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results | {"rounds": rows}, indent=1) + "\n"

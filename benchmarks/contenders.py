@@ -1,19 +1,14 @@
 """Train on, and score, the same texts with mtkd, with transformers, and with a plain loop.
 
-The texts are made up with GLUE's statistics: an example's number of word pieces follows each task's
-log-normal law (measured on its training set), words follow Zipf's law p(r) ~ 1 / (r + 2.7). Each
-word is one piece, and there are as many as in BERT's vocabulary.
-
-A contender is a function of a workload and the processor threads it may use; it prepares itself and
-returns a function that runs one round and returns its seconds. Imports, building models and, for
-training, tokenizing are not counted; scoring starts from texts.
+A contender is a function of a workload; it prepares itself and returns a function that runs one
+round and returns its seconds. Imports, building models and, for training, tokenizing are not
+counted; scoring starts from texts. All use the GPU where there is one and it is not hidden.
 """
 
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -22,19 +17,16 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
-    BertConfig,
     BertModel,
-    BertTokenizerFast,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     pipeline,
 )
 from transformers.utils import logging
+from workload import BATCH_SIZE, DROPOUT, MAX_LENGTH, Workload
 
-from mtkd import tasks
 from mtkd.config.training import Train
-from mtkd.data.dataset import Examples, tokenize
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.tasks import Task
 from mtkd.training.loop import TrainingRun, seed_everything, train
@@ -42,96 +34,16 @@ from mtkd.training.losses import hard_loss
 from mtkd.training.predict import predict, probabilities
 from mtkd.training.soft_targets import average_members
 
-BATCH_SIZE, LEARNING_RATE, WARMUP, DROPOUT, MAX_LENGTH = 32, 1e-4, 0.1, 0.1, 128
-SPECIAL, VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), 30522
-MEMBERS, SCORED = 3, "mnli"
-SHAPES = {"tiny": (1, 32, 2), "mini": (4, 256, 4), "small": (4, 512, 8)}  # layers, width, heads
-# Mean and standard deviation of the logarithm of an example's word pieces.
-LENGTHS = {"cola": (2.43, 0.33), "mrpc": (4.07, 0.26), "mnli": (3.67, 0.48), "qnli": (3.99, 0.35)}
+LEARNING_RATE, WARMUP, MEMBERS = 1e-4, 0.1, 3
 Round = Callable[[int], float]
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
-datasets.disable_progress_bars()
 
 
-@dataclass(frozen=True)
-class Workload:
-    """A round: `updates` batches of training over the first `num_tasks` tasks, or scoring."""
-
-    folder: Path  # takes the encoder
-    shape: str
-    updates: int
-    num_tasks: int
-    scored: int  # examples
-
-    @property
-    def tasks(self) -> list[Task]:
-        return [tasks.get(name) for name in list(LENGTHS)[: self.num_tasks]]
-
-    @property
-    def encoder(self) -> Path:
-        return self.folder / self.shape
-
-    @cached_property
-    def tokenizer(self) -> BertTokenizerFast:
-        return BertTokenizerFast.from_pretrained(self.encoder)
-
-    def train_texts(self) -> dict[str, datasets.Dataset]:
-        each, rest = divmod(self.updates, self.num_tasks)
-        if rest or not each:
-            raise SystemExit(f"--updates must be a multiple of the {self.num_tasks} tasks")
-        return {task.name: texts(task, each * BATCH_SIZE) for task in self.tasks}
-
-    def scored_texts(self) -> tuple[Task, datasets.Dataset]:
-        return tasks.get(SCORED), texts(tasks.get(SCORED), self.scored, seed=1)
-
-    def examples(self, task: Task, split: datasets.Dataset) -> Examples:
-        pieces = tokenize(split, task, self.tokenizer, MAX_LENGTH)
-        return Examples(task, pieces, "bench", self.tokenizer.pad_token_id)
-
-    def write_encoder(self) -> None:
-        """Write an encoder with random weights, and its tokenizer."""
-        layers, hidden, heads = SHAPES[self.shape]
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=4 * hidden,
-            hidden_dropout_prob=DROPOUT,
-            attention_probs_dropout_prob=DROPOUT,
-        )
-        BertModel(config).save_pretrained(self.encoder)
-        pieces = [*SPECIAL, *words()]
-        tokenizer = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)})
-        tokenizer.model_max_length = MAX_LENGTH
-        tokenizer.save_pretrained(self.encoder)
-
-
-def words() -> list[str]:
-    """Return made-up words of four letters, as many as BERT has word pieces."""
-    letters = np.array(list("abcdefghijklmnopqrst"))
-    numbers = np.arange(VOCABULARY - len(SPECIAL))[:, None]
-    return ["".join(row) for row in letters[numbers // len(letters) ** np.arange(4) % len(letters)]]
-
-
-def texts(task: Task, count: int, seed: int = 0) -> datasets.Dataset:
-    """Return examples of a task: its text columns, label and idx."""
-    random = np.random.default_rng([seed, list(LENGTHS).index(task.name)])
-    pair, known = len(task.columns) == 2, np.array(words())
-    chances = 1 / (np.arange(len(known)) + 2.7)
-    lengths = random.lognormal(*LENGTHS[task.name], count).round()
-    sizes = np.clip(lengths, 5 if pair else 3, MAX_LENGTH).astype(int) - (3 if pair else 2)
-    rows: dict[str, list] = {column: [] for column in task.columns}
-    for size in sizes:
-        drawn = random.choice(known, size, p=chances / chances.sum())
-        cut = max(1, round(0.6 * size)) if pair else size
-        for column, part in zip(task.columns, (drawn[:cut], drawn[cut:]), strict=False):
-            rows[column].append(" ".join(part))
-    labels = random.integers(0, task.num_outputs, count)
-    return datasets.Dataset.from_dict({**rows, "label": labels, "idx": np.arange(count)})
+def device() -> torch.device:
+    """Return where to compute; asked in the contender's process, as CUDA does not survive forks."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _model(load: Workload, chosen: list[Task]) -> MultiTaskModel:
@@ -193,7 +105,7 @@ def train_trainer(load: Workload, tuned: bool) -> Round:
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        use_cpu=True,
+        use_cpu=device().type == "cpu",
         **more,
     )
     splits, clock = load.train_texts(), Clock()
@@ -238,9 +150,10 @@ def train_plain_loop(load: Workload) -> Round:
     """Train by a plain PyTorch loop, as in the authors' repository: batches in file order, fp32."""
     random, texts_of = np.random.default_rng(0), load.train_texts()
     splits = {task.name: _tokenized(load, task, texts_of[task.name]) for task in load.tasks}
-    encoder = BertModel.from_pretrained(load.encoder, dtype=torch.float32)
+    encoder = BertModel.from_pretrained(load.encoder, dtype=torch.float32).to(device())
     width = encoder.config.hidden_size
     heads = nn.ModuleDict({task.name: nn.Linear(width, task.num_outputs) for task in load.tasks})
+    heads.to(device())
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     starts = range(0, load.updates // load.num_tasks * BATCH_SIZE, BATCH_SIZE)
@@ -253,13 +166,15 @@ def train_plain_loop(load: Workload) -> Round:
         for index in random.permutation(len(batches)):
             task, start = batches[index]
             rows = splits[task.name][start : start + BATCH_SIZE]
-            labels = torch.tensor(rows.pop("labels"))
-            padded = load.tokenizer.pad(rows, return_tensors="pt")
+            labels = torch.tensor(rows.pop("labels"), device=device())
+            padded = load.tokenizer.pad(rows, return_tensors="pt").to(device())
             logits = heads[task.name](dropout(encoder(**padded).last_hidden_state[:, 0]))
             hard_loss(task, logits, labels).backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
+        if device().type == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - started
 
     return one_round
@@ -268,7 +183,7 @@ def train_plain_loop(load: Workload) -> Round:
 def score_mtkd(load: Workload) -> Round:
     """Compute soft targets as stage 03 does: from texts to three models' mean probabilities."""
     task, split = load.scored_texts()
-    models = [_model(load, [task]) for _ in range(MEMBERS)]
+    models = [_model(load, [task]).to(device()) for _ in range(MEMBERS)]
 
     def one_round(turn: int) -> float:
         started = time.perf_counter()
@@ -287,7 +202,12 @@ def score_pipeline(load: Workload) -> Round:
     pairs = [{"text": row[first], "text_pair": row[second]} for row in split]
     tokenizer = load.tokenizer
     pipes = [
-        pipeline("text-classification", model=_classifier(load, task), tokenizer=tokenizer)
+        pipeline(
+            "text-classification",
+            model=_classifier(load, task),
+            tokenizer=tokenizer,
+            device=device(),
+        )
         for _ in range(MEMBERS)
     ]
     options = {"top_k": None, "truncation": True, "max_length": MAX_LENGTH}

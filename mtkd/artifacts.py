@@ -28,6 +28,7 @@ from mtkd import __version__
 from mtkd.errors import UserError, explain_full_disk
 
 RECORD = "record.json"
+ARCHIVED = "$Format:%H$"  # `git archive` puts the commit here (.gitattributes)
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
     *("numpy", "pandas", "pyarrow", "scikit-learn", "scipy"),
@@ -229,6 +230,9 @@ def _machine() -> str:
 
 
 def _commit() -> str:
+    """Return the commit of this checkout, or of the archive that the code was taken from."""
+    if not ARCHIVED.startswith("$"):
+        return ARCHIVED[:12]
     describe = ["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
     command = ["git", "-C", str(Path(__file__).resolve().parent), *describe]
     try:

@@ -62,10 +62,11 @@ def run(study: Study, system: str, seed: int) -> Artifact:
     not kept.
     """
     inputs = Inputs(study, Run(NAME, system=system, seed=seed))
-    return inputs.merge({name: _finetune(inputs, name) for name in study.trainable})
+    return inputs.merge({name: finetune_task(inputs, name) for name in study.trainable})
 
 
-def _finetune(inputs: Inputs, task: str) -> Artifact:
+def finetune_task(inputs: Inputs, task: str) -> Artifact:
+    """Fine-tune the system of the run on one task, as a part of its artifact."""
     study, depends = inputs.study, task_settings(inputs.study, inputs.this, task)
 
     def build(output: Output) -> None:

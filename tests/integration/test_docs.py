@@ -131,6 +131,9 @@ def test_commands_exist_with_their_options(page, line):
         assert set(named) <= STUDIES, line
     elif "mtkd" in words:
         check_mtkd(words[words.index("mtkd") + 1 :], line)
+    elif words[0] == "python":  # a script and its step
+        script = ROOT / words[1].removeprefix("PACK/code/")
+        assert f"def {words[2]}(" in script.read_text(encoding="utf-8"), line
     else:
         assert words[0] in ("pip", "cat", "source"), line
 

@@ -36,11 +36,12 @@ def test_the_benchmark_runs_at_the_smallest_size(tmp_path):
     small = ["--shapes", "tiny", "--updates", "2", "--tasks", "2", "--scored", "32"]
     command = [sys.executable, ROOT / "benchmarks" / "bench.py", *small, "--rounds", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command += ["--threads", "1", "--out", tmp_path]
+    command += ["--systems", "all", "--threads", "1", "2", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "bench.json").read_text())
-    assert len(results["rounds"]) == 6 and all(row["rate"] > 0 for row in results["rounds"])
+    assert len(results["rounds"]) == 12 and all(row["rate"] > 0 for row in results["rounds"])
     names = {"train:trainer", "train:trainer-tuned", "train:plain-loop", "score:pipeline"}
-    assert results["ratios"]["tiny"].keys() == names
+    assert results["ratios"].keys() == {"tiny, 1 thread", "tiny, 2 processes"}
+    assert all(times.keys() == names for times in results["ratios"].values())
     assert (tmp_path / "speed.png").stat().st_size > 5000 and "score:mtkd" in done.stdout

@@ -264,3 +264,9 @@ def test_a_full_disk_is_explained_and_leaves_no_output(out, monkeypatch, in_reco
     with pytest.raises(UserError, match=message):
         make(out, INPUTS, Build() if in_record else full)
     assert names(out.parent) == set()
+
+
+def test_the_code_of_an_archive_knows_its_commit(monkeypatch):
+    assert artifacts.ARCHIVED == "$Format:%H$", "git archive replaces this"
+    monkeypatch.setattr(artifacts, "ARCHIVED", "0123456789abcdef" * 2)
+    assert artifacts._commit() == "0123456789ab"

@@ -110,7 +110,7 @@ def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> Ablati
     place = {name: number for number, name in enumerate(variants)}
     students = sorted(artifacts("06_ablation").items(), key=lambda item: place[item[0].variant])
     ensembles = rows_of(study.name, artifacts("03_teacher").values(), "ensembles.csv")
-    size = ensembles["system"].str.rpartition("-")[2].astype(int)
+    size = ensembles["system"].str.extract(r"(\d+)$")[0].astype(int)
     ensembles = ensembles.loc[size.sort_values(kind="stable").index]
     rows = rows_of(study.name, [artifact for _, artifact in students], "scores.csv")
     rows = pd.concat([rows, ensembles], ignore_index=True)

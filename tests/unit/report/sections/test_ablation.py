@@ -1,12 +1,16 @@
 """The ablation's section: differences are paired by seed, figures agree with the table."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mtkd.config.distillation import Variant
 from mtkd.report.sections.ablation import AblationResults, describe
+from mtkd.report.sections.ablation import section as make_section
 from mtkd.report.significance import COLUMNS, Compared
+from mtkd.stages import Run
 
 VARIANTS = {"keep-1": Variant(ensemble_size=1), "loud": Variant(hard_weight=0.9)}
 
@@ -112,3 +116,22 @@ def test_variants_without_scores_have_an_empty_figure():
 )
 def test_variants_in_words(variant, words):
     assert describe(Variant(**variant)) == words
+
+
+def test_a_study_whose_ensembles_have_one_size_has_the_section():
+    """Without a variant of another size, ensembles.csv has no row and its columns no type."""
+    columns = ["system", "task", "split", "metric", "value", "seed"]
+    row = ["mt-dnn-kd:loud", "rte", "validation", "accuracy", 60.0, 0]
+    files = {
+        "06_ablation": pd.DataFrame([row], columns=columns),
+        "03_teacher": pd.DataFrame(columns=columns),
+    }
+
+    def artifacts(stage: str) -> dict:
+        return {Run(stage, variant="loud"): SimpleNamespace(frame=lambda file: files[stage])}
+
+    variants = {"loud": VARIANTS["loud"]}
+    ablation = SimpleNamespace(variants=variants)
+    study = SimpleNamespace(name="any", ablation=ablation, multitask=["rte"])
+    made = make_section(study, files["06_ablation"], artifacts)
+    assert made.rows["system"].tolist() == ["mt-dnn-kd:loud"]
