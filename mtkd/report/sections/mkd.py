@@ -116,7 +116,7 @@ class MkdResults(SystemsSection):
             if one is not None and many is not None:
                 parts = one[["params", "params_without_embeddings", "bytes_all", "flops"]] / 1e6
                 cells["Params (no emb.), M"] = "{:.2f} ({:.2f})".format(*parts[:2])
-                cells["MB, all tasks"], cells["MFLOPs"] = map("{:,.3g}".format, parts[2:])
+                cells["MB, all tasks"], cells["MFLOPs"] = map(_three_digits, parts[2:])
                 cells[f"ms at {batches[0]}"] = number(one["latency"], 2)
                 cells[f"Ex./s at {batches[-1]}"] = count(many["rate"])
             rows.append(cells)
@@ -218,6 +218,11 @@ def costs_table(costs: pd.DataFrame, machine: dict) -> Table:
         f"On {_machine(machine)}, in {machine['precision']}.",
     ]
     return Table("costs", "Costs of inference", shown, notes)
+
+
+def _three_digits(value: float) -> str:
+    """Return a number with three digits, or all of those before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> MkdResults | None:
