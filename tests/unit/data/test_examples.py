@@ -136,10 +136,10 @@ def test_questions_with_several_candidates_come_first(tmp_path):
 
 
 def test_a_task_may_have_a_limit_of_its_own(sample, listed):
-    data = Data(hub=str(sample), max_train=9, max_train_of={"mnli": 20})
-    assert len(load(sample, listed, max_train=9, max_train_of={"mnli": 20})["train"]) == 20
+    data = Data(hub=str(sample), max_train=16, max_train_of={"mnli": 20})
+    assert len(load(sample, listed, max_train=16, max_train_of={"mnli": 20})["train"]) == 20
     assert len(glue.left_out_train(data, MNLI, 99, None, listed)) == 30
-    assert data.most_train("rte") == 9 and data.limited and not Data().limited
+    assert data.most_train("rte") == 16 and data.limited and not Data().limited
 
 
 def test_limits_take_the_first_and_what_they_leave_out_follows(sample, whole, listed):
