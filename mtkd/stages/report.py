@@ -64,8 +64,8 @@ def run(study: Study, finished: bool = False):
     needed |= {adaptation: ["07_adaptation"], ranking: ["08_ranking"]}
     sections = [
         module.section(study, results, inputs.only)
-        for module, stages_ in needed.items()
-        if all(map(inputs.only, stages_))
+        for module, names in needed.items()
+        if all(map(inputs.only, names))
     ]
     pairs = [*PAIRS, *(pair for section in sections for pair in section.pairs())]
     further = inputs.only("06_ablation", "09_mkd").values()
