@@ -1,11 +1,14 @@
 """A model and examples that are trained in a second, also in subprocesses of tests."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pytest
 import torch
 from transformers import BertConfig, BertModel
 
@@ -13,6 +16,7 @@ from mtkd import tasks
 from mtkd.config.training import Train
 from mtkd.data.dataset import Examples
 from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
+from mtkd.training import loop
 from mtkd.training.loop import TrainingRun, seed_everything, train
 
 VOCABULARY = 120
@@ -80,3 +84,19 @@ def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether all weights are equal to the last bit."""
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(left, right) for left, right in pairs)
+
+
+@contextmanager
+def stopped_at_save(count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Interrupt a training at its checkpoint of that number; gives the epochs of all of them."""
+    epochs, save = [], loop.save_checkpoint
+
+    def stop(path, state):
+        save(path, state)
+        epochs.append(state["epoch"])
+        if len(epochs) == count:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_checkpoint", stop)
+        yield epochs

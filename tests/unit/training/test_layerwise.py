@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_training import random_examples, same_weights, small_model, small_run
+from small_training import random_examples, same_weights, small_model, small_run, stopped_at_save
 from torch import nn
 
 from mtkd import tasks
@@ -219,18 +219,9 @@ def test_only_the_student_is_saved_counted_and_optimized(tmp_path, kind, monkeyp
 def test_a_run_stopped_in_its_second_epoch_ends_with_the_same_bits(tmp_path, kind, monkeypatch):
     often = {"checkpoint_seconds": 1e-9}
     undisturbed, _, log = trained(tmp_path / "a", kind, **often)
-    states, save = [], loop.save_checkpoint
-
-    def stop(path, state):
-        save(path, state)
-        states.append(state["epoch"])
-        if len(states) == 8:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "save_checkpoint", stop)
+    with stopped_at_save(8, monkeypatch) as epochs:
         trained(tmp_path / "b", kind, **often)
-    assert states[-1] == 1
+    assert epochs[-1] == 1
     resumed, _, log_resumed = trained(tmp_path / "b", kind, **often)
     assert same_weights(undisturbed, resumed)
     assert [row["loss"] for row in log] == [row["loss"] for row in log_resumed]

@@ -18,6 +18,7 @@ from small_training import (
     same_weights,
     small_model,
     small_run,
+    stopped_at_save,
     train_small,
 )
 
@@ -142,18 +143,9 @@ def test_a_run_stopped_in_its_second_epoch_ends_with_the_same_bits(tmp_path, mon
     run = small_run(soft=["mnli"], checkpoint_seconds=1e-9)
     run = replace(run, distil=Distil(annealing=True))
     undisturbed, log = train_small(tmp_path / "a", run)
-    states, save = [], loop.save_checkpoint
-
-    def stop(path, state):
-        save(path, state)
-        states.append(state["epoch"])
-        if len(states) == 17:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "save_checkpoint", stop)
+    with stopped_at_save(17, monkeypatch) as epochs:
         train_small(tmp_path / "b", run)
-    assert states[-1] == 1
+    assert epochs[-1] == 1
     resumed, log_resumed = train_small(tmp_path / "b", run)
     assert same_weights(undisturbed, resumed)
     assert [row["loss"] for row in log] == [row["loss"] for row in log_resumed]
