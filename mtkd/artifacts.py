@@ -28,6 +28,7 @@ from mtkd import __version__
 from mtkd.errors import UserError, explain_full_disk
 
 RECORD = "record.json"
+LEFT_OUT = "left_out"  # files that an artifact lacks, which was restored from a reference
 ARCHIVED = "$Format:%H$"  # `git archive` puts the commit here (.gitattributes)
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
@@ -81,6 +82,8 @@ class Artifact:
             raise UserError(f"{self.path} holds no '{name}': {_again(self.path)}")
         for file in names:
             path, (_, digest) = self.path / file, files[file]
+            if file in self.record.get(LEFT_OUT, ()):
+                raise UserError(f"{path} is not in a reference: {_again(self.path)}")
             if not path.is_file() or file_hash(path) != digest:
                 changed = "is missing, truncated or changed since it was written"
                 raise UserError(f"{path} {changed}: {_again(self.path)}")
@@ -103,15 +106,17 @@ def _again(path: Path) -> str:
 def read(path: Path) -> Artifact:
     """Return the artifact in a folder.
 
-    Raises `UserError` where there is none, or where a file is missing or of another size; contents
-    are checked when they are used (`Artifact.file`).
+    Raises `UserError` where there is none, or where a file is missing or of another size, but for
+    those left out of a reference; contents are checked when they are used (`Artifact.file`).
     """
     if not (path / RECORD).is_file():
         unfinished = f"is not a finished output of a stage (it has no {RECORD})"
         raise UserError(f"{path} {unfinished}: run the stage that makes it.")
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        sizes = [(path / name, size) for name, (size, _) in record["files"].items()]
+        left_out = record.get(LEFT_OUT, ())
+        files = {name: size for name, (size, _) in record["files"].items() if name not in left_out}
+        sizes = [(path / name, size) for name, size in files.items()]
         whole = all(file.stat().st_size == size for file, size in sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False

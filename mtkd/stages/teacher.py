@@ -146,8 +146,8 @@ def run(study: Study, task: str) -> Artifact:
         start = inputs[mtdnn.candidate_run(one)]
         members.append(finetune_member(inputs, one.name, settings, one, start))
     parts = {member.name: member.model for member in members}
-    for name, texts in _unlabelled(study, task).items():
-        parts[name] = _predict_unlabelled(inputs, settings, texts, members)
+    for texts in _unlabelled(study, task).values():
+        parts |= _predict_unlabelled(inputs, settings, texts, members)
 
     def build(output: Output) -> None:
         _write_ensemble(inputs, settings, members, output)
@@ -218,45 +218,61 @@ def _score(
 
 def _predict_unlabelled(
     inputs: Inputs, task: Task, settings: Unlabelled, members: list[EnsembleMember]
-) -> Artifact:
-    """Return further texts of a task as the student's word pieces, with the members' logits.
+) -> dict[str, Artifact]:
+    """Return two parts: further texts of a task as word pieces, and the members' logits of them.
 
     An MT-DNN takes the members' place with `labels: mt-dnn`, and nothing with `labels: gold`. The
-    part holds `tokens.arrow`, `pad.json` and `soft_targets.parquet`, or a note alone if there is
-    no text.
+    first part holds `<encoder>.arrow` and `pad.json`, or a note alone if there is no text; the
+    second, which is not there without texts or members, `soft_targets.parquet`.
     """
-    study = inputs.study
+    study, name = inputs.study, unlabelled_name(settings)
     if settings.labels == "mt-dnn":
         model = inputs[_vanilla_run(study)]
         members = single_model(study, study.student_encoder, model, "mt-dnn")[None]
     elif settings.labels == "gold":
         members = []
+    encoders = list(dict.fromkeys([study.student_encoder, *(one.encoder for one in members)]))
 
     def splits(name: str) -> dict[str, datasets.Dataset]:
         return data.read_splits(inputs.data, study.task(name))
 
-    def build(output: Output) -> None:
+    def tokenize_texts(output: Output) -> None:
         folder, scratch = output.folder, output.folder / ".read"
         texts = unlabelled_texts(study, task, settings, splits, scratch)
         if not len(texts):
             note = f"{task.title}: there is no text beside its train set (unlabelled)."
             write_json(folder / "notes.json", [note])
         else:
-            fingerprint, sets = examples_fingerprint(texts, task), {}
-            for encoder in dict.fromkeys([study.student_encoder, *(m.encoder for m in members)]):
+            pad = {"fingerprint": examples_fingerprint(texts, task)}
+            for encoder in encoders:
                 tokenizer, longest = inputs.tokenizer(encoder)
-                path = folder / "tokens.arrow" if encoder == study.student_encoder else None
-                tokens = tokenize(texts, task, tokenizer, longest, path)
-                sets[encoder] = Examples(task, tokens, fingerprint, tokenizer.pad_token_id)
-            write_json(folder / "pad.json", sets[study.student_encoder].pad_id)
-            if members:
-                targets = predict_soft_targets(inputs, task, members, sets)
-                write_soft_targets(folder / SOFT_TARGETS, targets)
+                tokenize(texts, task, tokenizer, longest, folder / f"{encoder}.arrow")
+                pad[encoder] = tokenizer.pad_token_id
+            write_json(folder / "pad.json", pad)
         shutil.rmtree(scratch, ignore_errors=True)
 
-    depends = _unlabelled_settings(settings) | targets_settings(study, members)
-    parents = inputs.only(pretrain.NAME, data.NAME)
-    return inputs.build_part(unlabelled_name(settings), depends, parents, build)
+    def predict_texts(output: Output) -> None:
+        sets = {encoder: _read_texts(texts, task, encoder) for encoder in encoders}
+        targets = predict_soft_targets(inputs, task, members, sets)
+        write_soft_targets(output.folder / SOFT_TARGETS, targets)
+
+    above = inputs.only(pretrain.NAME, data.NAME)
+    depends = _unlabelled_settings(settings) | {"encoders": encoders}
+    texts = inputs.build_part(name, depends, above, tokenize_texts)
+    if not members or "pad.json" not in texts.record["files"]:
+        return {name: texts}
+    depends = targets_settings(study, members) | {"texts": texts.fingerprint}
+    targets = inputs.build_part(f"{name}.targets", depends, above, predict_texts)
+    return {name: texts, f"{name}.targets": targets}
+
+
+def _read_texts(texts: Artifact, task: Task, encoder: str) -> Examples:
+    """Return further texts as an encoder's word pieces."""
+    split, pad = (
+        datasets.Dataset.from_file(str(texts.file(f"{encoder}.arrow"))),
+        texts.json("pad.json"),
+    )
+    return Examples(task, split, pad["fingerprint"], pad[encoder])
 
 
 def soft_targets(teacher: Artifact, task: Task, size: int) -> SoftTargets:
@@ -279,16 +295,17 @@ def unlabelled_examples(
 
     Labels that are classes become one-hot probabilities. None if there is no text.
     """
-    part = read(Run(NAME, task=task.name).part_folder(study, unlabelled_name(settings)))
-    if "tokens.arrow" not in part.record["files"]:
+    name, this = unlabelled_name(settings), Run(NAME, task=task.name)
+    texts = read(this.part_folder(study, name))
+    if "pad.json" not in texts.record["files"]:
         return None
-    split = datasets.Dataset.from_file(str(part.file("tokens.arrow")))
-    examples = Examples(task, split, "", part.json("pad.json"))
+    examples = _read_texts(texts, task, study.student_encoder)
     if settings.labels == "gold":
         return examples.replace(soft_targets=one_hot(task, examples.labels))
     members = 1 if settings.labels == "mt-dnn" else size
+    part = read(this.part_folder(study, f"{name}.targets"))
     targets = read_soft_targets(part.file(SOFT_TARGETS), task).first(members)
-    outputs = targets.aligned(examples.replace(fingerprint=targets.fingerprint), kind)
+    outputs = targets.aligned(examples, kind)
     if settings.labels == "hard" and not task.regression:
         outputs = one_hot(task, outputs.argmax(axis=1))
     return examples.replace(soft_targets=outputs)
