@@ -31,6 +31,7 @@ WHEELS = (  # of what the stages import, and the other machine lacks
 )
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
 PACK_LIMIT, PART_LIMIT = 60 << 20, 15 << 20  # bytes
+PACKED = "artifacts.zip"
 LEFT_OUT = (".safetensors", ".arrow", "soft_targets.parquet")  # gigabytes that no report reads
 
 
@@ -174,47 +175,28 @@ def device_name() -> str:
 
 def collect(work: Path, out: Path) -> None:
     """Write the finished artifacts below `work`, without what no report reads, in parts."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for record in sorted(work.rglob("record.json")):
-            inside = record.relative_to(work)
-            if any(part.startswith(".") for part in inside.parts):
-                continue  # unfinished
-            names = json.loads(record.read_text(encoding="utf-8"))["files"]
-            kept = [name for name in names if not name.endswith(LEFT_OUT)]
-            for name in ["record.json", *kept]:
-                tar.add(record.parent / name, inside.parent / name)
-    content = buffer.getvalue()
+    from mtkd.artifacts import pack as pack_artifacts
+
+    whole = out / PACKED
+    pack_artifacts(work, whole, lambda file: file.name.endswith(LEFT_OUT))
+    content = whole.read_bytes()
+    whole.unlink()
     for number, start in enumerate(range(0, len(content), PART_LIMIT)):
-        part = content[start : start + PART_LIMIT]
-        (out / f"artifacts.tar.gz.{number:02}").write_bytes(part)
+        (out / f"{PACKED}.{number:02}").write_bytes(content[start : start + PART_LIMIT])
     print(f"{out}: artifacts without weights, {len(content) / 2**20:.1f} MiB")
 
 
 def unpack(options: argparse.Namespace) -> None:
-    """Put artifacts where this machine's study looks for them, and say how to make the report.
-
-    What was left out becomes a file of the right size without content. The record has its hash, so
-    that a stage that would read it ends with an error.
-    """
+    """Put artifacts where this machine's study looks for them, and say how to make the report."""
     from mtkd import paths
+    from mtkd.artifacts import restore
 
     work = options.work or paths.work_folder("")
-    parts = sorted(options.out.glob("artifacts.tar.gz.*"))
+    parts = sorted(options.out.glob(f"{PACKED}.*"))
     content = b"".join(part.read_bytes() for part in parts)
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        records = [work / name for name in tar.getnames() if name.endswith("record.json")]
-        tar.extractall(work, filter="data")
-    for record in records:
-        files = json.loads(record.read_text(encoding="utf-8"))["files"]
-        for name, (size, _) in files.items():
-            path = record.parent / name
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    file.truncate(size)
+    restored = restore(io.BytesIO(content), work)
     about = json.loads((options.out / "run.json").read_text(encoding="utf-8"))
-    print(f"{len(records)} artifacts in {work}")
+    print(f"{len(restored)} artifacts in {work}")
     if about["report"] is None:
         raise SystemExit("The time was over before a seed was whole: there is no report to make.")
     changes = " ".join(f"--set '{change}'" for change in about["report"])

@@ -11,7 +11,9 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 from filelock import FileLock
@@ -28,7 +30,7 @@ from mtkd import __version__
 from mtkd.errors import UserError, explain_full_disk
 
 RECORD = "record.json"
-LEFT_OUT = "left_out"  # files that an artifact lacks, which was restored from a reference
+LEFT_OUT = "left_out"  # files that a restored artifact lacks (`restore`)
 ARCHIVED = "$Format:%H$"  # `git archive` puts the commit here (.gitattributes)
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
@@ -83,7 +85,7 @@ class Artifact:
         for file in names:
             path, (_, digest) = self.path / file, files[file]
             if file in self.record.get(LEFT_OUT, ()):
-                raise UserError(f"{path} is not in a reference: {_again(self.path)}")
+                raise UserError(f"{path} was left behind elsewhere: {_again(self.path)}")
             if not path.is_file() or file_hash(path) != digest:
                 changed = "is missing, truncated or changed since it was written"
                 raise UserError(f"{path} {changed}: {_again(self.path)}")
@@ -107,7 +109,7 @@ def read(path: Path) -> Artifact:
     """Return the artifact in a folder.
 
     Raises `UserError` where there is none, or where a file is missing or of another size, but for
-    those left out of a reference; contents are checked when they are used (`Artifact.file`).
+    those that `restore` lacked; contents are checked when they are used (`Artifact.file`).
     """
     if not (path / RECORD).is_file():
         unfinished = f"is not a finished output of a stage (it has no {RECORD})"
@@ -201,6 +203,47 @@ def writing(path: Path) -> Iterator[Path]:
             sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pack(work: Path, path: Path, left_out: Callable[[Path], bool]) -> None:
+    """Write a zip of the finished artifacts below a folder, but for files that are left out.
+
+    The same artifacts give the same bytes.
+    """
+    with zipfile.ZipFile(path, "w") as packed:
+        for record in sorted(work.rglob(RECORD)):
+            folder = record.parent
+            if any(part.startswith(".") for part in folder.relative_to(work).parts):
+                continue  # unfinished
+            files = json.loads(record.read_text(encoding="utf-8"))["files"]
+            for file in (record, *(folder / name for name in files)):
+                if file.is_file() and not left_out(file):
+                    about = zipfile.ZipInfo(file.relative_to(work).as_posix())
+                    packed.writestr(about, file.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+
+
+def restore(path: Path | BinaryIO, work: Path) -> list[Path]:
+    """Unpack `pack`'s zip, but for artifacts that are there; return the folders of the others.
+
+    What was left out is missed once it is read.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".restored.", dir=work) as scratch:
+        with zipfile.ZipFile(path) as packed:
+            packed.extractall(scratch)
+        folders = [one.parent for one in sorted(Path(scratch).rglob(RECORD))]
+        restored = []
+        for folder in folders:
+            target = work / folder.relative_to(scratch)
+            if (target / RECORD).exists():
+                continue
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            missing = [name for name in record["files"] if not (folder / name).is_file()]
+            write_json(folder / RECORD, record | {LEFT_OUT: missing})
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+            restored.append(target)
+    return restored
 
 
 def sync(path: Path) -> None:

@@ -104,12 +104,18 @@ def pages(study: StudyName, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def reference(study: StudyName) -> None:
+def reference(
+    study: StudyName,
+    restore: Annotated[bool, typer.Option("--restore", help="Go on from it, here.")] = False,
+) -> None:
     """Write what is committed of a study to reports/reference (for maintainers)."""
     settings = load(study)
     from mtkd.inference.glue_submission import write_submissions
-    from mtkd.report.write import write_reference
+    from mtkd.report.write import restore_reference, write_reference
 
+    if restore:
+        typer.echo(f"{restore_reference(settings.name)} artifacts without weights are restored.")
+        return
     folder = write_reference(settings.name)
     for note in write_submissions(settings, folder / "submissions"):
         typer.echo(note)

@@ -86,7 +86,11 @@ def write_submissions(study: Study, folder: Path) -> list[str]:
     """
     notes, files = [], [(task, split) for task, split, _ in FILES.values()]
     for system in study.test_predictions if study.data.source != "synthetic" else ():
-        rows = _read_predictions(study, system)[["task", "split"]].drop_duplicates()
+        try:
+            rows = _read_predictions(study, system)[["task", "split"]].drop_duplicates()
+        except UserError as error:  # of an unfinished study
+            notes.append(f"{system}: {error}")
+            continue
         if set(rows.itertuples(index=False, name=None)) & {*files}:
             folder.mkdir(parents=True, exist_ok=True)
             written = write_submission(study, system, folder / f"{system}.zip", placeholders=False)

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mtkd import paths
+from mtkd.artifacts import pack, restore
 from mtkd.config.study import Study
 from mtkd.errors import UserError
 from mtkd.report import figures, predictions, tables
@@ -22,6 +23,7 @@ from mtkd.report.style import save
 from mtkd.report.table import Table
 from mtkd.report.verdict import compare_with_reference
 
+ARTIFACTS = "artifacts.zip"
 COMMITTED = ("results.csv", "comparisons.csv", predictions.FILE, "run.json")
 COMMITTED += ("tables/*.md", "figures/*.png")
 
@@ -122,7 +124,8 @@ def write_reference(study_name: str) -> Path:
 
     These are results.csv, comparisons.csv, predictions.parquet, run.json, tables as Markdown,
     figures as PNG (a third of the SVG's size) and the index page without the verdict and the links
-    to other pages.
+    to other pages. While runs are unfinished, the finished ones' artifacts without weights and
+    texts, artifacts.zip, are there to go on from on another computer.
 
     Raises:
         UserError: if the study has no report, or one that was not computed at one commit.
@@ -139,7 +142,27 @@ def write_reference(study_name: str) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     write_page(notebook, reference / "index.html", drop="verdict")
+    if json.loads((folder / "run.json").read_text(encoding="utf-8"))["unfinished"]:
+        pack(paths.work_folder(study_name), reference / ARTIFACTS, _stays)
     return reference
+
+
+def restore_reference(study_name: str) -> int:
+    """Put the artifacts of an unfinished reference where the study goes on; return their number.
+
+    Raises:
+        UserError: if the reference has none.
+    """
+    packed = paths.reference(study_name) / ARTIFACTS
+    if not packed.is_file():
+        raise UserError(f"{packed} is not there: a reference has it until its study is finished.")
+    return len(restore(packed, paths.work_folder(study_name)))
+
+
+def _stays(file: Path) -> bool:
+    """Return whether a file is not committed: weights, and artifacts that hold texts."""
+    with_texts = "01_pretrain" in file.parts or any(file.parent.rglob("*.arrow"))
+    return with_texts or file.suffix == ".safetensors"
 
 
 def check_commit(run_json: Path) -> None:

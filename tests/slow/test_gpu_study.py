@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from mtkd import stages
 from mtkd.config.study import load
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from gpu_study import collect
 from side_by_side import Budget, Unit, plan, run_units
 
 pytestmark = pytest.mark.slow
@@ -80,18 +78,7 @@ def test_the_report_is_made_elsewhere_without_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("MTKD_WORK", str(here))
     monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "reports"))
     records = {path: path.read_bytes() for path in here.rglob("record.json")}
-    weights = stages.find_run(study, "04_student.s0").folder(study) / "model.safetensors"
-    assert not weights.read_bytes().strip(b"\0")
+    assert not [*here.rglob("model.safetensors")]
     stages.load(study, stages.find_run(study, "11_report"))
     assert (tmp_path / "reports" / "smallest" / "results.csv").is_file()
     assert {path: path.read_bytes() for path in here.rglob("record.json")} == records
-
-
-def test_unfinished_artifacts_are_not_collected(tmp_path):
-    unfinished = tmp_path / "work" / "study" / "02_mtdnn" / ".a.1.tmp"
-    unfinished.mkdir(parents=True)
-    (unfinished / "record.json").write_text('{"files": {}}')
-    (tmp_path / "out").mkdir()
-    collect(tmp_path / "work", tmp_path / "out")
-    with tarfile.open(tmp_path / "out" / "artifacts.tar.gz.00") as tar:
-        assert tar.getnames() == []

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from mtkd import artifacts
-from mtkd.artifacts import Artifact, make, read
+from mtkd.artifacts import Artifact, make, pack, read, restore
 from mtkd.errors import UserError
 
 INPUTS = {"stage": "test", "seed": 0}
@@ -270,3 +270,27 @@ def test_the_code_of_an_archive_knows_its_commit(monkeypatch):
     assert artifacts.ARCHIVED == "$Format:%H$", "git archive replaces this"
     monkeypatch.setattr(artifacts, "ARCHIVED", "0123456789abcdef" * 2)
     assert artifacts._commit() == "0123456789ab"
+
+
+def test_artifacts_packed_without_some_files_are_current_elsewhere(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for name in ("stage/a", "stage/a.parts/b"):
+        made = make(here / name, INPUTS, Build())
+    (here / "stage" / ".c.1.tmp").mkdir()
+    (here / "stage" / ".c.1.tmp" / "record.json").write_text('{"files": {}}')
+    for path in ("1.zip", "2.zip"):
+        pack(here, tmp_path / path, lambda file: file.suffix == ".parquet")
+    assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
+    mine = make(there / "stage" / "a", INPUTS | {"seed": 1}, Build("mine"))
+    assert restore(tmp_path / "1.zip", there) == [there / "stage" / "a.parts" / "b"]
+    assert read(mine.path).file("text.txt").read_text() == "mine"
+    build = Build()
+    restored = make(there / "stage" / "a.parts" / "b", INPUTS, build)
+    assert not build.times and restored.fingerprint == made.fingerprint
+    assert restored.json("parts/one.json") == {"value": 1}
+    with pytest.raises(UserError, match=r"table.parquet was left behind elsewhere: remove the fol"):
+        restored.frame("table.parquet")
+    assert names(there) == {"stage"}
+    (restored.path / "text.txt").unlink()
+    with pytest.raises(UserError, match="damaged"):
+        read(restored.path)

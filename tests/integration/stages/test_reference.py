@@ -1,6 +1,8 @@
 """What is committed of a study that grows seed by seed, and comparisons of that alone."""
 
 import json
+import shutil
+import zipfile
 
 import nbformat
 import pandas as pd
@@ -12,7 +14,7 @@ from mtkd.artifacts import RECORD
 from mtkd.config.study import Study
 from mtkd.errors import UserError
 from mtkd.report.predictions import FILE, recompute
-from mtkd.report.write import write_reference
+from mtkd.report.write import restore_reference, write_reference
 from mtkd.stages import data, mtdnn, report, serving
 
 ABLATION = 'ablation={"seeds": [0], "variants": {"keep-1": {"ensemble_size": 1}}}'
@@ -25,11 +27,11 @@ def grow(work, tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "_commit", lambda: "0123456789ab")
     artifacts.provenance.cache_clear()
 
-    def run(seeds: list[int]):
-        study = small("name=grown", MKD, ABLATION, f"seeds={seeds}")
-        report.run(study)
+    def run(seeds: list[int], finished: bool = False, name: str = "grown"):
+        study = small(f"name={name}", MKD, ABLATION, f"seeds={seeds}")
+        report.run(study, finished)
         notebook = paths.reports(study) / "notebooks" / "11_report.ipynb"
-        notebook.parent.mkdir(exist_ok=True)
+        notebook.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(nbformat.v4.new_notebook(), notebook)
         return study, write_reference(study.name)
 
@@ -94,3 +96,38 @@ def test_a_reference_grows_seed_by_seed_and_its_comparisons_can_be_recomputed(gr
     written = pd.read_csv(folder / "comparisons.csv")
     assert {"mt-dnn", "mt-dnn-kd:keep-1", "mkd-lstm:mtl"} <= {*written["a"]}
     pd.testing.assert_frame_equal(recompute(folder, known, labels), written)
+
+
+@pytest.mark.slow
+def test_an_unfinished_reference_goes_on_on_another_computer(grow, tmp_path, monkeypatch):
+    grow([0], name="halved")
+    _, folder = grow([0, 1], finished=True, name="halved")
+    rows, packed = pd.read_csv(folder / "results.csv"), folder / "artifacts.zip"
+    student = rows["system"] == "mt-dnn-kd:mtl"
+    assert set(rows["seed"][student]) == {0} and packed.is_file()
+    with zipfile.ZipFile(packed) as file:
+        assert not [name for name in file.namelist() if name.endswith((".arrow", ".safetensors"))]
+        assert not [name for name in file.namelist() if "00_data/" in name]
+    encoders = paths.work_folder("halved") / "01_pretrain"  # made here, so a record of the time
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("MTKD_WORK", str(tmp_path / "other"))
+        shutil.copytree(encoders, paths.work_folder("halved") / "01_pretrain")
+        assert restore_reference("halved") > 10
+        study = small("name=halved", MKD, ABLATION, "seeds=[0, 1]")
+        records = paths.work_folder("halved").rglob(RECORD)
+        restored = {
+            path: path.stat().st_mtime_ns for path in records if serving.NAME not in path.parts
+        }
+        stages.load_all(study, [stages.Run("04_student", seed=seed) for seed in (0, 1)])
+        _, folder = grow([0, 1], finished=True, name="halved")
+        assert {path: path.stat().st_mtime_ns for path in restored} == restored
+        more = pd.read_csv(folder / "results.csv")
+        new = (more["system"] == "mt-dnn-kd:mtl") & (more["seed"] == 1)
+        assert new.sum() == student.sum()
+        pd.testing.assert_frame_equal(more[~new].reset_index(drop=True), rows)
+        with pytest.raises(UserError, match=r"model.safetensors was left behind elsewhere"):
+            stages.load(study, stages.Run("04_student", seed=0)).file("model.safetensors")
+    grow([0, 1], name="halved")
+    assert not packed.exists()
+    with pytest.raises(UserError, match="is not there: a reference has it until"):
+        restore_reference("halved")

@@ -139,6 +139,9 @@ def test_zips_to_commit_lack_the_test_sets_without_predictions(study, tmp_path):
     put(study, predictions().assign(split="validation"))
     assert write_submissions(study, tmp_path / "untested") == []
     assert not (tmp_path / "untested").exists()
+    unfinished = study.model_copy(update={"test_predictions": ["mt-dnn"]})
+    (note,) = write_submissions(unfinished, tmp_path / "unfinished")
+    assert note.startswith("mt-dnn: ") and "is not a finished output of a stage" in note
 
 
 def test_the_command_reference_writes_zips_beside_the_report(tmp_path, monkeypatch, capsys):
