@@ -1,6 +1,7 @@
 """Run a whole study on one GPU in minutes, on a machine without a network.
 
     python benchmarks/gpu_study.py pack PACK                 # here: code, wheels, data, encoders
+    python PACK/code/benchmarks/gpu_study.py check PACK OUT  # there: tests of the GPU, and the bench
     python PACK/code/benchmarks/gpu_study.py run PACK OUT    # there
     python benchmarks/gpu_study.py unpack PACK OUT           # here: artifacts, how to report them
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from side_by_side import Budget, plan, run_units
 
 ROOT = Path(__file__).resolve().parent.parent
-SENT = ("mtkd", "benchmarks", "studies", "pyproject.toml", "constraints.txt")
+SENT = ("mtkd", "benchmarks", "studies", "pyproject.toml", "constraints.txt", "tests")
 WHEELS = (  # of what the stages import, and the other machine lacks
     *("datasets", "evaluate", "dill", "multiprocess", "xxhash"),
     *("pydantic", "pydantic-core", "annotated-types", "typing-inspection"),
@@ -117,15 +118,8 @@ def use_full_sizes(glue: Path) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train what the time allows, and write it to `out` without weights."""
     started, folder = time.perf_counter(), options.pack.resolve()
-    wheels, site = folder / "wheels", folder / "site"
-    search = [str(ROOT), str(site)]
-    if wheels.is_dir() and not site.is_dir():
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
-        files = sorted(map(str, wheels.glob("*.whl")))
-        subprocess.run([*command, "--no-compile", "--target", str(site), *files], check=True)
+    _install(folder)
     os.environ |= settings_of_environment(folder, options.work or folder / "artifacts")
-    os.environ["PYTHONPATH"] = os.pathsep.join(search)  # of the processes that train
-    sys.path[:0] = search
     use_full_sizes(folder / "glue")
     units, reports = plan(options.study, options.set)
     levels = [sum(one.updates for one in units if one.level == at) for at in range(len(reports))]
@@ -149,11 +143,34 @@ def run(options: argparse.Namespace) -> None:
     text = json.dumps(about, indent=1) + "\n"
     (options.out / "run.json").write_text(text, encoding="utf-8")
     collect(Path(os.environ["MTKD_WORK"]), options.out)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Run the tests that need a GPU, and compare speed on it."""
+    started, folder = time.perf_counter(), options.pack.resolve()
+    _install(folder)
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    tests = [sys.executable, "-m", "pytest", "-v", "-s", "-p", "no:cacheprovider", "-m", "gpu"]
+    tests += ["tests/gpu", f"--junitxml={out / 'tests.xml'}"]
+    failed = subprocess.run(tests, cwd=ROOT, check=False, timeout=options.limit).returncode
+    bench = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--gpu", "--rounds", "3"]
+    bench += ["--threads", "1", "--updates", "64", "--out", str(out / "bench")]
     left = options.limit - (time.perf_counter() - started)
-    if options.bench and left > 60:
-        bench = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--gpu", "--rounds", "3"]
-        bench += ["--threads", "1", "--updates", "64", "--out", str(options.out / "bench")]
-        subprocess.run(bench, check=False, timeout=left)
+    subprocess.run(bench, check=False, timeout=max(30, left))
+    raise SystemExit(failed)
+
+
+def _install(folder: Path) -> None:
+    """Unpack the wheels, and let this process and its children import them and the code."""
+    wheels, site = folder / "wheels", folder / "site"
+    search = [str(ROOT), str(site)]
+    if wheels.is_dir() and not site.is_dir():
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
+        files = sorted(map(str, wheels.glob("*.whl")))
+        subprocess.run([*command, "--no-compile", "--target", str(site), *files], check=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(search)
+    sys.path[:0] = search
 
 
 def settings_of_environment(folder: Path, work: Path) -> dict[str, str]:
@@ -210,7 +227,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     steps = parser.add_subparsers(required=True)
-    for step in (pack, run, unpack):
+    for step in (pack, check, run, unpack):
         its = steps.add_parser(step.__name__, description=step.__doc__)
         its.set_defaults(step=step)
         its.add_argument("pack", type=Path, help="folder with what travels")
@@ -225,7 +242,6 @@ def main() -> None:
         its.add_argument("--limit", type=float, default=420, help="seconds to start runs")
         its.add_argument("--grace", type=float, default=60, help="seconds more to end them")
         its.add_argument("--workers", type=int, default=12, help="trainings side by side")
-        its.add_argument("--bench", action="store_true", help="if time is left")
     options = parser.parse_args()
     options.step(options)
 

@@ -121,9 +121,13 @@ class Batch:
     group_ids: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch with all tensors on a device."""
+        """Return the batch with all tensors on a device; a GPU gets them while it computes."""
+        if device.type == "cpu":
+            return self
         tensors = {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
+        pinned = {name: value.pin_memory() for name, value in tensors.items()}
+        moved = {name: value.to(device, non_blocking=True) for name, value in pinned.items()}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, eq=False)

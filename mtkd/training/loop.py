@@ -25,7 +25,7 @@ from mtkd.errors import UserError
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
 from mtkd.training.losses import ranking_loss, task_loss
-from mtkd.training.predict import CPU_BATCH
+from mtkd.training.predict import CPU_BATCH, half_precision
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,15 @@ def train(
         for epoch in range(state["epoch"], settings.epochs):
             batches, losses = plan(epoch=epoch), state["losses"]
             for step in range(state["step"], len(batches)):
-                task, rows = batches[step]
-                loss = trainer.update(task, rows, done)
-                total, count = losses.get(task, (0.0, 0))
-                losses[task] = (total + loss, count + 1)
+                trainer.update(*batches[step], done)
                 done += 1
-                progress.step(len(rows), loss)
-                now = time.perf_counter()
-                due = now - saved > settings.checkpoint_seconds and step + 1 < len(batches)
+                now, last = time.perf_counter(), step + 1 == len(batches)
+                due = now - saved > settings.checkpoint_seconds and not last
+                if due or last or len(trainer.unread) == trainer.read_every:
+                    for task, size, loss in trainer.read_losses(done):
+                        total, count = losses.get(task, (0.0, 0))
+                        losses[task] = (total + loss, count + 1)
+                        progress.step(size, loss)
                 if trainer.is_main and due:
                     state |= {"epoch": epoch, "step": step + 1, "seconds": now - started}
                     trainer.save(checkpoint, state)
@@ -127,26 +128,36 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 class Trainer:
-    """The model, its optimizer and schedule, and one update of them in a group of processes."""
+    """The model, its optimizer and schedule, and one update of them in a group of processes.
+
+    Losses are read `read_every` updates at a time (`read_losses`): a GPU need not be waited for in
+    between.
+    """
 
     def __init__(self, model: nn.Module, run: TrainingRun, updates: int):
         self.run, self.updates = run, updates
         # A head of another task has no gradient, in any process.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
         cpu = not torch.cuda.is_available()
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[unused])
+        self.half = half_precision("cpu" if cpu else "cuda")
+        scaled = run.settings.precision == "bf16" and self.half == torch.float16
+        precision = "fp16" if scaled else "no"  # only to scale the loss: autocast is in `update`
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
         self.is_main = self.accelerator.is_main_process
+        self.read_every, self.unread = 1 if cpu else 50, []
         optimizer = make_optimizer(model, run.settings)
         warmup = math.ceil(run.settings.warmup_ratio * updates)
         self.scheduler = get_linear_schedule_with_warmup(optimizer, warmup, updates)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.parts = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        if scaled:
+            self.parts["scaler"] = self.accelerator.scaler
 
-    def update(self, task: str, rows: np.ndarray, done: int) -> float:
+    def update(self, task: str, rows: np.ndarray, done: int) -> None:
         """Update the model by one mini-batch (MT-DNN_KD, Algorithm 1, lines 3 to 5).
 
         `rows` are of the task's train set, `done` updates were made before. Heads of other tasks
-        stay as they are. Returns the mini-batch's loss; raises `UserError` if it is not finite.
+        stay as they are. The mini-batch's loss is left for `read_losses`.
         """
         accelerator, settings = self.accelerator, self.run.settings
         bf16 = settings.precision == "bf16"
@@ -156,12 +167,13 @@ class Trainer:
             seed = np.random.SeedSequence([self.run.seed, rank, done]).generate_state(1, np.uint64)
             torch.manual_seed(int(seed[0]))
 
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         examples, total = self.run.train_sets[task], torch.zeros((), device=accelerator.device)
         # A last batch may be too small for all: a process without rows has one with weight 0.
         for piece in self._pieces(examples, part if len(part) else rows[:1]):
             batch = examples.batch(piece).to(accelerator.device)
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(accelerator.device.type, self.half, enabled=bf16):
                 logits = self.model(batch)
                 extra = self.run.extra_loss(batch) if self.run.extra_loss else None
             loss = self._loss(logits, batch, done / max(1, self.updates - 1))
@@ -174,12 +186,22 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
-        value = accelerator.reduce(total, "sum").item()
-        if not math.isfinite(value):
-            mend = f"lower train.learning_rate ({settings.learning_rate:g}) or use fp32"
-            wrong = f"the loss is {value} on {task} in update {done + 1}"
-            raise UserError(f"{self.run.title}: {wrong}: {mend}.")
-        return value
+        self.unread.append((task, len(rows), accelerator.reduce(total, "sum")))
+
+    def read_losses(self, done: int) -> list[tuple[str, int, float]]:
+        """Return task, examples and loss of each mini-batch since the last time.
+
+        `done` updates were made so far. Raises `UserError` if a loss is not finite.
+        """
+        unread, self.unread = self.unread, []
+        values = torch.stack([loss for *_, loss in unread]).tolist() if unread else []
+        for number, ((task, *_), value) in enumerate(zip(unread, values, strict=True), start=1):
+            if not math.isfinite(value):
+                rate = self.run.settings.learning_rate
+                mend = f"lower train.learning_rate ({rate:g}) or use fp32"
+                wrong = f"the loss is {value} on {task} in update {done - len(unread) + number}"
+                raise UserError(f"{self.run.title}: {wrong}: {mend}.")
+        return [(task, size, value) for (task, size, _), value in zip(unread, values, strict=True)]
 
     def save(self, checkpoint: Path, position: dict) -> None:
         """Write the state of all parts, and the position in the run."""

@@ -25,12 +25,19 @@ def predict(
     lengths = examples.lengths[rows.start : rows.stop]
     outputs = np.empty((len(rows), examples.task.num_outputs), dtype=np.float32)
     model.eval()
+    batches = [*length_batches(lengths, CPU_BATCH if device.type == "cpu" else GPU_BATCH)]
     # Around the loop, so that weights are cast once and not for every batch.
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for batch in length_batches(lengths, CPU_BATCH if device.type == "cpu" else GPU_BATCH):
-            logits = model(examples.batch(batch + rows.start).to(device))
-            outputs[batch] = logits.cpu().numpy()
+    with torch.autocast(device.type, half_precision(device.type), enabled=precision == "bf16"):
+        logits = [model(examples.batch(batch + rows.start).to(device)) for batch in batches]
+    outputs[np.concatenate(batches)] = torch.cat(logits).cpu().numpy()
     return outputs
+
+
+def half_precision(device: str) -> torch.dtype:
+    """Return what `precision: bf16` means on a kind of device: fp16 on a GPU without bf16."""
+    if device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16
 
 
 def probabilities(task: Task, logits: np.ndarray) -> np.ndarray:

@@ -98,8 +98,9 @@ def test_a_batch_of_many_word_pieces_is_computed_in_pieces_with_the_same_gradien
         pieces = trainer._pieces(run.train_sets["rte"], np.arange(16))
         assert (len(pieces) > 1) == (most == 64)
         assert sorted(np.concatenate(pieces)) == list(range(16))
-        ends.append((trainer.update("rte", np.arange(16), 0), model.state_dict()))
-    (whole, first), (sum_of_pieces, second) = ends
+        trainer.update("rte", np.arange(16), 0)
+        ends.append((trainer.read_losses(1), model.state_dict()))
+    ([(_, _, whole)], first), ([(_, _, sum_of_pieces)], second) = ends
     assert sum_of_pieces == pytest.approx(whole, rel=1e-5)
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
@@ -137,6 +138,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     message = r"the loss is nan on rte in update 1: lower train.learning_rate \(0.003\)"
     with pytest.raises(UserError, match=message):
         train(model, small_run(16, ["rte"]), checkpoint=tmp_path / "c.pt")
+
+
+def test_losses_read_several_at_a_time_are_those_of_every_update(tmp_path, monkeypatch):
+    class Patient(Trainer):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.read_every = 4
+
+    run = small_run(checkpoint_seconds=0.02)
+    model, log = train_small(tmp_path / "a", run)
+    monkeypatch.setattr(loop, "Trainer", Patient)
+    other, same = train_small(tmp_path / "b", run)
+    assert same_weights(model, other)
+    assert [row["loss"] for row in log] == [row["loss"] for row in same]
+    model = small_model(["rte"])
+    trainer = Patient(model, run, 9)
+    for number in range(3):
+        if number == 1:
+            model.heads["rte"].weight.data.fill_(float("nan"))
+        trainer.update("rte", np.arange(8), number)
+    with pytest.raises(UserError, match="the loss is nan on rte in update 7: "):
+        trainer.read_losses(8)
 
 
 def test_a_run_stopped_in_its_second_epoch_ends_with_the_same_bits(tmp_path, monkeypatch):

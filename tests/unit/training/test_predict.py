@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from small_training import random_examples, small_model
 
 from mtkd import tasks
@@ -21,6 +22,13 @@ def test_logits_come_in_the_order_of_the_examples(size, monkeypatch):
     assert predict(model, examples, rows=range(7, 19)) == pytest.approx(found[7:19], abs=1e-5)
     half = predict(model, examples, "bf16")
     assert half == pytest.approx(found, abs=0.05) and not np.array_equal(half, found)
+
+
+def test_half_precision_is_what_the_device_computes(monkeypatch):
+    assert module.half_precision("cpu") == torch.bfloat16
+    for able, expected in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, a=able: a)
+        assert module.half_precision("cuda") == expected
 
 
 def test_probabilities_are_a_softmax_and_scores_stay():
