@@ -167,6 +167,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench")
     options = parser.parse_args()
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    if options.gpu and not torch.cuda.device_count():
+        raise SystemExit("There is no CUDA GPU here: leave out --gpu.")
     if not options.gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     systems = list(CONTENDERS) if "all" in options.systems else options.systems

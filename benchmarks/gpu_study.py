@@ -1,7 +1,7 @@
 """Run a whole study on one GPU in minutes, on a machine without a network.
 
     python benchmarks/gpu_study.py pack PACK                 # here: code, wheels, data, encoders
-    python PACK/code/benchmarks/gpu_study.py check PACK OUT  # there: tests of the GPU, and the bench
+    python PACK/code/benchmarks/gpu_study.py check PACK OUT  # there: tests for a GPU, bench
     python PACK/code/benchmarks/gpu_study.py run PACK OUT    # there
     python benchmarks/gpu_study.py unpack PACK OUT           # here: artifacts, how to report them
 

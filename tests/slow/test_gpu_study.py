@@ -65,6 +65,12 @@ def command(step: str, *arguments: object, work: Path) -> str:
     return done.stdout
 
 
+def test_the_check_of_a_gpu_skips_its_tests_where_there_is_none(tmp_path):
+    printed = command("check", tmp_path, tmp_path / "out", work=tmp_path)
+    assert "10 skipped" in printed and "passed" not in printed
+    assert (tmp_path / "out" / "tests.xml").is_file()
+
+
 def test_the_report_is_made_elsewhere_without_weights(tmp_path, monkeypatch):
     pack, out, there, here = (tmp_path / name for name in ("pack", "out", "there", "here"))
     pack.mkdir()
