@@ -1,36 +1,25 @@
-"""The order of the stages, a rule per stage, all of it from the stages' own declarations.
+"""A rule per stage, over the plan that `mtkd run` writes (mtkd/workflow/jobs.py, write_plan).
 
-Run it by `mtkd run STUDY`, or by `snakemake --config study=quick -c 2`.
+Paths are relative to Snakemake's folder. Run it by `mtkd run STUDY`.
 """
 
-from mtkd import paths, stages
-from mtkd.config.study import load
-from mtkd.workflow import jobs
-
-NAME, OVERRIDES = str(config["study"]), config.get("overrides", [])
-STUDY = load(NAME, OVERRIDES)
-REPORTS = paths.reports(STUDY.name)
-RUNS = {run.name: run for run in stages.all_runs(STUDY)}
-KEYS = stages.keys(STUDY)
-EXECUTED = {run: str(jobs.executed(STUDY, run)) for run in KEYS}
+RUNS, REPORTS = config["runs"], config["reports"]
+AGAIN = ("mem_mb", "runtime")  # a second attempt asks for twice the memory and time
 
 
-def of_run(stage, function):
-    """Return a function of a run as one of the rule's wildcards."""
-    return lambda wildcards: function(RUNS[stage + wildcards.run])
+def of_run(stage, entry):
+    """Return what the plan says of a run as a function of the rule's wildcards."""
+    return lambda wildcards: RUNS[stage + wildcards.run][entry]
 
 
 def resource(stage, name):
     """Return what a run asks for as a function of the rule's wildcards and the attempt."""
-    return lambda wildcards, attempt: jobs.resources(STUDY, RUNS[stage + wildcards.run], attempt)[name]
 
+    def asked(wildcards, attempt):
+        value = RUNS[stage + wildcards.run]["resources"][name]
+        return attempt * value if name in AGAIN else value
 
-def parents(run):
-    return [EXECUTED[parent] for parent in stages.parents(STUDY, run)]
-
-
-def command(run):
-    return jobs.mtkd_command(["notebook", NAME, run.name], OVERRIDES)
+    return asked
 
 
 wildcard_constraints:
@@ -42,26 +31,26 @@ localrules: all, pages
 
 
 rule all:
-    input: REPORTS / "index.html", EXECUTED.values()
+    input: f"{REPORTS}/index.html", [run["output"] for run in RUNS.values()]
 
 
-for stage, priority in jobs.priorities(STUDY).items():
+for stage, priority in config["priorities"].items():
 
     rule:
         name: f"stage_{stage}"
-        input: of_run(stage, parents)
+        input: of_run(stage, "inputs")
         output: f"{REPORTS}/notebooks/{stage}{{run}}.ipynb"
         log: f"{REPORTS}/logs/{stage}{{run}}.log"
-        params: key=of_run(stage, KEYS.get), command=of_run(stage, command)
+        params: command=of_run(stage, "command")
         priority: priority
-        threads: STUDY.threads
+        threads: config["threads"]
         resources: **{name: resource(stage, name) for name in ("mem_mb", "runtime", "gpu", "gpu_slots")}
-        shell: "{params.command} 2> {log:q}.err"
+        shell: "{{ {params.command}; }} 2> {log:q}.err"
 
 
 rule pages:
-    input: EXECUTED.values()
-    output: REPORTS / "index.html"
-    log: REPORTS / "logs/pages.log"
-    params: command=jobs.mtkd_command(["pages", NAME], OVERRIDES)
-    shell: "{params.command} 2> {log:q}.err"
+    input: [run["output"] for run in RUNS.values()]
+    output: f"{REPORTS}/index.html"
+    log: f"{REPORTS}/logs/pages.log"
+    params: command=lambda wildcards: config["pages"]
+    shell: "{{ {params.command}; }} 2> {log:q}.err"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mtkd.artifacts import read_csv
 from mtkd.config.study import Study
 from mtkd.report import scores, tables
 from mtkd.report.scores import SYSTEMS, is_candidate, is_main
@@ -82,7 +83,7 @@ def pages(reference: Path = ROOT / "reports" / "reference") -> dict[Path, str]:
 
 def read_reference(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     """Return results.csv, comparisons.csv and run.json of a reference report."""
-    results, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("results", "comparisons"))
+    results, compared = (read_csv(folder / f"{name}.csv") for name in ("results", "comparisons"))
     return (
         results,
         compared.reindex(columns=COLUMNS),

@@ -31,6 +31,8 @@ from mtkd.errors import UserError, explain_full_disk
 
 RECORD = "record.json"
 LEFT_OUT = "left_out"  # files that a restored artifact lacks (`restore`)
+# Columns of names, which may look like numbers, truth values or missing ones.
+NAMES = ("study", "system", "measured", "candidate", "task", "title", "a", "b")
 ARCHIVED = "$Format:%H$"  # `git archive` puts the commit here (.gitattributes)
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
@@ -94,11 +96,17 @@ class Artifact:
     def frame(self, name: str) -> pd.DataFrame:
         """Read a CSV or Parquet file."""
         path = self.file(name)
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
 
     def json(self, name: str) -> Any:
         """Read a JSON file."""
         return json.loads(self.file(name).read_text(encoding="utf-8"))
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file that a stage or the report wrote: names are text, and empty is missing."""
+    names = dict.fromkeys(NAMES, str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
 def _again(path: Path) -> str:
@@ -197,6 +205,8 @@ def writing(path: Path) -> Iterator[Path]:
             folder.mkdir(parents=True)
             yield folder
             for part in (*folder.rglob("*"), folder):
+                if part.is_file():  # safetensors writes files that nobody else may read
+                    part.chmod(0o666 & ~umask())
                 sync(part)
             shutil.rmtree(path, ignore_errors=True)
             folder.rename(path)
@@ -244,6 +254,12 @@ def restore(path: Path | BinaryIO, work: Path) -> list[Path]:
             shutil.copytree(folder, target, dirs_exist_ok=True)
             restored.append(target)
     return restored
+
+
+def umask() -> int:
+    """Return the permissions that new files of this process do not have."""
+    os.umask(mask := os.umask(0o077))
+    return mask
 
 
 def sync(path: Path) -> None:

@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
+StudyOrPlan = Annotated[str, typer.Argument(help="A study, or plan.json of 'mtkd run'.")]
 RunName = Annotated[str, typer.Argument(help="As --dry-run lists it: 02_mtdnn.uncased-0.1-s0.")]
 ModelName = Annotated[str, typer.Argument(help="STUDY:SYSTEM (quick:mt-dnn), or a folder.")]
 Task = Annotated[str | None, typer.Option("--task", help="One of the model's tasks.")]
@@ -76,7 +77,7 @@ def stage(study: StudyName, run: RunName, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def notebook(study: StudyName, run: RunName, overrides: Overrides = None) -> None:
+def notebook(study: StudyOrPlan, run: RunName, overrides: Overrides = None) -> None:
     """Execute the notebook of one run, as `mtkd run` does."""
     from mtkd.workflow.process import die_with_run
 
@@ -85,18 +86,19 @@ def notebook(study: StudyName, run: RunName, overrides: Overrides = None) -> Non
     from mtkd.workflow import jobs
     from mtkd.workflow.notebook import execute
 
-    settings = load(study, overrides or [])
+    study, overrides = _requested(study, overrides)
+    settings = load(study, overrides)
     chosen = stages.find_run(settings, run)
     log = paths.reports(settings.name) / "logs" / f"{chosen.name}.log"
-    execute(chosen, study, overrides or [], jobs.executed(settings, chosen), log)
+    execute(chosen, study, overrides, jobs.executed(settings, chosen), log)
 
 
 @app.command()
-def pages(study: StudyName, overrides: Overrides = None) -> None:
+def pages(study: StudyOrPlan, overrides: Overrides = None) -> None:
     """Turn a study's executed notebooks into HTML pages (the last step of `mtkd run`)."""
     from mtkd.report.html import write_pages
 
-    folder = paths.reports(load(study, overrides or []).name)
+    folder = paths.reports(load(*_requested(study, overrides)).name)
     if not write_pages(folder):
         raise UserError(
             f"{folder / 'notebooks'} holds no executed notebook: run 'mtkd run {study}'."
@@ -181,6 +183,13 @@ def doctor(
 
     for line in report_lines(study or []):
         typer.echo(line)
+
+
+def _requested(study: str, overrides: list[str] | None) -> tuple[str, list[str]]:
+    """Return a study and its overrides as given, or those of the plan that is given."""
+    from mtkd.workflow.jobs import read_request
+
+    return read_request(Path(study)) if study.endswith(".json") else (study, overrides or [])
 
 
 def main() -> None:

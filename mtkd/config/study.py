@@ -153,18 +153,25 @@ class Study(Settings):
         return self.finetuning.model_copy(update={"epochs": epochs})
 
 
-def load(study: str | Path | Study, overrides: Iterable[str] | str = ()) -> Study:
+def load(study: str | Path | Study, overrides: Iterable[str] = ()) -> Study:
     """Read a study by its name in `studies/`, or by the path of its file.
 
     Args:
         study: A name or a path; a study that was read already is returned as it is.
-        overrides: Texts `field.of.field=value`, or one text of them separated by semicolons.
+        overrides: Texts `field.of.field=value`; the values are YAML.
 
     Raises:
         UserError: The field, its value and what is allowed, on one line.
     """
     if isinstance(study, Study):
         return study
+    if not isinstance(study, str | Path):  # papermill's -p takes 2024_1 for a number
+        raise UserError(f"The study is {study!r}, not a text: papermill's -r gives it as it is.")
+    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
+        raise UserError(
+            f"The overrides are {overrides!r}, not a list of texts: give ['train.epochs=2']; to "
+            "papermill, -y \"overrides: ['train.epochs=2']\"."
+        )
     path = Path(study)
     if path.suffix not in (".yaml", ".yml"):
         path = paths.studies_folder() / f"{study}.yaml"
@@ -179,8 +186,6 @@ def load(study: str | Path | Study, overrides: Iterable[str] | str = ()) -> Stud
         raise UserError(f"{path} is not a readable YAML file: {error}; correct it.") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path} holds no settings: write fields, such as 'name: {path.stem}'.")
-    if isinstance(overrides, str):
-        overrides = [text.strip() for text in overrides.split(";") if text.strip()]
     for override in overrides:
         set_field(settings, override)
     settings.setdefault("name", path.stem)
@@ -190,7 +195,7 @@ def load(study: str | Path | Study, overrides: Iterable[str] | str = ()) -> Stud
 
 
 def set_field(settings: dict, override: str) -> None:
-    """Set `a.b.c=value` in nested settings; the value is YAML."""
+    """Set `a.b.c=value` in nested settings; the value is YAML without a comment."""
     field, equals, text = override.partition("=")
     *path, last = field.strip().split(".")
     if not equals or not all([*path, last]):
@@ -203,6 +208,11 @@ def set_field(settings: dict, override: str) -> None:
         settings[last] = yaml.parse(text)
     except ValueError as error:
         raise UserError(f"--set {override}: the value is not readable YAML ({error}).") from None
+    if yaml.has_comment(text):
+        raise UserError(
+            f"--set {override}: YAML takes what is behind the # for a comment: put the value in "
+            f"quotes, as in --set '{field}=\"run #2\"'."
+        )
 
 
 def check(settings: dict[str, Any], where: Any = "the study") -> Study:

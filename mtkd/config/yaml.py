@@ -30,3 +30,11 @@ def parse(text: str) -> Any:
         return yaml.load(text, _Loader)
     except Exception as error:  # PyYAML raises many kinds for odd values behind a tag
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def has_comment(text: str) -> bool:
+    """Return whether a YAML text that `parse` reads has a comment, which it would drop."""
+    tokens = list(yaml.scan(text, _Loader))
+    ends = (0, *(token.end_mark.index for token in tokens))
+    starts = (*(token.start_mark.index for token in tokens), len(text))
+    return any("#" in text[end:start] for end, start in zip(ends, starts, strict=True))

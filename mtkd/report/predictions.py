@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtkd.artifacts import read_csv
 from mtkd.errors import UserError
 from mtkd.report.significance import Predictions, Resampled, compare, rounded
 from mtkd.tasks import Task
@@ -96,7 +97,7 @@ def recompute(folder: Path, tasks: list[Task], labels: pd.DataFrame) -> pd.DataF
 
     `labels` are those of the dev examples (task, split, idx, label).
     """
-    table = pd.read_csv(folder / "comparisons.csv")[["a", "b"]].drop_duplicates()
+    table = read_csv(folder / "comparisons.csv")[["a", "b"]].drop_duplicates()
     pairs = list(table.itertuples(index=False, name=None))
     wanted = {*chain(*pairs)}
     parts = (one for one in read_predictions(folder / FILE, tasks, labels) if one[0] in wanted)

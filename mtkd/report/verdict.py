@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from mtkd import paths
+from mtkd.artifacts import read_csv
 from mtkd.report.scores import averaged, averages, dev, is_candidate, is_main, name, systems
 from mtkd.report.table import Table, number
 from mtkd.report.tables import seeds_of
@@ -119,7 +120,7 @@ def compare_with_reference(study_name: str) -> Table | None:
     folders = paths.reports(study_name), paths.reference(study_name)
     if not (folders[1] / "results.csv").is_file():
         return None
-    results = (pd.read_csv(folder / "results.csv") for folder in folders)
+    results = (read_csv(folder / "results.csv") for folder in folders)
     here, there = (json.loads((one / "run.json").read_text("utf-8"))["study"] for one in folders)
     changed = [key for key in here | there if here.get(key) != there.get(key)]
     notes = [f"The reference has other settings in: {', '.join(changed)}."] if changed else []

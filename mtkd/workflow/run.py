@@ -1,6 +1,5 @@
 """A whole study: Snakemake in a process of its own, and a progress bar over the updates left."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 from tqdm import tqdm
 
 from mtkd import paths, stages
+from mtkd.artifacts import read_csv
 from mtkd.config.study import Study
 from mtkd.data.snli import check_snli
 from mtkd.errors import UserError
@@ -23,6 +22,9 @@ from mtkd.workflow.notebook import MARK
 
 SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 START_UP = 30  # steps' worth of starting a notebook, for the progress bar
+# All but Snakemake's cache of sources, which is in the user's home otherwise.
+PRIVATE = ["--shared-fs-usage", "persistence", "input-output", "software-deployment", "sources"]
+PRIVATE += ["storage-local-copies"]
 
 
 def run_study(
@@ -43,6 +45,9 @@ def run_study(
         )
     local = profile.executor(profile_folder) == "local"
     where = profile.arguments(study, cores, profile_folder)
+    # Elsewhere Snakemake runs in this folder, which is the one that the profile knows.
+    folder = jobs.workflow_folder(study) if local else Path()
+    where += ["--directory", str(folder.absolute()), *PRIVATE] if local else []
     jobs.listing(study)  # what custom tasks lack is reported before anything is written
     check_snli(study)
     work, logs = paths.work_folder(study.name), paths.reports(study.name) / "logs"
@@ -50,10 +55,8 @@ def run_study(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with process.exclusive_run(work / ".lock", f"study {study.name}"):
-            started, request = time.time(), work / "request.json"
-            text = json.dumps({"study": name, "overrides": overrides})
-            request.write_text(text, encoding="utf-8")
-            code = _snakemake(study, [*where, "--configfile", str(request)], logs, local)
+            started, plan = time.time(), jobs.write_plan(study, name, overrides, folder)
+            code = _snakemake(study, [*where, "--configfile", str(plan.absolute())], logs, local)
     except KeyboardInterrupt:
         raise UserError("Stopped; run the same command again to go on from here.") from None
     if code:
@@ -65,7 +68,7 @@ def _snakemake(study: Study, arguments: list[str], logs: Path, local: bool) -> i
     """Run Snakemake in a process group of its own, which ends when this process is interrupted."""
     command = [sys.executable, "-m", "mtkd.workflow.process", "snakemake"]
     command += ["--snakefile", str(SNAKEFILE), *arguments]
-    command += ["--nolock", "--rerun-incomplete", "--keep-going"]
+    command += ["--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # One thread a run: two runs at once are faster than one with two threads.
     threads = {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -121,7 +124,7 @@ def _failure(logs: Path, started: float) -> str:
 def print_results(study: Study) -> None:
     """Print the closing table, the verdict if there is a reference, and the report's path."""
     reports = paths.reports(study.name)
-    frames = [pd.read_csv(reports / f"{name}.csv") for name in ("results", "comparisons")]
+    frames = [read_csv(reports / f"{name}.csv") for name in ("results", "comparisons")]
     print(closing_table(*frames))
     if verdict := compare_with_reference(study.name):
         print(verdict.text())
