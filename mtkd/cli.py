@@ -3,6 +3,8 @@
 Commands import what they need when they run, so that help and wrong settings cost no time.
 """
 
+import codecs
+import io
 import os
 import sys
 from pathlib import Path
@@ -19,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-task knowledge distillation that anyone can rerun.",
 )
+
+PLAIN = {"−": "-", "–": "-", "…": "...", "±": "+-", "·": "-"}  # in terminals without them
 
 StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
 StudyOrPlan = Annotated[str, typer.Argument(help="A study, or plan.json of 'mtkd run'.")]
@@ -192,8 +196,36 @@ def _requested(study: str, overrides: list[str] | None) -> tuple[str, list[str]]
     return read_request(Path(study)) if study.endswith(".json") else (study, overrides or [])
 
 
+class _Closed(io.StringIO):
+    """A closed standard input: like a terminal at which nobody answers."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """Return characters that a terminal lacks as others: a minus sign must not get lost."""
+    characters = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in characters), error.end
+
+
+def _prepare_streams() -> None:
+    """Make standard streams of those that are closed, and let them print whatever they can."""
+    while (nowhere := os.open(os.devnull, os.O_RDWR)) < 3:  # or a file gets a stream's number
+        os.set_inheritable(nowhere, True)
+    os.close(nowhere)
+    sys.stdin = sys.stdin or _Closed()
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    codecs.register_error("plainer", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plainer")
+
+
 def main() -> None:
     """Run the command line; what a user can mend ends with one line and status 2."""
+    _prepare_streams()
     try:
         with explain_bad_path(), explain_full_disk(None, "MTKD_REPORTS"):
             sys.exit(app(sys.argv[1:] or ["--help"], prog_name="mtkd", standalone_mode=False))

@@ -25,6 +25,10 @@ START_UP = 30  # steps' worth of starting a notebook, for the progress bar
 # All but Snakemake's cache of sources, which is in the user's home otherwise.
 PRIVATE = ["--shared-fs-usage", "persistence", "input-output", "software-deployment", "sources"]
 PRIVATE += ["storage-local-copies"]
+MESSAGE = "message: "  # in Snakemake's log, before what it says of a job that failed
+# How lines begin at the end of Snakemake's log that say nothing of the reason.
+CLOSING = ("Complete log", "Elapsed time", "Exiting because", "Shutting down", "WorkflowError:")
+CLOSING += ("At least one job did not",)
 
 
 def run_study(
@@ -72,7 +76,7 @@ def _snakemake(study: Study, arguments: list[str], logs: Path, local: bool) -> i
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # One thread a run: two runs at once are faster than one with two threads.
     threads = {"OMP_NUM_THREADS": str(study.threads), "TOKENIZERS_PARALLELISM": "false"}
-    environment = os.environ | threads | {"PATH": path}
+    environment = os.environ | threads | {"PATH": path, "PYTHONIOENCODING": "utf-8"}
     if local:  # elsewhere a process id means nothing
         environment[process.PARENT] = str(os.getpid())
     started = time.time()
@@ -110,15 +114,35 @@ def _show_progress(snakemake: subprocess.Popen, study: Study, started: float) ->
 
 
 def _failure(logs: Path, started: float) -> str:
-    """Return what the first run that failed said."""
+    """Return what the first run that failed said, or else Snakemake."""
     errors = [path for path in logs.glob("*.err") if path.stat().st_mtime > started]
-    for log in sorted(errors, key=lambda path: path.stat().st_mtime):
-        for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
+    notes = {log: _lines(log) for log in sorted(errors, key=lambda path: path.stat().st_mtime)}
+    for log, lines in notes.items():
+        for line in reversed(lines):
             if line.startswith(MARK):
                 return f"{log.name.removesuffix('.log.err')} failed: {line.removeprefix(MARK)}"
     if shutil.disk_usage(logs).free < 1_000_000:
         return f"No space is left on the disk of {logs}: free some and run again."
-    return f"the study failed; the log is {logs / 'snakemake.log'}; run again to go on."
+    for log, lines in notes.items():
+        name = log.name.removesuffix(".log.err")
+        notebook = logs.parent / "notebooks" / f"{name}.ipynb"
+        finished = notebook.exists() and notebook.stat().st_mtime > started
+        if lines and not finished:
+            return f"{name} failed: {lines[-1]} ({log}); run again to go on."
+    log = logs / "snakemake.log"
+    return f"The study failed: {_last_words(_lines(log))} ({log}); run again to go on."
+
+
+def _lines(log: Path) -> list[str]:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _last_words(lines: list[str]) -> str:
+    """Return what Snakemake's log says of a failure: its last message on a job, or its end."""
+    messages = [line.removeprefix(MESSAGE) for line in lines if line.startswith(MESSAGE)]
+    said = [line for line in lines if not line.startswith(CLOSING)]
+    return ([text for text in messages if text != "None"] or said or ["its log is empty"])[-1]
 
 
 def print_results(study: Study) -> None:

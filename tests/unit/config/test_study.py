@@ -302,7 +302,6 @@ def test_overrides_are_yaml_values_of_nested_fields(written):
     loaded = load(path, [*overrides, "data.max_train=null"])
     assert loaded.train == Train(epochs=2, batch_size=8) and loaded.seeds == [4, 5]
     assert loaded.encoders["uncased"].pretrain.layers == 3
-    
 
 
 @pytest.mark.parametrize(
