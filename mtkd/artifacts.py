@@ -206,7 +206,7 @@ def writing(path: Path) -> Iterator[Path]:
             yield folder
             for part in (*folder.rglob("*"), folder):
                 if part.is_file():  # safetensors writes files that nobody else may read
-                    part.chmod(0o666 & ~umask())
+                    part.chmod(folder.stat().st_mode & 0o666)
                 sync(part)
             shutil.rmtree(path, ignore_errors=True)
             folder.rename(path)
@@ -254,12 +254,6 @@ def restore(path: Path | BinaryIO, work: Path) -> list[Path]:
             shutil.copytree(folder, target, dirs_exist_ok=True)
             restored.append(target)
     return restored
-
-
-def umask() -> int:
-    """Return the permissions that new files of this process do not have."""
-    os.umask(mask := os.umask(0o077))
-    return mask
 
 
 def sync(path: Path) -> None:

@@ -53,7 +53,7 @@ def content(path: Path) -> str:
 def contents(folder: Path) -> dict[str, str]:
     """Return the content of every artifact's files, and of the results, by name."""
     paths = [path for path in folder.glob("artifacts/*/**/*") if path.is_file()]
-    files = [path for path in paths if not path.name.endswith((".lock", "request.json"))]
+    files = [path for path in paths if path.suffix != ".lock" and "workflow" not in path.parts]
     files += folder.glob("reports/*/results.csv")
     return {str(path.relative_to(folder)): content(path) for path in files}
 

@@ -31,7 +31,7 @@ class Build:
         (output / "text.txt").write_text(self.text)
         (output / "parts").mkdir()
         (output / "parts" / "one.json").write_text('{"value": 1}')
-        pd.DataFrame({"a": [1, 2]}).to_csv(output / "table.csv", index=False)
+        pd.DataFrame({"n": [1, 2]}).to_csv(output / "table.csv", index=False)
         pd.DataFrame({"a": [3, 4]}).to_parquet(output / "table.parquet")
 
 
@@ -56,7 +56,7 @@ def test_built_once_and_loaded_again(out):
     assert build.times == 1 and first.fingerprint == second.fingerprint
     assert second.file("text.txt").read_text() == "first"
     assert second.json("parts/one.json") == {"value": 1}
-    assert second.frame("table.csv").a.tolist() == [1, 2]
+    assert second.frame("table.csv").n.tolist() == [1, 2]
     assert second.frame("table.parquet").a.tolist() == [3, 4]
     assert names(out.parent) == {"out"}
 
@@ -294,3 +294,29 @@ def test_artifacts_packed_without_some_files_are_current_elsewhere(tmp_path):
     (restored.path / "text.txt").unlink()
     with pytest.raises(UserError, match="damaged"):
         read(restored.path)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_every_file_has_the_mode_that_umask_gives(tmp_path, mask):
+    def build(output: Path, checkpoint: Path) -> None:
+        for name in ("alone", "parts/alone"):
+            (output / name).parent.mkdir(exist_ok=True)
+            (output / name).touch(mode=0o600)  # as safetensors does
+
+    before = os.umask(mask)
+    try:
+        artifact = make(tmp_path / "out", INPUTS, build)
+    finally:
+        os.umask(before)
+    files = [path for path in artifact.path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+
+
+@pytest.mark.parametrize("name", ["nan", "null", "None", "NA", "inf", "true", "1e3", "2024", "007"])
+def test_names_in_a_table_stay_text(tmp_path, name):
+    row = {"study": name, "system": name, "task": name, "value": 1.5, "seed": None}
+    pd.DataFrame([row, row]).to_csv(tmp_path / "scores.csv", index=False)
+    back = artifacts.read_csv(tmp_path / "scores.csv")
+    assert back[["study", "system", "task"]].to_numpy().tolist() == [[name] * 3] * 2
+    assert back["value"].tolist() == [1.5, 1.5] and back["seed"].isna().all()

@@ -1,5 +1,6 @@
 """Studies: files, the list of section 4.1, overrides, and how a bad study is refused."""
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -317,11 +318,34 @@ def test_overrides_are_yaml_values_of_nested_fields(written):
         ("train.learning_rate=.inf", ["train.learning_rate", "finite"]),
         ("train.epochs=[", ["--set train.epochs=[", "not readable YAML"]),
         ("about=&a [*a]", ["about", "string"]),
+        ("about=run #2", ["--set about=run #2", "comment", "quotes"]),
+        ("seeds=[0, # first\n 1]", ["comment"]),
+        ("about=a: b", ["about", "string"]),
+        ("about=true", ["about", "string", "it is true"]),
+        ("about=1e3", ["about", "string", "it is 1000.0"]),
     ],
 )
 def test_a_bad_override_is_refused(written, override, words):
     message = refusal(written("seeds: [0]"), override)
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("text", ["run #2", "# 2", "a; b", "{c}: [d]", "true", "1e3", "ü\n'", ""])
+def test_a_text_in_quotes_is_taken_as_it_is(written, text):
+    quoted = [json.dumps(text), json.dumps(text, ensure_ascii=False)]
+    assert {load(written(""), [f"about={one}"]).about for one in quoted} == {text}
+
+
+@pytest.mark.parametrize("study", [20241, 1000.0, True, None])
+def test_a_study_s_name_that_became_another_value_is_refused(study):
+    with pytest.raises(UserError, match=f"The study is {study}, not a text.*-r"):
+        load(study)
+
+
+@pytest.mark.parametrize("overrides", ["train.epochs=2", [1], [["train.epochs=2"]]])
+def test_overrides_that_are_no_list_of_texts_are_refused(overrides):
+    with pytest.raises(UserError, match="not a list of texts: give"):
+        load("quick", overrides)
 
 
 def settings_classes(base: type[BaseModel]) -> Iterator[type[BaseModel]]:

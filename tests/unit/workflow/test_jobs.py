@@ -1,28 +1,19 @@
-"""Jobs: commands that survive a shell, what waits for what, and what a job asks for."""
+"""Jobs: the plan, what waits for what, and what a job asks for."""
 
-import shlex
+import json
 
 import pytest
 from helpers import TINY
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtkd import stages
 from mtkd.config.study import load
+from mtkd.errors import UserError
 from mtkd.workflow import jobs
 
 
 @pytest.fixture(scope="module")
 def tiny():
     return load(TINY)
-
-
-@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=20), max_size=4))
-def test_overrides_reach_the_command_as_they_are(overrides):
-    command = jobs.mtkd_command(["notebook", "a b", "02_mtdnn.x"], overrides)
-    words = shlex.split(command)
-    assert words[:4] == ["mtkd", "notebook", "a b", "02_mtdnn.x"]
-    assert words[4::2] == ["--set"] * len(overrides) and words[5::2] == overrides
 
 
 def test_what_runs_wait_for_goes_first(tiny):
@@ -41,13 +32,6 @@ def test_parents_come_first(tiny):
         seen.add(run)
 
 
-def test_a_second_attempt_asks_for_twice_the_memory_and_time(tiny):
-    run = stages.find_run(tiny, "02_mtdnn.uncased-0.1-s0")
-    first, second = jobs.resources(tiny, run, 1), jobs.resources(tiny, run, 2)
-    assert second["mem_mb"] == 2 * first["mem_mb"] and second["runtime"] == 2 * first["runtime"]
-    assert first["gpu"] is None and first["gpu_slots"] == 1
-
-
 def test_a_job_without_training_takes_no_gpu():
     study = load(TINY, ["resources.gpus=1"])
     data = stages.find_run(study, "00_data")
@@ -62,3 +46,47 @@ def test_the_listing_names_every_run_and_the_sum(tiny):
     assert names == [run.name for run in stages.all_runs(tiny)]
     total = sum(int(line.split()[1].replace(",", "")) for line in lines[:-1])
     assert f"{len(names)} runs, {total:,} steps" in lines[-1]
+
+
+def test_a_plan_names_every_run_and_what_its_jobs_load(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "reports"))
+    folder = jobs.workflow_folder(tiny)
+    file = jobs.write_plan(tiny, str(TINY), ["about=x"], folder)
+    plan = json.loads(file.read_text())
+    assert list(plan["runs"]) == [run.name for run in stages.all_runs(tiny)]
+    assert jobs.read_request(file) == (str(TINY), ["about=x"])
+    data = plan["runs"]["00_data"]
+    assert data["inputs"] == ["keys/00_data"]
+    assert data["output"] == "../../../reports/tiny/notebooks/00_data.ipynb"
+    assert data["output"] in plan["runs"]["01_pretrain.cased"]["inputs"]
+
+
+def test_a_run_s_key_is_written_only_if_it_changed(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path))
+    folder = jobs.workflow_folder(tiny)
+    files = [folder / "keys" / name for name in ("00_data", "04_student.s0")]
+
+    def written(*overrides: str) -> list[int]:
+        jobs.write_plan(load(TINY, overrides), str(TINY), list(overrides), folder)
+        return [file.stat().st_mtime_ns for file in files]
+
+    first = written()
+    assert written("about=x") == first
+    data, student = written("distil.temperature=2")
+    assert data == first[0] and student > first[1]
+
+
+def test_a_path_that_snakemake_takes_for_a_pattern_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "{run}"))
+    with pytest.raises(UserError, match=r"\{run\}.*MTKD_REPORTS"):
+        jobs.write_plan(tiny, str(TINY), [], jobs.workflow_folder(tiny))
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"study": "quick"}'])
+def test_a_file_that_is_no_plan_is_refused(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UserError, match=r"plan\.json is no plan"):
+        jobs.read_request(tmp_path / "plan.json")

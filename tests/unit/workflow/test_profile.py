@@ -40,8 +40,6 @@ def test_jobs_ask_for_what_the_study_says(monkeypatch):
     training, report = stages.Run("02_mtdnn", steps=250), stages.Run("11_report", steps=0)
     asked = {"mem_mb": 1000, "runtime": 13, "gpu": 2, "gpu_slots": 1}
     assert jobs.resources(asking, training) == asked
-    again = {"mem_mb": 2000, "runtime": 26, "gpu": 2, "gpu_slots": 1}
-    assert jobs.resources(asking, training, attempt=2) == again
     without = {"mem_mb": 1000, "runtime": 10, "gpu": None, "gpu_slots": None}
     assert jobs.resources(asking, report) == without
     assert jobs.resources(study(), training)["gpu"] is None
@@ -87,8 +85,37 @@ def test_a_profile_without_an_executor_is_local(tmp_path):
     assert profile.executor(tmp_path) == profile.executor(None) == "local"
 
 
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """Return a function that writes the plan of a study for Snakemake in the checkout."""
+    monkeypatch.setenv("MTKD_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("MTKD_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.chdir(ROOT)
+
+    def write(name: str, *overrides: str) -> Path:
+        return jobs.write_plan(load(name, overrides), name, list(overrides), Path())
+
+    return write
+
+
 @pytest.mark.slow
-def test_no_more_trainings_run_at_once_than_share_the_gpu(tmp_path):
+def test_a_second_attempt_asks_for_twice_the_memory_and_time(tmp_path, plan):
+    code = f"""
+import sys
+from pathlib import Path
+tried = Path({str(tmp_path / "tried")!r})
+out = Path({str(tmp_path)!r}, "reports/smallest/notebooks/00_data.ipynb")
+out.write_text("") if tried.exists() else tried.touch() or sys.exit(1)
+"""
+    options = ("--cores", "1", "--retries", "1", "--until", "stage_00_data")
+    file = plan(str(STUDIES / "smallest.yaml"))
+    path = add_program(tmp_path, "mtkd", code)
+    printed = snakemake(*options, "--configfile", file, PATH=path)
+    assert re.findall(r"runtime=(\d+), mem_mb=(\d+)", printed) == [("15", "1500"), ("30", "3000")]
+
+
+@pytest.mark.slow
+def test_no_more_trainings_run_at_once_than_share_the_gpu(tmp_path, plan):
     # The Snakefile's jobs, but mtkd is a program that notes when it ran.
     reports = tmp_path / "reports"
     code = f"""
@@ -102,13 +129,10 @@ out.parent.mkdir(parents=True, exist_ok=True)
 out.write_text(f"{{start}} {{time.time()}}")
 """
     path = add_program(tmp_path, "mtkd", code)
-    request = tmp_path / "request.json"
-    study_path = STUDIES / "smallest.yaml"
-    request.write_text(f'{{"study": "{study_path}", "overrides": ["seeds=[0,1,2,3]"]}}')
-    where = {"PATH": path, "MTKD_REPORTS": str(reports)}
+    file = plan(str(STUDIES / "smallest.yaml"), "seeds=[0,1,2,3]")
 
     def most_at_once(*arguments: str) -> int:
-        snakemake("--cores", "8", *arguments, "--forceall", "--configfile", request, **where)
+        snakemake("--cores", "8", *arguments, "--forceall", "--configfile", file, PATH=path)
         files = list(reports.glob("smallest/notebooks/0[1-5]*.ipynb"))
         spans = [tuple(map(float, path.read_text().split())) for path in files]
         assert len(spans) == 1 + 4 + 2 + 4 + 12
@@ -119,9 +143,8 @@ out.write_text(f"{{start}} {{time.time()}}")
 
 
 @pytest.mark.slow
-def test_the_base_study_asks_slurm_for_a_gpu_where_it_trains(tmp_path):
-    config = ("--config", "study=base")
-    printed = snakemake("--dry-run", "--profile", SLURM, *config, MTKD_REPORTS=str(tmp_path))
+def test_the_base_study_asks_slurm_for_a_gpu_where_it_trains(plan):
+    printed = snakemake("--dry-run", "--profile", SLURM, "--configfile", plan("base"))
     base = load("base")
     for name in ("02_mtdnn.uncased-0.2-s0", "11_report"):
         asked = jobs.resources(base, stages.find_run(base, name))
