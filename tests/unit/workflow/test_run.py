@@ -120,6 +120,7 @@ def written(folder: Path, name: str) -> Path:
 @settings(max_examples=12, deadline=None)
 @given(NAMES.filter(lambda name: name not in (".", "..") and len(name.encode()) < 200), VALUES)
 @example("x", "a # b")
+@example("#", '"a # b; {c}"')
 def test_odd_texts_reach_a_notebook_as_the_dry_run_sees_them(way, folder, value):
     study = written(way.folder / "places" / folder, "odd")
     travels(way, str(study), f"about={value}", "train.epochs=3")
