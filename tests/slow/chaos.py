@@ -53,7 +53,8 @@ def content(path: Path) -> str:
 def contents(folder: Path) -> dict[str, str]:
     """Return the content of every artifact's files, and of the results, by name."""
     paths = [path for path in folder.glob("artifacts/*/**/*") if path.is_file()]
-    files = [path for path in paths if path.suffix != ".lock" and "workflow" not in path.parts]
+    passing = [path for path in paths if path.name.endswith(".lock") or "workflow" in path.parts]
+    files = sorted({*paths} - {*passing})
     files += folder.glob("reports/*/results.csv")
     return {str(path.relative_to(folder)): content(path) for path in files}
 
