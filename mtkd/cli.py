@@ -102,7 +102,8 @@ def pages(study: StudyOrPlan, overrides: Overrides = None) -> None:
     """Turn a study's executed notebooks into HTML pages (the last step of `mtkd run`)."""
     from mtkd.report.html import write_pages
 
-    folder = paths.reports(load(*_requested(study, overrides)).name)
+    study, overrides = _requested(study, overrides)
+    folder = paths.reports(load(study, overrides).name)
     if not write_pages(folder):
         raise UserError(
             f"{folder / 'notebooks'} holds no executed notebook: run 'mtkd run {study}'."
