@@ -31,6 +31,16 @@ class Unlabelled(Settings):
     )
     extra_updates: bool = field(False, "Whether these texts add updates, or share the others'.")
 
+    @property
+    def name(self) -> str:
+        """A name of the texts and what labels them, such as `snli-100-mt-dnn`.
+
+        An ensemble's soft and hard labels are made of the same logits, so they share a name.
+        """
+        amounts = self.model_dump(exclude={"extra_updates", "labels"})
+        words = [f"{source}-{amount}" for source, amount in amounts.items() if amount]
+        return "-".join(words if self.labels in ("soft", "hard") else [*words, self.labels])
+
     @model_validator(mode="after")
     def _not_empty(self):
         some = self.snli or self.left_out_train or self.other_tasks

@@ -109,25 +109,15 @@ def taught_tasks(study: Study) -> list[str]:
 def _unlabelled(study: Study, task: str) -> dict[str, Unlabelled]:
     """Return the further texts that some student learns the task from, by name."""
     return {
-        unlabelled_name(distil.unlabelled): distil.unlabelled
+        distil.unlabelled.name: distil.unlabelled
         for distil in _distillations(study)
         if distil.unlabelled and task in distil.teachers
     }
 
 
-def unlabelled_name(settings: Unlabelled) -> str:
-    """Return a name of some further texts and what labels them, such as `snli-100-mt-dnn`.
-
-    An ensemble's soft and hard labels are made of the same logits, so they share a name.
-    """
-    amounts = settings.model_dump(exclude={"extra_updates", "labels"})
-    words = [f"{source}-{amount}" for source, amount in amounts.items() if amount]
-    return "-".join(words if settings.labels in ("soft", "hard") else [*words, settings.labels])
-
-
 def _unlabelled_settings(settings: Unlabelled) -> dict:
     source = directory_fingerprint(snli_location(), SNLI.name) if settings.snli else None
-    return {"texts": unlabelled_name(settings), "snli": source}
+    return {"texts": settings.name, "snli": source}
 
 
 def run(study: Study, task: str) -> Artifact:
@@ -225,7 +215,7 @@ def _predict_unlabelled(
     first part holds `<encoder>.arrow` and `pad.json`, or a note alone if there is no text; the
     second, which is not there without texts or members, `soft_targets.parquet`.
     """
-    study, name = inputs.study, unlabelled_name(settings)
+    study, name = inputs.study, settings.name
     if settings.labels == "mt-dnn":
         model = inputs[_vanilla_run(study)]
         members = single_model(study, study.student_encoder, model, "mt-dnn")[None]
@@ -295,7 +285,7 @@ def unlabelled_examples(
 
     Labels that are classes become one-hot probabilities. None if there is no text.
     """
-    name, this = unlabelled_name(settings), Run(NAME, task=task.name)
+    name, this = settings.name, Run(NAME, task=task.name)
     texts = read(this.part_folder(study, name))
     if "pad.json" not in texts.record["files"]:
         return None

@@ -5,7 +5,6 @@ from integration.stages.small import small
 from mtkd.config.distillation import Unlabelled
 from mtkd.stages import all_runs, mtdnn, teacher
 from mtkd.stages.common import Run
-from mtkd.stages.teacher import unlabelled_name
 
 
 def labelled(labels: str):
@@ -29,9 +28,9 @@ def test_an_mt_dnn_that_labels_texts_is_a_parent_of_the_tasks_that_have_them():
 
 def test_soft_and_hard_labels_share_the_predictions_of_an_ensemble():
     names = {
-        labels: unlabelled_name(Unlabelled(left_out_train=5, labels=labels, extra_updates=True))
+        labels: Unlabelled(left_out_train=5, labels=labels, extra_updates=True).name
         for labels in ("soft", "hard", "gold", "mt-dnn")
     }
     assert names["soft"] == names["hard"] == "left_out_train-5"
     assert len(set(names.values())) == 3
-    assert unlabelled_name(Unlabelled(snli=3, other_tasks=4)) == "snli-3-other_tasks-4"
+    assert Unlabelled(snli=3, other_tasks=4).name == "snli-3-other_tasks-4"
