@@ -125,9 +125,8 @@ def run(study: Study, task: str) -> Artifact:
 
     The artifact holds `scores.csv` (the ensemble's dev scores), `ensembles.csv` (those of ensembles
     of other sizes), `members.csv` (those of each fine-tuned candidate, best first),
-    `selection.csv` (the candidates), `predictions.parquet`,
-    `confidence.parquet` and, for a task that a student is taught, `soft_targets.parquet` with every
-    member's logits per train example.
+    `selection.csv` (the candidates), `predictions.parquet`, `confidence.parquet` and, for a task
+    that a student is taught, `soft_targets.parquet` with every member's logits per train example.
     """
     inputs, settings = Inputs(study, Run(NAME, task=task)), study.task(task)
     ranked = rank_candidates(inputs)
