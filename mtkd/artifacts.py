@@ -291,8 +291,11 @@ def _commit() -> str:
     """Return the commit of this checkout, or of the archive that the code was taken from."""
     if not ARCHIVED.startswith("$"):
         return ARCHIVED[:12]
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():  # installed, maybe within another project's repository
+        return "unknown"
     describe = ["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
-    command = ["git", "-C", str(Path(__file__).resolve().parent), *describe]
+    command = ["git", "-C", str(checkout), *describe]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

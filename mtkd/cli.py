@@ -24,7 +24,7 @@ app = typer.Typer(
 
 PLAIN = {"−": "-", "–": "-", "…": "...", "±": "+-", "·": "-"}  # in terminals without them
 
-StudyName = Annotated[str, typer.Argument(help="A study of studies/, or the path of a YAML file.")]
+StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of a YAML file.")]
 StudyOrPlan = Annotated[str, typer.Argument(help="A study, or plan.json of 'mtkd run'.")]
 RunName = Annotated[str, typer.Argument(help="As --dry-run lists it: 02_mtdnn.uncased-0.1-s0.")]
 ModelName = Annotated[str, typer.Argument(help="STUDY:SYSTEM (quick:mt-dnn), or a folder.")]
@@ -68,6 +68,25 @@ def new(
 
     write_study(study, train, settings or [], None if yes else typer.prompt)
     typer.echo(f"{study} is written: read it, then 'mtkd run {study} --dry-run'.")
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Where to; it may exist.")]) -> None:
+    """Copy the notebooks, studies, profiles and examples, to change them in a folder of yours."""
+    from mtkd.workflow.init import copy_parts
+
+    copy_parts(folder)
+    typer.echo(f"{folder}: mtkd uses these copies when it is run in that folder.")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def lab(
+    options: Annotated[list[str] | None, typer.Argument(help="JupyterLab's: --no-browser.")] = None,
+) -> None:
+    """Open the current folder's notebooks in JupyterLab; the first time, copy them there."""
+    from mtkd.workflow.init import open_lab
+
+    open_lab(options or [])
 
 
 @app.command()

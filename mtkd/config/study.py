@@ -174,12 +174,10 @@ def load(study: str | Path | Study, overrides: Iterable[str] = ()) -> Study:
         )
     path = Path(study)
     if path.suffix not in (".yaml", ".yml"):
-        path = paths.studies_folder() / f"{study}.yaml"
+        path = paths.studies().get(str(study), path)
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in paths.studies_folder().glob("*.yaml")))
-        raise UserError(
-            f"There is no study '{study}' ({path}): give a .yaml file or one of {known}."
-        )
+        known = ", ".join(paths.studies()) or "none"
+        raise UserError(f"There is no study '{study}': give a .yaml file or one of {known}.")
     try:
         settings = yaml.parse(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # also UnicodeDecodeError

@@ -117,7 +117,7 @@ def verdict_table(results: pd.DataFrame, reference: pd.DataFrame, notes: list[st
 
 def compare_with_reference(study_name: str) -> Table | None:
     """Compare a study's written report with its reference; None where there is no reference."""
-    folders = paths.reports(study_name), paths.reference(study_name)
+    folders = paths.reports(study_name), paths.find(f"reports/reference/{study_name}")
     if not (folders[1] / "results.csv").is_file():
         return None
     results = (read_csv(folder / "results.csv") for folder in folders)

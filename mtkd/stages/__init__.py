@@ -61,7 +61,7 @@ def keys(study: Study) -> dict[Run, str]:
     """Return a key for every run that changes when its settings, notebook or parents change."""
     known: dict[Run, str] = {}
     for run in all_runs(study):
-        notebook = paths.notebooks() / f"{run.stage}.ipynb"
+        notebook = paths.notebook(run.stage)
         source = file_hash(notebook) if notebook.is_file() else None
         above = [known[parent] for parent in parents(study, run)]
         settings = stages()[run.stage].depends(study, run)

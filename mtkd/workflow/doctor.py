@@ -22,12 +22,12 @@ from mtkd.errors import UserError
 from mtkd.stages.pretrain import checkpoint_of, install_hint
 
 TIMEOUT = 3  # seconds for the hub to accept a connection
-CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
+CONSTRAINTS = paths.SHARE / "constraints.txt"
 VARIABLES = ("MTKD_GLUE", "MTKD_SNLI", "MTKD_PRETRAIN_TEXT")
 
 
 def report_lines(names: list[str]) -> Iterator[str]:
-    """Yield the report's lines; `names` are the studies to look at (all of `studies/` if empty).
+    """Yield the report's lines; `names` are the studies to look at (all that are known by name if empty).
 
     Raises:
         UserError: One of the named studies cannot be loaded.
@@ -53,7 +53,7 @@ def report_lines(names: list[str]) -> Iterator[str]:
     off = f", but switched off by {', '.join(switches)}" if switches else ""
     yield f"hub: {'reachable' if reached else 'not reachable'}{off}"
     yield "studies:"
-    for name in names or sorted(path.stem for path in paths.studies_folder().glob("*.yaml")):
+    for name in names or paths.studies():
         yield f"  {name}: {_verdict(name, online=reached and not switches)}"
 
 

@@ -61,7 +61,7 @@ def execute(run: Run, study: str, overrides: list[str], output: Path, log: Path)
     From here on, this process writes progress to `log` (MTKD_LOG). Raise `UserError` with what the
     notebook raised; a failed notebook is kept beside the log.
     """
-    source = paths.notebooks() / f"{run.stage}.ipynb"
+    source = paths.notebook(run.stage)
     if not source.is_file():
         raise UserError(f"There is no notebook {source}: set MTKD_NOTEBOOKS to its folder.")
     os.environ["MTKD_LOG"] = str(log.absolute())

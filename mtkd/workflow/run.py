@@ -20,7 +20,7 @@ from mtkd.report.verdict import compare_with_reference
 from mtkd.workflow import jobs, process, profile
 from mtkd.workflow.notebook import MARK
 
-SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
+SNAKEFILE = paths.SHARE / "Snakefile"
 START_UP = 30  # steps' worth of starting a notebook, for the progress bar
 # All but Snakemake's cache of sources, which is in the user's home otherwise.
 PRIVATE = ["--shared-fs-usage", "persistence", "input-output", "software-deployment", "sources"]
@@ -43,10 +43,6 @@ def run_study(
     `cores` runs at once, or as a Snakemake profile says. A second run of the same study waits for
     the first. Raise `UserError` with the error of a stage that failed; finished stages are kept.
     """
-    if not SNAKEFILE.is_file():
-        raise UserError(
-            f"There is no {SNAKEFILE}: run from a checkout, installed by 'pip install -e .'."
-        )
     local = profile.executor(profile_folder) == "local"
     where = profile.arguments(study, cores, profile_folder)
     # Elsewhere Snakemake runs in this folder, which is the one that the profile knows.
