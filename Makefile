@@ -3,7 +3,6 @@ STUDY ?= quick
 CORES ?= 2
 KILLS ?= 50
 CHAOS ?= /tmp/mtkd-chaos
-NOTEBOOKS ?= notebooks
 MTKD_PYTHON ?= python3.11
 LOWEST ?= tests/unit/config tests/unit/data tests/unit/models tests/unit/training
 BIN := .venv/bin
@@ -38,11 +37,12 @@ quicktest: setup
 	$(PYTEST) -m "not slow"
 
 # The lowest versions that pyproject.toml allows, in an environment of their own; LOWEST=tests for every test.
+# The index's torch of that age comes with CUDA, 3 GB of downloads: TORCH=tested takes that of constraints.txt.
 lowest: LOW := .venv-lowest/bin
 lowest:
 	@$(MTKD_PYTHON) -c '$(NEW_ENOUGH)'
 	$(MTKD_PYTHON) -m venv .venv-lowest
-	$(LOW)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
+	$(LOW)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH),torch) uv
 	$(LOW)/uv pip install --quiet --compile-bytecode --python $(LOW)/python --resolution lowest-direct -e '.[test]'
 	OMP_NUM_THREADS=1 $(LOW)/python -m pytest -n $(CORES) --dist loadfile -W ignore -m "not slow" $(LOWEST)
 
@@ -54,7 +54,7 @@ chaos: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/slow/chaos.py --kills $(KILLS) --folder $(CHAOS)
 
 lab: setup
-	$(BIN)/jupyter lab $(LAB) $(NOTEBOOKS)
+	$(BIN)/mtkd lab -- $(LAB)
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -1,7 +1,7 @@
 """Where everything is: one rule for what is read, and one for what is written.
 
-A study, a notebook or a reference is that of the current folder, or else that of the checkout, or of
-the installed package. Artifacts and reports go below the current folder, or to MTKD_WORK and
+A study, a notebook or a reference is that of the current folder, or else that of the checkout or
+of the installed package. Artifacts and reports go below the current folder, or to MTKD_WORK and
 MTKD_REPORTS.
 """
 

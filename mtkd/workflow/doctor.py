@@ -27,7 +27,7 @@ VARIABLES = ("MTKD_GLUE", "MTKD_SNLI", "MTKD_PRETRAIN_TEXT")
 
 
 def report_lines(names: list[str]) -> Iterator[str]:
-    """Yield the report's lines; `names` are the studies to look at (all that are known by name if empty).
+    """Yield the report's lines; `names` are the studies to look at (all with a name if empty).
 
     Raises:
         UserError: One of the named studies cannot be loaded.

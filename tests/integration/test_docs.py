@@ -135,7 +135,7 @@ def test_commands_exist_with_their_options(page, line):
         script = ROOT / words[1].removeprefix("PACK/code/")
         assert f"def {words[2]}(" in script.read_text(encoding="utf-8"), line
     else:
-        assert words[0] in ("pip", "cat", "source"), line
+        assert words[0] in ("pip", "cat", "cd", "source"), line
 
 
 def check_mtkd(words: list[str], line: str) -> None:

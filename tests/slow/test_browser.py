@@ -236,14 +236,15 @@ def lab(tiny_run, tmp_path):
     nbformat.write(content, tmp_path / "04_student.ipynb")
     copied = shutil.copytree(tiny_run.environment["MTKD_WORK"], tmp_path / "artifacts")
     environment = os.environ | tiny_run.environment
-    environment |= {"MTKD_WORK": str(copied), "PYTHONPATH": str(ROOT)}
+    environment |= {"MTKD_WORK": str(copied), "MTKD_NOTEBOOKS": str(tmp_path)}
+    environment |= {"PYTHONPATH": str(ROOT)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = f"--no-browser --allow-root --ip=127.0.0.1 --port={port}"
     options += " --IdentityProvider.token=look"
     # The environment of these tests stands in for .venv, which `make test` has set up.
-    variables = [f"BIN={Path(sys.executable).parent}", f"NOTEBOOKS={tmp_path}", f"LAB={options}"]
+    variables = [f"BIN={Path(sys.executable).parent}", f"LAB={options}"]
     command = ["make", "lab", "--old-file=.venv/.ready", *variables]
     with (tmp_path / "lab.log").open("w") as log:
         pipes = {"stdout": log, "stderr": log, "start_new_session": True}

@@ -320,3 +320,15 @@ def test_names_in_a_table_stay_text(tmp_path, name):
     back = artifacts.read_csv(tmp_path / "scores.csv")
     assert back[["study", "system", "task"]].to_numpy().tolist() == [[name] * 3] * 2
     assert back["value"].tolist() == [1.5, 1.5] and back["seed"].isna().all()
+
+
+def test_an_installed_package_does_not_take_another_projects_commit_for_its_own(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / ".venv" / "mtkd"
+    package.mkdir(parents=True)
+    commit = "-c user.name=a -c user.email=a@b commit -q --allow-empty -m x"
+    for arguments in (["init", "-q"], commit.split()):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
+    monkeypatch.setattr(artifacts, "__file__", str(package / "artifacts.py"))
+    assert artifacts._commit() == "unknown"

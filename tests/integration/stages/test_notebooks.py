@@ -9,7 +9,7 @@ from mtkd.config.study import load
 from mtkd.stages import all_runs, stages
 from mtkd.workflow.notebook import execute
 
-NOTEBOOKS = sorted(paths.notebooks().glob("*.ipynb"))
+NOTEBOOKS = sorted((paths.SHARE / "notebooks").glob("*.ipynb"))
 
 
 def test_each_stage_has_a_notebook():

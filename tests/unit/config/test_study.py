@@ -363,13 +363,39 @@ def test_every_setting_has_a_description():
             assert info.description and info.description.endswith("."), f"{model.__name__}.{name}"
 
 
-def test_paths_follow_the_environment(monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
+def test_results_go_below_the_current_folder_or_as_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     assert paths.work_folder("x") == paths.Path("artifacts/x")
     assert paths.reports("x") == paths.Path("reports/x") == paths.reports(study(name="x"))
     assert paths.reference("x") == paths.Path("reports/reference/x")
-    monkeypatch.chdir(tmp_path)
-    assert paths.work_folder("x") == ROOT / "artifacts" / "x"
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert paths.work_folder("x").resolve() == ROOT / "artifacts" / "x"
     monkeypatch.setenv("MTKD_WORK", "w")
     monkeypatch.setenv("MTKD_REPORTS", "r")
     assert (paths.work_folder("x"), paths.reports("x")) == (paths.Path("w/x"), paths.Path("r/x"))
+
+
+def test_files_are_those_of_the_current_folder_or_else_those_shipped(monkeypatch, tmp_path):
+    monkeypatch.delenv("MTKD_STUDIES")
+    mine, there = tmp_path / "mine", tmp_path / "share"
+    monkeypatch.setattr(paths, "SHARE", there)
+    files = ("studies/a.yaml", "studies/b.yaml", "notebooks/00_data.ipynb", "notebooks/x.ipynb")
+    for path in (there / file for file in files):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    mine.mkdir()
+    monkeypatch.chdir(mine)
+    assert paths.studies() == {"a": there / "studies/a.yaml", "b": there / "studies/b.yaml"}
+    assert paths.notebook("x") == there / "notebooks/x.ipynb"
+    for name in ("studies/b.yaml", "studies/c.yaml", "notebooks/x.ipynb"):
+        (mine / name).parent.mkdir(exist_ok=True)
+        (mine / name).touch()
+    assert list(paths.studies()) == ["a", "b", "c"]
+    assert paths.studies()["a"] == there / "studies/a.yaml"
+    assert paths.studies()["b"].resolve() == mine / "studies/b.yaml"
+    assert paths.notebook("x").resolve() == mine / "notebooks/x.ipynb"
+    assert paths.notebook("00_data") == there / "notebooks/00_data.ipynb"
+    monkeypatch.setenv("MTKD_STUDIES", str(there / "studies"))
+    monkeypatch.setenv("MTKD_NOTEBOOKS", "elsewhere")
+    assert list(paths.studies()) == ["a", "b"]
+    assert paths.notebook("x") == paths.Path("elsewhere/x.ipynb")

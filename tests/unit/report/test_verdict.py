@@ -113,8 +113,9 @@ def test_the_table_shows_the_main_systems_and_what_is_not_reproduced(rows):
 
 def test_against_the_written_reference(tmp_path, monkeypatch, rows):
     for name in ("reports", "reference"):
-        monkeypatch.setattr(paths, name, lambda study, name=name: tmp_path / name)
         (tmp_path / name).mkdir()
+    monkeypatch.setattr(paths, "reports", lambda study: tmp_path / "reports")
+    monkeypatch.setattr(paths, "find", lambda path: tmp_path / "reference")
     assert compare_with_reference("small") is None
     results = rows(("mt-dnn", "rte", "validation", "accuracy", (80.0,)))
     for seed, name in enumerate(("reports", "reference")):
