@@ -154,7 +154,7 @@ class Study(Settings):
 
 
 def load(study: str | Path | Study, overrides: Iterable[str] = ()) -> Study:
-    """Read a study by its name in `studies/`, or by the path of its file.
+    """Read a study by its name in `studies/`, or by the path of its file (see `mtkd.paths`).
 
     Args:
         study: A name or a path; a study that was read already is returned as it is.
@@ -172,10 +172,12 @@ def load(study: str | Path | Study, overrides: Iterable[str] = ()) -> Study:
             f"The overrides are {overrides!r}, not a list of texts: give ['train.epochs=2']; to "
             "papermill, -y \"overrides: ['train.epochs=2']\"."
         )
-    path = Path(study)
+    path: Path | None = Path(study)
     if path.suffix not in (".yaml", ".yml"):
-        path = paths.studies().get(str(study), path)
-    if not path.is_file():
+        path = paths.studies().get(str(study))
+    elif not path.is_file():
+        path = paths.find(str(study))  # examples/own.yaml, from anywhere
+    if path is None or not path.is_file():
         known = ", ".join(paths.studies()) or "none"
         raise UserError(f"There is no study '{study}': give a .yaml file or one of {known}.")
     try:

@@ -21,7 +21,9 @@ def executor(profile: Path | None) -> str:
         return "local"
     file = profile / "config.yaml"
     if not file.is_file():
-        raise UserError(f"--profile {profile}: there is no {file}; 'mtkd init FOLDER' copies some.")
+        raise UserError(
+            f"--profile {profile}: there is no {file}; 'mtkd init' copies profiles/slurm."
+        )
     try:
         settings = yaml.parse(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # also UnicodeDecodeError
