@@ -4,7 +4,7 @@ CORES ?= 2
 KILLS ?= 50
 CHAOS ?= /tmp/mtkd-chaos
 MTKD_PYTHON ?= python3.11
-LOWEST ?= tests/unit/config tests/unit/data tests/unit/models tests/unit/training
+LOWEST ?= tests/unit tests/integration/stages
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)

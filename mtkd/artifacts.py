@@ -282,9 +282,10 @@ def _machine() -> str:
     """Return the architecture, the vector units on which rounding depends, and the cores."""
     import torch
 
-    known = torch.cpu.get_capabilities()
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # older versions know the best one alone
     units = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if known.get(name)]
-    return f"{platform.machine()} with {(units or ['no AVX'])[0]}, {os.cpu_count()} cores"
+    units.append(torch.backends.cpu.get_cpu_capability().lower())
+    return f"{platform.machine()} with {units[0]}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:

@@ -91,7 +91,7 @@ def test_the_record_says_what_made_it(made):
     assert set(record["files"]) == {"text.txt", "parts/one.json", "table.csv", "table.parquet"}
     assert record["files"]["text.txt"][0] == 5
     assert set(record["made_by"]) == {"mtkd", "commit", "python", "packages", "machine"}
-    machine = r"\w+( with (amx_bf16|avx512_bf16|avx512_f|avx2))?, \d+ cores"
+    machine = r"\w+ with [\w ]+, \d+ cores"
     assert re.fullmatch(machine, record["made_by"]["machine"])
 
 

@@ -132,7 +132,7 @@ GOOD = {
 }
 LINES = {
     "studdy": "studdy|--help",
-    "run": "study|mtkd run --help",
+    "run": "Missing argument|mtkd run --help",
     "run ok.yaml --epochs 3": "--epochs|mtkd run --help",
     "run ok.yaml more": "more|mtkd run --help",
     "run ok.yaml -c 0": "cores|mtkd run --help",
