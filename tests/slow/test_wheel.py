@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SHORT = [
     "seeds=[0]",
     "candidates.dropouts=[0.1]",
+    "candidates.ensemble_size=1",
     "train.epochs=1",
     "finetune.epochs=1",
     "encoders.uncased.pretrain.train_tokens=5000",
@@ -45,15 +46,19 @@ class Installed:
     def __init__(self, wheel: Path, folder: Path):
         self.folder, environment = folder / "empty", folder / "environment"
         self.folder.mkdir()
+        ours = [name for name in os.environ if name.startswith("MTKD_")] + ["PYTHONPATH"]
+        environ = {key: value for key, value in os.environ.items() if key not in ours}
+        # What mtkd needs is that of these tests' environment, and so are nbconvert's templates.
+        environ |= {"HF_HUB_OFFLINE": "1", "JUPYTER_PATH": f"{sys.prefix}/share/jupyter"}
+        self.options = {"cwd": self.folder, "env": environ}
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
         self.python = environment / "bin" / "python"
         (self.packages,) = environment.glob("lib/*/site-packages")
         pip = [sys.executable, "-m", "pip", "--python", self.python, "install"]
         pip += ["--quiet", "--no-index", "--no-deps", wheel]
-        subprocess.run(pip, check=True)
-        # What mtkd needs is that of these tests' environment; a .pth file in it has no effect.
-        libraries = sysconfig.get_paths()["purelib"]
-        (self.packages / "libraries.pth").write_text(libraries)
+        subprocess.run(pip, check=True, **self.options)
+        # A .pth file in that folder, such as one that leads to the checkout, has no effect.
+        (self.packages / "libraries.pth").write_text(sysconfig.get_paths()["purelib"])
         self.before = self.files()
 
     def files(self) -> set[Path]:
@@ -62,11 +67,8 @@ class Installed:
 
     def mtkd(self, *arguments: str) -> str:
         """Run the command in the empty folder, and return what it printed."""
-        names = [name for name in os.environ if name.startswith("MTKD_")] + ["PYTHONPATH"]
-        environment = {key: value for key, value in os.environ.items() if key not in names}
         command = [self.python.with_name("mtkd"), *arguments]
-        options = {"cwd": self.folder, "env": environment | {"HF_HUB_OFFLINE": "1"}}
-        done = subprocess.run(command, capture_output=True, text=True, **options)
+        done = subprocess.run(command, capture_output=True, text=True, **self.options)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
@@ -101,7 +103,8 @@ def test_commands_work_in_an_empty_folder(installed):
     assert "quick: can run" in told and "paper: cannot run" in told
     found = "from mtkd import paths; print(paths.find('reports/reference/quick/run.json').exists())"
     command = [installed.python, "-c", found]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == "True\n"
+    done = subprocess.run(command, capture_output=True, text=True, **installed.options)
+    assert done.stdout == "True\n"
     assert not list(installed.folder.iterdir()), "looking leaves nothing behind"
 
 
