@@ -34,10 +34,8 @@ LEFT_OUT = "left_out"  # files that a restored artifact lacks (`restore`)
 # Columns of names, which may look like numbers, truth values or missing ones.
 NAMES = ("study", "system", "measured", "candidate", "task", "title", "a", "b")
 ARCHIVED = "$Format:%H$"  # `git archive` puts the commit here (.gitattributes)
-PACKAGES = (
-    *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
-    *("numpy", "pandas", "pyarrow", "scikit-learn", "scipy"),
-)
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors")
+PACKAGES += ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 
 
 def fingerprint(value: Any) -> str:
@@ -292,11 +290,10 @@ def _commit() -> str:
     """Return the commit of this checkout, or of the archive that the code was taken from."""
     if not ARCHIVED.startswith("$"):
         return ARCHIVED[:12]
-    checkout = Path(__file__).resolve().parent.parent
-    if not (checkout / ".git").exists():  # installed, maybe within another project's repository
-        return "unknown"
-    describe = ["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
-    command = ["git", "-C", str(checkout), *describe]
+    top = Path(__file__).resolve().parent.parent
+    # Named, as an installed package may lie within another project's repository.
+    command = ["git", f"--git-dir={top / '.git'}", f"--work-tree={top}", "describe", "--always"]
+    command += ["--abbrev=12", "--exclude=*", "--dirty=+changes"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
