@@ -17,7 +17,7 @@ import pandas as pd
 from mtkd.artifacts import read_csv
 from mtkd.config.study import Study
 from mtkd.report import scores, tables
-from mtkd.report.scores import SYSTEMS, is_candidate, is_main
+from mtkd.report.scores import BASE, STUDENT, SYSTEMS, is_candidate, is_main
 from mtkd.report.significance import COLUMNS, Compared
 from mtkd.report.table import Table, number
 
@@ -94,7 +94,7 @@ def read_reference(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
 def results_page(reference: Path) -> str:
     """Return docs/results.md: a section per reference report."""
     sections = [study_section(path.parent) for path in sorted(reference.glob("*/results.csv"))]
-    made = "" if (reference / "glue" / "results.csv").is_file() else "; it is being made"
+    made = "" if has_main_systems(reference / "glue") else "; it is being made"
     none = ["No reference report has been made yet.\n"]
     return "\n".join([RESULTS.format(made=made), *(sections or none)])
 
@@ -174,10 +174,16 @@ def modules_table() -> str:
     return "\n".join(lines)
 
 
+def has_main_systems(folder: Path) -> bool:
+    """Return whether a reference has what every study compares: MT-DNN and MT-DNN_KD."""
+    path = folder / "results.csv"
+    return path.is_file() and {BASE, STUDENT} <= {*read_csv(path)["system"]}
+
+
 def readme_block(reference: Path, study: str) -> str:
-    """Return a study's picture and table of at most five systems; until it has any, `quick`'s."""
+    """Return a study's picture and table of at most five systems; until it has them, `quick`'s."""
     folder = reference / study
-    if not (folder / "results.csv").is_file():
+    if not has_main_systems(folder):
         return "\n\n".join([BEING_MADE, readme_block(reference, "quick")])
     results, compared, _ = read_reference(folder)
     others = results[results["system"].map(is_main) & ~results["system"].isin(SYSTEMS)]

@@ -75,6 +75,10 @@ def test_results_are_rendered_from_a_reference_report(generate, tmp_path):
     until = generate.readme_block(tmp_path, "glue")
     assert "`glue`, is being made" in until and until.endswith(block)
     shutil.copytree(folder, tmp_path / "glue")
+    (tmp_path / "glue" / "results.csv").write_text(head + base)  # unfinished
+    assert generate.readme_block(tmp_path, "glue") == until
+    assert "replaces them; it is being made." in generate.results_page(tmp_path)
+    (tmp_path / "glue" / "results.csv").write_text(head + base + student)
     page, block = generate.results_page(tmp_path), generate.readme_block(tmp_path, "glue")
     assert "being made" not in page + block and "reference/glue/figures/overview.png" in block
     assert page.index("## glue") < page.index("## quick") and block.count("\n| MT-DNN") == 2
