@@ -23,6 +23,7 @@ from mtkd.config.mkd import Student
 from mtkd.config.study import Study, load
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
+from mtkd.models.encoders import max_positions
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.models.student import student_encoder
 from mtkd.stages import all_runs, mtdnn, pretrain
@@ -77,7 +78,7 @@ class TrainedModel:
         """Word pieces of an example that the model reads; the rest is cut off."""
         inner = getattr(self.model.encoder, "model", None)
         longest = self.description.max_length
-        return longest if inner is None else min(longest, inner.config.max_position_embeddings)
+        return min(longest, (inner and max_positions(inner)) or longest)
 
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""

@@ -40,6 +40,6 @@ def test_a_new_encoder_has_the_shape_and_follows_from_the_seed(bert):
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(bert):
     size = load_encoder(bert, dropout=0.0).model.config.vocab_size
-    assert from_checkpoint(bert, size, dropout=0.1, pooling="cls").width == 32
+    assert from_checkpoint(bert, {size}, dropout=0.1, pooling="cls").width == 32
     with pytest.raises(UserError, match=f"has {size} word pieces, the teacher {size + 1}"):
-        from_checkpoint(bert, size + 1, dropout=0.1, pooling="cls")
+        from_checkpoint(bert, {size + 1}, dropout=0.1, pooling="cls")

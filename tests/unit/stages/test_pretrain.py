@@ -10,7 +10,7 @@ from helpers import ROOT, study, tiny_bert
 
 from mtkd.artifacts import file_hash
 from mtkd.errors import UserError
-from mtkd.stages import keys, pretrain
+from mtkd.stages import checkpoint, keys, pretrain
 from mtkd.stages.common import Run
 from mtkd.workflow import doctor
 
@@ -42,8 +42,8 @@ def places(monkeypatch, tmp_path):
         raise OSError("the hub is unavailable")
 
     monkeypatch.delenv("MTKD_ENCODER_MINI", raising=False)
-    monkeypatch.setattr(pretrain, "snapshot_download", unavailable)
-    pretrain._hub_config.cache_clear()
+    monkeypatch.setattr(checkpoint, "snapshot_download", unavailable)
+    checkpoint._hub_config.cache_clear()
     monkeypatch.setenv("MTKD_WORK", str(tmp_path / "a"))
 
 
@@ -62,14 +62,14 @@ def made(**encoder):
 def test_the_environment_goes_before_the_package_and_that_before_the_study(
     package, monkeypatch, tmp_path
 ):
-    settings = made().encoders["mini"]
-    assert pretrain.checkpoint_of("mini", settings) == str(package)
+    settings = made()
+    assert checkpoint.checkpoint_of(settings, "mini") == str(package)
     monkeypatch.setenv("MTKD_ENCODER_MINI", "given")
-    assert pretrain.checkpoint_of("mini", settings) == "given"
+    assert checkpoint.checkpoint_of(settings, "mini") == "given"
     monkeypatch.delenv("MTKD_ENCODER_MINI")
     for absent in ("no_such_package/model", "tiny_encoder/none", None):
-        settings = made(package=absent).encoders["mini"]
-        assert pretrain.checkpoint_of("mini", settings) == "someone/mini"
+        settings = made(package=absent)
+        assert checkpoint.checkpoint_of(settings, "mini") == "someone/mini"
     assert "tiny_encoder" not in sys.modules
 
 
@@ -91,7 +91,7 @@ def test_the_artifact_depends_on_the_weights_and_not_on_their_place(
 
     monkeypatch.setenv("MTKD_WORK", str(tmp_path / "c"))
     monkeypatch.setenv("MTKD_ENCODER_MINI", "someone/mini")
-    monkeypatch.setattr(pretrain, "snapshot_download", lambda *_, **__: str(bert))
+    monkeypatch.setattr(checkpoint, "snapshot_download", lambda *_, **__: str(bert))
     assert pretrain.run(loaded, "mini").fingerprint == from_package.fingerprint
     assert "tiny_encoder" not in sys.modules
 
@@ -117,7 +117,7 @@ def test_weights_that_are_not_those_of_the_study_are_refused(
         monkeypatch.setenv("MTKD_ENCODER_MINI", str(bert))
     elif place == "hub":
         monkeypatch.setenv("MTKD_ENCODER_MINI", "someone/mini")
-        monkeypatch.setattr(pretrain, "snapshot_download", lambda *_, **__: str(bert))
+        monkeypatch.setattr(checkpoint, "snapshot_download", lambda *_, **__: str(bert))
     with pytest.raises(UserError, match=r"Encoder 'mini': the SHA-256 of .* is .*aaaa: set MTKD"):
         pretrain.run(made(sha256="a" * 64), "mini")
 
@@ -139,7 +139,7 @@ def test_the_doctor_sees_an_installed_package(package):
 
 def test_the_extra_that_the_error_names_brings_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for package, extra in pretrain.EXTRAS.items():
+    for package, extra in checkpoint.EXTRAS.items():
         (needed,) = project["optional-dependencies"][extra.split("[")[1].rstrip("]")]
         assert needed.split("==")[0].replace("-", "_") == package
 
