@@ -80,6 +80,18 @@ class TrainedModel:
         longest = self.description.max_length
         return min(longest, (inner and max_positions(inner)) or longest)
 
+    @property
+    def input_names(self) -> list[str]:
+        """The inputs of the encoder; an LSTM's `token_type_ids` are 1 on the second text."""
+        segments = getattr(self.model.encoder, "segments", True)
+        return ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
+
+    @property
+    def lacks_segments(self) -> bool:
+        """Whether the encoder reads segments that its tokenizer does not give."""
+        types = self.tokenizer("a", "a", return_token_type_ids=True)["token_type_ids"]
+        return "token_type_ids" in self.input_names and not any(types)
+
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""
         tokens = read(self.study_folder / pretrain.NAME / self.description.encoder)
@@ -211,4 +223,4 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
         weights = load_file(artifact.file(WEIGHTS))
         return torch.zeros_like(weights["encoder.embeddings.weight"])
 
-    return student_encoder(student, folder, pooling, empty_table)
+    return student_encoder(student, folder, pooling, empty_table, description.max_length)

@@ -36,6 +36,8 @@ FAMILIES = {  # those tested end to end: transformers' model_type, and the name
     "deberta-v2": "DeBERTa-v2 and v3",
     "modernbert": "ModernBERT",
 }
+# Those that transformers cannot compute under autocast: DeBERTa's mask overflows bf16.
+FP32_FAMILIES = {"deberta"}
 # A configuration's names for dropout within the encoder; heads have others (classifier_dropout).
 DROPOUT = re.compile(
     r"((hidden|attention|attention_probs|embedding|mlp|activation)_)?dropout(_prob)?"

@@ -1,5 +1,6 @@
 """MT-DNN (Liu et al. 2019, arXiv:1901.11504, Figure 1): a shared encoder, one head per task."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import safetensors.torch
@@ -10,7 +11,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError, first_line
-from mtkd.models.encoders import dropouts, has_segments, pooler_options, set_dropout
+from mtkd.models.encoders import FP32_FAMILIES, dropouts, has_segments, pooler_options, set_dropout
 from mtkd.models.fast_cpu import use_fast_cpu
 from mtkd.tasks import Task
 
@@ -33,6 +34,7 @@ class TransformerEncoder(nn.Module):
         self.width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
         self.segments = has_segments(model)
+        self.fp32 = model.config.model_type in FP32_FAMILIES
         self.pooler = None
         if pooling == "pooler" and getattr(model, "pooler", None) is None:
             self.pooler = nn.Sequential(nn.Linear(self.width, self.width), nn.Tanh())
@@ -44,7 +46,9 @@ class TransformerEncoder(nn.Module):
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if self.segments:
             inputs["token_type_ids"] = batch.token_type_ids
-        out = self.model(**inputs)
+        fp32 = torch.autocast(batch.input_ids.device.type, enabled=False)
+        with fp32 if self.fp32 else nullcontext():
+            out = self.model(**inputs)
         if self.pooling == "mean":
             return mean_pool(out.last_hidden_state, batch.attention_mask)
         if self.pooling == "cls" or self.pooler:

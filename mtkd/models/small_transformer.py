@@ -23,6 +23,8 @@ def keep_layers(encoder: TransformerEncoder, kept: list[int]) -> TransformerEnco
     chosen = nn.ModuleList([layers[layer] for layer in kept])
     model.set_submodule(encoders.find_layers(model), chosen)
     model.config.num_hidden_layers = len(kept)
+    if types := getattr(model.config, "layer_types", None):  # ModernBERT's kinds of attention
+        model.config.layer_types = [types[layer] for layer in kept]
     use_fast_cpu(model, cls_only=encoder.pooling != "mean")
     return encoder
 
@@ -67,19 +69,26 @@ def from_checkpoint(
 
 
 def new_encoder(
-    teacher: str | Path, *, dropout: float, pooling: str, intermediate: int | None, **shape: int
+    teacher: str | Path,
+    max_length: int,
+    *,
+    dropout: float,
+    pooling: str,
+    intermediate: int | None,
+    **shape: int,
 ) -> TransformerEncoder:
     """Draw a BERT from torch's random state (seed first).
 
     `shape` has `layers`, `hidden` and `heads`; `intermediate` is four times `hidden` if None.
-    Vocabulary, positions and segments are those of the encoder in the folder `teacher`.
+    Vocabulary, positions and segments are those of the encoder in the folder `teacher`; where that
+    has positions without end, they are `max_length`.
     """
     config = AutoConfig.from_pretrained(teacher, trust_remote_code=False)
     if not isinstance(config, BertConfig):
         like = encoders.without_weights(config)
         config = BertConfig(
             vocab_size=config.vocab_size,
-            max_position_embeddings=encoders.max_positions(like) or config.max_position_embeddings,
+            max_position_embeddings=encoders.max_positions(like) or max_length,
             type_vocab_size=1 + encoders.has_segments(like),
             pad_token_id=config.pad_token_id,
         )

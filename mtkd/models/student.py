@@ -27,6 +27,7 @@ def student_encoder(
     folder: Path,
     pooling: str,
     table: Callable[[], torch.Tensor],
+    max_length: int,
     teacher: Callable[[], Path] | None = None,
 ) -> nn.Module:
     """Return a student's encoder, drawn from torch's state where its weights are random.
@@ -36,6 +37,7 @@ def student_encoder(
         folder: the teacher's pre-trained encoder, in transformers' format.
         pooling: of a Transformer, as in `model.pooling`.
         table: returns an LSTM's embeddings (word pieces, e).
+        max_length: the study's `data.max_length`.
         teacher: returns the file of the teacher's weights, for a student that starts from them;
             None builds the shape alone.
     """
@@ -50,7 +52,7 @@ def student_encoder(
     shape = {"dropout": settings.dropout, "pooling": pooling}
     if settings.init_from == "new":
         sizes = settings.model_dump(include={"layers", "hidden", "heads", "intermediate"})
-        return new_encoder(folder, **sizes, **shape)
+        return new_encoder(folder, max_length, **sizes, **shape)
     if settings.init_from == "checkpoint":
         return from_checkpoint(settings.checkpoint, _vocabulary_sizes(folder), **shape)
     encoder = load_encoder(folder, **shape)

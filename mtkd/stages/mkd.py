@@ -283,5 +283,6 @@ def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
         return torch.randn(pieces, settings.embedding_dim)  # as nn.Embedding draws it
 
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
-    encoder = student_encoder(settings, folder, study.model.pooling, table, teacher_weights)
+    how = study.model.pooling, table, study.data.max_length, teacher_weights
+    encoder = student_encoder(settings, folder, *how)
     return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))

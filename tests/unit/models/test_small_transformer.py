@@ -28,7 +28,7 @@ def test_a_new_encoder_has_the_shape_and_follows_from_the_seed(bert):
     encoders = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        encoders.append(new_encoder(bert, dropout=0.2, pooling="cls", **shape))
+        encoders.append(new_encoder(bert, 64, dropout=0.2, pooling="cls", **shape))
     config = encoders[0].model.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (1, 16, 64)
     assert config.num_attention_heads == 4 and encoders[0].width == 16
