@@ -1,8 +1,8 @@
 """Write what is generated of the documentation: `make docs`.
 
 These are docs/results.md, from the reference reports; docs/configuration.md, from the settings'
-types; README's blocks of results, docs/architecture.md's list of modules and docs/encoders.md's table of
-families, each from its `<!-- name -->` to `<!-- end -->`.
+types; README's blocks of results, docs/architecture.md's list of modules and docs/encoders.md's
+table of families, each from its `<!-- name -->` to `<!-- end -->`.
 """
 
 import ast
@@ -179,7 +179,7 @@ def modules_table() -> str:
 
 
 def families_table() -> str:
-    """Return what is possible with each family of encoders, as tests/slow/test_families.py has it."""
+    """Return what is possible with each family of encoders, as the tests have it."""
     spec = importlib.util.spec_from_file_location("families", ROOT / "tests" / "families.py")
     families = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(families)
@@ -187,12 +187,8 @@ def families_table() -> str:
         "second text": ("segments", ("segments", "separators")),
         "longest text": ("positions", ("its positions", "any")),
         "pooler": ("pooler", ("its own", "new")),
-        "to transformers": (
-            "classifier",
-            ("classifier; from the mean, encoder and head", "encoder and head"),
-        ),
-        "to ONNX": ("onnx", ("yes", "no")),
-        "kept layers": ("kept_layers", ("yes", "no: shared")),
+        "to transformers": ("classifier", ("classifier", "encoder and head")),
+        "kept layers": ("kept_layers", ("yes", "none, shared")),
         "MiniLM": ("minilm", ("yes", "no")),
     }
     lines = [f"| {' | '.join(['family', *columns])} |", f"|{' --- |' * (1 + len(columns))}"]

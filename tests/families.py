@@ -116,12 +116,11 @@ def config_of(family: str, tokenizer: PreTrainedTokenizerFast | None = None) -> 
     """Return the configuration of a tiny model of a family."""
     changes, _ = FAMILIES[family]
     size = {} if family == "distilbert" else SIZE
-    ids = {"vocab_size": 400, "pad_token_id": 1}
+    ids = {"vocab_size": 400, "pad_token_id": 1, "cls_token_id": 2, "sep_token_id": 3}
     if tokenizer:
-        names = ("pad", "cls", "sep")
-        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in names}
-        ids |= {"vocab_size": len(tokenizer), "bos_token_id": ids["cls_token_id"]}
-        ids |= {"eos_token_id": ids["sep_token_id"]}
+        names = ("pad_token_id", "cls_token_id", "sep_token_id")
+        ids = {name: getattr(tokenizer, name) for name in names} | {"vocab_size": len(tokenizer)}
+    ids |= {"bos_token_id": ids["cls_token_id"], "eos_token_id": ids["sep_token_id"]}
     position = {"max_position_embeddings": POSITIONS, "initializer_range": 0.1}
     return CONFIG_MAPPING[family](**{**position, **size, **changes, **ids})
 

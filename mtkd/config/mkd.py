@@ -48,7 +48,7 @@ class TransformerStudent(Settings):
         "Weights of the teacher, of its encoder before that was trained, of a checkpoint, or new.",
     )
     kept_layers: Layers | None = field(None, "Layers to keep of teacher or encoder, from 0.")
-    checkpoint: str | None = field(None, "A BERT with the teacher's vocabulary.")
+    checkpoint: str | None = field(None, "An encoder, as in encoders, of the teacher's vocabulary.")
     layers: Count = field(2, "Transformer layers (init_from: new).")
     hidden: Width = field(128, "Width of the hidden states (init_from: new).")
     heads: Count = field(2, "Attention heads per layer (init_from: new).")

@@ -45,8 +45,10 @@ def report_lines(names: list[str]) -> Iterator[str]:
     yield f"disk: {shutil.disk_usage(existing).free / 2**30:.1f} GiB free at {work}"
     encoders = sorted(name for name in os.environ if name.startswith("MTKD_ENCODER_"))
     for name in (*VARIABLES, *encoders):
-        where = os.environ.get(name)
-        missing = " (not on this machine)" if where and not Path(where).exists() else ""
+        where, missing = os.environ.get(name), ""
+        if where and not Path(where).expanduser().exists():
+            may_be_id = name in encoders and where[0] not in "./~"
+            missing = " (no folder here: a hub id)" if may_be_id else " (not on this machine)"
         yield f"{name}: {where or 'not set'}{missing}"
     reached = reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     switches = [key for key in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE") if os.environ.get(key)]

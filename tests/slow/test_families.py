@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from families import FAMILIES, capabilities, make_checkpoint
+from families import FAMILIES, POSITIONS, capabilities, make_checkpoint
 from helpers import sentences
 
 from mtkd import stages
@@ -43,6 +43,7 @@ def write_study(folder, family: str) -> None:
     mkd = {"students": students, "layerwise": layerwise, "serving": {"examples": 8, "rounds": 1}}
     study = {
         "own_tasks": {"pairs": pair, "texts": task | {"type": "single", "columns": ["a"]}},
+        "data": {"max_length": POSITIONS},
         "encoders": {"uncased": {"checkpoint": "./checkpoint"}},
         "candidates": {"dropouts": [0.1], "ensemble_size": 1},
         "mkd": mkd | small,
