@@ -77,6 +77,8 @@ def find_tokenizer_problem(
     config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> str | None:
     """Return why a tokenizer is not for a model, and what to do; None: it is."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        return "its tokenizer has no word pieces: add its tokenizer.json"
     pieces, rows = vocabulary_size(tokenizer), config.vocab_size
     if pieces > rows:
         mend = "resize the embeddings (model.resize_token_embeddings) and save the model again"

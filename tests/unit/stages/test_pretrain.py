@@ -208,9 +208,15 @@ def add_token(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def remove_tokenizer(folder: Path) -> None:
+    for path in folder.glob("*token*"):
+        path.unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (remove_tokenizer, r"its tokenizer has no word pieces: add its tokenizer\.json"),
         (as_decoder, "type bert is no encoder of masked words: give a BERT, DistilBERT"),
         (as_gpt2, "type gpt2 is no encoder of masked words: give a BERT, .* or ModernBERT"),
         (add_token, r"has \d+ word pieces and its embeddings \d+: resize"),
@@ -249,8 +255,7 @@ def test_weights_in_half_precision_or_shards_are_read_in_fp32(package, bert, for
 
 
 def test_a_sentencepiece_file_needs_packages_that_are_named(package, monkeypatch):
-    for path in package.glob("*token*"):
-        path.unlink()
+    remove_tokenizer(package)
     config = {"tokenizer_class": "AlbertTokenizer"}
     (package / "tokenizer_config.json").write_text(json.dumps(config))
     (package / "spiece.model").write_bytes(b"\x00\x01")

@@ -112,18 +112,11 @@ def test_a_study_on_any_family_has_a_verdict(bare, tmp_path, family):
     make_checkpoint(family, tmp_path / "encoder", sentences(60))
     bare.setenv("MTKD_ENCODER_UNCASED", str(tmp_path / "encoder"))
     assert ": can run: " in list(doctor.report_lines([str(TINY)]))[-1]
-    for damage in (
-        {"model_type": "gpt2"},
-        {"model_type": "t5"},
-        {"vocab_size": 3},
-        {"n_layers": 0},
-    ):
-        path = tmp_path / "encoder" / "config.json"
-        whole = path.read_text()
-        path.write_text(json.dumps(json.loads(whole) | damage))
-        last = list(doctor.report_lines([str(TINY)]))[-1]
-        assert ": cannot run: The checkpoint" in last or "n_layers" in damage
-        path.write_text(whole)
+    path = tmp_path / "encoder" / "config.json"
+    whole = json.loads(path.read_text())
+    for damage in ({"model_type": "gpt2"}, {"model_type": "t5"}, {"vocab_size": 3}):
+        path.write_text(json.dumps(whole | damage))
+        assert ": cannot run: The checkpoint" in list(doctor.report_lines([str(TINY)]))[-1]
 
 
 def test_versions_that_were_not_tested_are_named(bare, tmp_path):
