@@ -1,11 +1,12 @@
 """Write what is generated of the documentation: `make docs`.
 
 These are docs/results.md, from the reference reports; docs/configuration.md, from the settings'
-types; README's blocks of results and docs/architecture.md's list of modules, each from its
-`<!-- name -->` to `<!-- end -->`.
+types; README's blocks of results, docs/architecture.md's list of modules and docs/encoders.md's
+table of families, each from its `<!-- name -->` to `<!-- end -->`.
 """
 
 import ast
+import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pandas as pd
 
 from mtkd.artifacts import read_csv
 from mtkd.config.study import Study
+from mtkd.models.encoders import FAMILIES
 from mtkd.report import scores, tables
 from mtkd.report.scores import BASE, STUDENT, SYSTEMS, is_candidate, is_main
 from mtkd.report.significance import COLUMNS, Compared
@@ -72,12 +74,14 @@ empty, and the description says what `null` means.
 
 def pages(reference: Path = ROOT / "reports" / "reference") -> dict[Path, str]:
     """Return the text of every file that is generated, wholly or in part, by its path."""
-    readme, architecture = ROOT / "README.md", ROOT / "docs" / "architecture.md"
+    readme, docs = ROOT / "README.md", ROOT / "docs"
+    architecture, encoders = docs / "architecture.md", docs / "encoders.md"
     return {
         ROOT / "docs" / "results.md": results_page(reference),
         ROOT / "docs" / "configuration.md": configuration_page(),
         readme: fill_blocks(readme, lambda name: readme_block(reference, name)),
         architecture: fill_blocks(architecture, lambda _: modules_table()),
+        encoders: fill_blocks(encoders, lambda _: families_table()),
     }
 
 
@@ -178,6 +182,27 @@ def has_main_systems(folder: Path) -> bool:
     """Return whether a reference has what every study compares: MT-DNN and MT-DNN_KD."""
     path = folder / "results.csv"
     return path.is_file() and {BASE, STUDENT} <= {*read_csv(path)["system"]}
+
+
+def families_table() -> str:
+    """Return what is possible with each family of encoders, as the tests have it."""
+    spec = importlib.util.spec_from_file_location("families", ROOT / "tests" / "families.py")
+    families = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(families)
+    columns = {
+        "second text": ("segments", ("segments", "separators")),
+        "longest text": ("positions", ("its positions", "any")),
+        "pooler": ("pooler", ("its own", "new")),
+        "to transformers": ("classifier", ("classifier", "encoder and head")),
+        "kept layers": ("kept_layers", ("yes", "none, shared")),
+        "MiniLM": ("minilm", ("yes", "no")),
+    }
+    lines = [f"| {' | '.join(['family', *columns])} |", f"|{' --- |' * (1 + len(columns))}"]
+    for family in families.FAMILIES:
+        can = families.capabilities(family)
+        cells = [words[not can[key]] for key, words in columns.values()]
+        lines.append(f"| {' | '.join([FAMILIES[family], *cells])} |")
+    return "\n".join(lines)
 
 
 def readme_block(reference: Path, study: str) -> str:

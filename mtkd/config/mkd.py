@@ -1,5 +1,6 @@
 """Settings of MKD (Liu et al. 2020, arXiv:1911.03588)."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -47,7 +48,7 @@ class TransformerStudent(Settings):
         "Weights of the teacher, of its encoder before that was trained, of a checkpoint, or new.",
     )
     kept_layers: Layers | None = field(None, "Layers to keep of teacher or encoder, from 0.")
-    checkpoint: str | None = field(None, "A BERT with the teacher's vocabulary.")
+    checkpoint: str | None = field(None, "An encoder, as in encoders, of the teacher's vocabulary.")
     layers: Count = field(2, "Transformer layers (init_from: new).")
     hidden: Width = field(128, "Width of the hidden states (init_from: new).")
     heads: Count = field(2, "Attention heads per layer (init_from: new).")
@@ -102,6 +103,15 @@ class Mkd(Settings):
                 why = f"pkd leaves out the last layer of {name}; give it two kept_layers or more"
                 require(len(self.students[name].kept_layers) > 1, f"layerwise: {why}")
         return self
+
+    def resolved(self, resolve: Callable[[str], str]) -> dict[str, Student]:
+        """Return the students with the checkpoints that `resolve` makes of theirs."""
+        return {
+            name: student.model_copy(update={"checkpoint": resolve(student.checkpoint)})
+            if getattr(student, "checkpoint", None)
+            else student
+            for name, student in self.students.items()
+        }
 
     def layerwise_of(self, name: str) -> list[str]:
         """Return the layer-wise baselines of a student; none if it has not the teacher's layers."""

@@ -111,7 +111,13 @@ class Study(Settings):
 
     def resolve(self, path: str) -> Path:
         """Return the path of a file that the study names, relative to the study's folder."""
-        return self._folder / path
+        return self._folder / Path(path).expanduser()
+
+    def resolve_checkpoint(self, checkpoint: str) -> str:
+        """Return the absolute path of a checkpoint's folder, or the hub id that it is instead."""
+        folder = self.resolve(checkpoint).absolute()
+        is_path = folder.is_dir() or checkpoint.startswith((".", "/", "~"))
+        return str(folder) if is_path else checkpoint
 
     def require(self, section: Literal["mkd", "ablation", "adaptation"]) -> Any:
         """Return that section of the study; `UserError` where it has none."""

@@ -94,9 +94,12 @@ class Pretrain(Settings):
 
 
 class Encoder(Settings):
-    """A pre-trained BERT: a checkpoint, a recipe to pre-train one, or both."""
+    """A pre-trained encoder: a checkpoint, a recipe to pre-train a BERT, or both."""
 
-    checkpoint: str | None = field(None, "Hub id or directory; MTKD_ENCODER_<NAME> overrides it.")
+    checkpoint: str | None = field(
+        None,
+        "Hub id, or directory seen from the study's file; MTKD_ENCODER_<NAME> overrides it.",
+    )
     package: PackageFolder | None = field(
         None,
         "Installed package that carries the checkpoint, as package/folder; it goes before the hub.",
@@ -115,7 +118,7 @@ class Encoder(Settings):
 class Model(Settings):
     """Shared encoder and task heads (MT-DNN_KD, section 2)."""
 
-    pooling: Pooling = field("cls", "Input of a head: [CLS] (Eq. 1), BERT's pooler, or the mean.")
+    pooling: Pooling = field("cls", "Input of a head: [CLS] (Eq. 1), its pooler, or the mean.")
     head_dropout: Dropout = field(0.1, "Dropout before each head.")
     head_dropout_of: dict[str, Dropout] = field(
         {"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, "Dropout before the heads of these tasks."

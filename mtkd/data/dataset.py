@@ -21,29 +21,47 @@ def encode(
     `texts` has a list per text column. Examples above `max_length` lose the end of their longer
     text, and of both once these are equally long (`longest_first` in transformers). Returns
     `input_ids`, `segment_start` (the position of X2, or the length of a single text) and `length`
-    (word pieces before the cut).
+    (word pieces before the cut). Which pieces are X2's is the tokenizer's to say, whether or not it
+    gives them a segment (RoBERTa's gives none).
     """
     # A fast tokenizer that truncates also builds every window of what it cuts off, of a pair every
     # two of them: millions for two texts of 100,000 words.
-    pieces = tokenizer(
-        *texts,
-        truncation=False if tokenizer.is_fast else "longest_first",
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    whole = pieces if tokenizer.is_fast else tokenizer(*texts, verbose=False)
+    options = {"return_token_type_ids": False, "return_attention_mask": False}
+    pieces = tokenizer(*texts, truncation=False, verbose=False, **options)
+    bare = [] if tokenizer.is_fast else [_bare(column, tokenizer) for column in texts]
     encoded: dict[str, list] = {"input_ids": [], "segment_start": []}
-    encoded["length"] = list(map(len, whole["input_ids"]))
-    examples = zip(pieces["input_ids"], pieces["token_type_ids"], strict=True)
-    for row, (ids, types) in enumerate(examples):
+    encoded["length"] = list(map(len, pieces["input_ids"]))
+    for row, ids in enumerate(pieces["input_ids"]):
+        if tokenizer.is_fast:
+            text_of = pieces.sequence_ids(row)
+        else:
+            text_of = _text_of(len(ids), [column[row] for column in bare])
         if len(ids) > max_length:
-            kept = _kept_positions(pieces.sequence_ids(row), max_length)
-            ids, types = [ids[at] for at in kept], [types[at] for at in kept]
+            kept = _kept_positions(text_of, max_length)
+            ids, text_of = [ids[at] for at in kept], [text_of[at] for at in kept]
+        # Of an empty X2, the last separator is left.
+        second = text_of.index(1) if 1 in text_of else len(ids) - 1
         encoded["input_ids"].append(ids)
-        encoded["segment_start"].append(len(types) - sum(types))
+        encoded["segment_start"].append(second if len(texts) == 2 else len(ids))
     return encoded
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the number of rows that a table of a tokenizer's word pieces needs."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def _bare(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the number of word pieces of each text, without special ones."""
+    pieces = tokenizer(texts, add_special_tokens=False, verbose=False)
+    return list(map(len, pieces["input_ids"]))
+
+
+def _text_of(length: int, sizes: list[int]) -> list[int | None]:
+    """Return what `sequence_ids` does for a tokenizer that has no fast form."""
+    first, second = sizes[0], sum(sizes[1:])
+    between = length - 2 - first - second
+    return [None, *[0] * first, *[None] * between, *[1] * second, None]
 
 
 def _kept_positions(text_of: list[int | None], max_length: int) -> list[int]:
@@ -104,7 +122,8 @@ class Batch:
     """A mini-batch of one task: b examples, padded to n word pieces.
 
     Attributes:
-        input_ids: (b, n), like `attention_mask` and `token_type_ids`.
+        input_ids: (b, n), like `attention_mask`.
+        token_type_ids: (b, n) 1 on X2 and its separator; a model without segments ignores it.
         labels: (b,) class indices, or scores.
         soft_targets: (b, outputs) of the teacher, or None.
         label_mask: (b,) whether an example has a label; None: all have.

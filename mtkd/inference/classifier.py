@@ -1,8 +1,9 @@
 """Export of a task's model to transformers' format.
 
-A head on [CLS] becomes a `BertForSequenceClassification`. A head on the mean over word pieces fits
-no class of transformers: its folder holds the encoder for `AutoModel`, as sentence-transformers'
-models do, and the head in `classifier.safetensors`; the model card shows its use.
+A BERT's head on [CLS] becomes a `BertForSequenceClassification`. A head on the mean over word
+pieces fits no class of transformers, and the classes of other families put layers of their own
+between: such a folder holds the encoder for `AutoModel`, as sentence-transformers' models do, and
+the head in `classifier.safetensors`; the model card shows its use.
 """
 
 from collections.abc import Callable
@@ -11,21 +12,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
-    BertConfig,
     BertForSequenceClassification,
     BertModel,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-from mtkd.models.multitask import MultiTaskModel, mean_pool
+from mtkd.models.encoders import has_segments, pooler_options
+from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
 from mtkd.tasks import Task
 
 HEAD = "classifier.safetensors"
+OPTIONS = {"dtype": torch.float32, "trust_remote_code": False}
 
 
 def export_transformers(
@@ -37,32 +42,63 @@ def export_transformers(
         The model as loaded from `folder`: a batch to fp32 logits (b, classes), or scores (b, 1).
 
     Raises:
-        UserError: the encoder is no BERT.
+        UserError: transformers has no class for the encoder.
     """
-    encoder = getattr(model.encoder, "model", None)
-    if not isinstance(encoder, BertModel):
+    if not isinstance(model.encoder, TransformerEncoder):
         raise UserError(
-            f"The encoder ({type(encoder or model.encoder).__name__}) is no BERT, and transformers "
-            "has no class for it: use --format onnx."
+            f"The encoder ({type(model.encoder).__name__}) has no class in transformers: "
+            "use --format onnx."
         )
+    encoder, pooling, head = model.encoder.model, model.encoder.pooling, model.heads[task.name]
     labels = dict(enumerate(task.labels or ("score",)))
     problem = "regression" if task.regression else "single_label_classification"
     settings = encoder.config.to_dict() | {"id2label": labels, "problem_type": problem}
     settings |= {"label2id": {label: i for i, label in labels.items()}, "dtype": "float32"}
-    config, head = BertConfig.from_dict(settings), model.heads[task.name]
+    config = type(encoder.config).from_dict(settings)
     tokenizer.save_pretrained(folder)
-    if model.encoder.pooling == "mean":
-        plain = BertModel(config, add_pooling_layer=False)
-        plain.load_state_dict(encoder.state_dict())
-        plain.save_pretrained(folder)
-        save_file(head.state_dict(), folder / HEAD, metadata={"format": "pt"})
-    else:
+    if has_class(model.encoder):
         _sequence_classifier(model, config, head).save_pretrained(folder)
-    return _load(folder)
+        return _load_classifier(folder)
+    try:
+        plain = AutoModel.from_config(config, **pooler_options(config, "cls"))
+        plain.load_state_dict(_without_pooler(encoder.state_dict()))
+    except (RuntimeError, ValueError):
+        raise UserError(
+            f"transformers cannot hold these layers of a {type(encoder).__name__} alone: "
+            "use --format onnx."
+        ) from None
+    plain.save_pretrained(folder)
+    weights = head.state_dict() | _pooler_weights(model.encoder)
+    save_file(weights, folder / HEAD, metadata={"format": "pt"})
+    return _load_encoder(folder, pooling)
+
+
+def has_class(encoder: nn.Module) -> bool:
+    """Tell whether transformers has a class for the encoder with a head on it."""
+    is_bert = isinstance(getattr(encoder, "model", None), BertModel)
+    return is_bert and encoder.pooling != "mean"
+
+
+def leaves_out_pooler(encoder: nn.Module) -> bool:
+    """Tell whether transformers is to be told to leave out a pooler."""
+    return hasattr(encoder, "model") and bool(pooler_options(encoder.model.config, "cls"))
+
+
+def _without_pooler(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+
+
+def _pooler_weights(encoder: TransformerEncoder) -> dict[str, torch.Tensor]:
+    """Return the linear map of the pooler that is read, the model's or the project's own."""
+    if encoder.pooling != "pooler":
+        return {}
+    modules = (encoder.pooler or encoder.model.pooler).modules()
+    linear = next(module for module in modules if isinstance(module, nn.Linear))
+    return {f"pooler.{name}": value for name, value in linear.state_dict().items()}
 
 
 @torch.no_grad()
-def _sequence_classifier(model: MultiTaskModel, config: BertConfig, head: torch.nn.Linear):
+def _sequence_classifier(model: MultiTaskModel, config: PreTrainedConfig, head: nn.Linear):
     """Return transformers' classifier, whose head sees tanh(P·x + p) of [CLS], BERT's pooler.
 
     A head on [CLS] itself becomes that: near 0 tanh(z) is z to within z³/3, so that P holds the
@@ -80,22 +116,29 @@ def _sequence_classifier(model: MultiTaskModel, config: BertConfig, head: torch.
     return classifier
 
 
-def _load(folder: Path) -> Callable[[Batch], np.ndarray]:
-    options = {"dtype": torch.float32, "trust_remote_code": False}
-    mean = (folder / HEAD).exists()
-    if mean:
-        loaded = AutoModel.from_pretrained(folder, add_pooling_layer=False, **options).eval()
-        head = load_file(folder / HEAD)
-    else:
-        loaded = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
+def _load_classifier(folder: Path) -> Callable[[Batch], np.ndarray]:
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder, **OPTIONS).eval()
+    segments = has_segments(loaded.base_model)
 
     @torch.inference_mode()
     def logits(batch: Batch) -> np.ndarray:
-        mask = batch.attention_mask
-        out = loaded(batch.input_ids, attention_mask=mask, token_type_ids=batch.token_type_ids)
-        if not mean:
-            return out.logits.numpy()
-        pooled = mean_pool(out.last_hidden_state, mask)
-        return (pooled @ head["weight"].T + head["bias"]).numpy()
+        types = {"token_type_ids": batch.token_type_ids} if segments else {}
+        return loaded(batch.input_ids, attention_mask=batch.attention_mask, **types).logits.numpy()
+
+    return logits
+
+
+def _load_encoder(folder: Path, pooling: str) -> Callable[[Batch], np.ndarray]:
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    loaded = AutoModel.from_pretrained(folder, **pooler_options(config, "cls"), **OPTIONS)
+    encoder = TransformerEncoder(loaded, "mean" if pooling == "mean" else "cls").eval()
+    head = load_file(folder / HEAD)
+
+    @torch.inference_mode()
+    def logits(batch: Batch) -> np.ndarray:
+        vector = encoder(batch)
+        if pooling == "pooler":
+            vector = torch.tanh(vector @ head["pooler.weight"].T + head["pooler.bias"])
+        return (vector @ head["weight"].T + head["bias"]).numpy()
 
     return logits

@@ -42,6 +42,9 @@ def export(trained: TrainedModel, out: Path, export_format: str = "transformers"
         raise UserError(f"{out} exists and is not empty: give a new folder.")
     model, task, tokenizer = trained.model, trained.task, trained.tokenizer
     tokenizer.model_max_length = trained.max_length
+    # What the model reads is what the tokenizer is to give; saved are names that it was made with.
+    tokenizer.model_input_names = trained.input_names
+    tokenizer.init_kwargs["model_input_names"] = trained.input_names
     with writing(out.absolute()) as folder:
         if export_format == "transformers":
             exported = {export_format: export_transformers(model, task, tokenizer, folder)}

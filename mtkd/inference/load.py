@@ -23,6 +23,7 @@ from mtkd.config.mkd import Student
 from mtkd.config.study import Study, load
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
+from mtkd.models.encoders import max_positions
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.models.student import student_encoder
 from mtkd.stages import all_runs, mtdnn, pretrain
@@ -77,7 +78,19 @@ class TrainedModel:
         """Word pieces of an example that the model reads; the rest is cut off."""
         inner = getattr(self.model.encoder, "model", None)
         longest = self.description.max_length
-        return longest if inner is None else min(longest, inner.config.max_position_embeddings)
+        return min(longest, (inner and max_positions(inner)) or longest)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The inputs of the encoder; an LSTM's `token_type_ids` are 1 on the second text."""
+        segments = getattr(self.model.encoder, "segments", True)
+        return ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
+
+    @property
+    def lacks_segments(self) -> bool:
+        """Whether the encoder reads segments that its tokenizer does not give."""
+        types = self.tokenizer("a", "a", return_token_type_ids=True)["token_type_ids"]
+        return "token_type_ids" in self.input_names and not any(types)
 
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""
@@ -210,4 +223,4 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
         weights = load_file(artifact.file(WEIGHTS))
         return torch.zeros_like(weights["encoder.embeddings.weight"])
 
-    return student_encoder(student, folder, pooling, empty_table)
+    return student_encoder(student, folder, pooling, empty_table, description.max_length)

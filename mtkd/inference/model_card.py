@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from mtkd.artifacts import read
 from mtkd.errors import UserError
+from mtkd.inference.classifier import has_class, leaves_out_pooler
 from mtkd.inference.load import TrainedModel
 from mtkd.stages import data
 from mtkd.training import metrics
@@ -46,6 +47,9 @@ def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.D
         table=table,
         export_format=export_format,
         texts=texts,
+        marks_second=len(trained.task.columns) == 2 and trained.lacks_segments,
+        has_class=has_class(trained.model.encoder),
+        leaves_out_pooler=leaves_out_pooler(trained.model.encoder),
     )
     return str(card)
 

@@ -15,7 +15,7 @@ from mtkd.models.lstm import BiAttentiveEncoder, split_sentences
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.tasks import Task
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where it is read
 OPSET = 17
 
 
@@ -55,7 +55,8 @@ class _Graph(nn.Module):
         super().__init__()
         self.encoder, self.head, self.task = model.encoder, model.heads[task.name], task
 
-    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
+        segments = torch.zeros_like(ids) if segments is None else segments
         batch = Batch(self.task.name, ids, mask, segments, labels=ids[:, 0])
         if isinstance(self.encoder, BiAttentiveEncoder):
             parts = split_sentences(batch, pair=len(self.task.columns) == 2)
@@ -69,16 +70,17 @@ def _trace(graph: _Graph, path: Path) -> None:
     column = torch.arange(12)
     mask = (column < torch.tensor([[12], [9]])).long()
     segments = mask * (column >= 5) if len(graph.task.columns) == 2 else torch.zeros_like(mask)
-    axes = {name: {0: "examples", 1: "pieces"} for name in INPUTS} | {"logits": {0: "examples"}}
+    names = INPUTS if getattr(graph.encoder, "segments", True) else INPUTS[:2]
+    axes = {name: {0: "examples", 1: "pieces"} for name in names} | {"logits": {0: "examples"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every shape it takes for a constant
         # The newer exporter has no packed LSTM and takes a minute where tracing takes seconds.
         torch.onnx.export(
             graph,
-            (mask, mask, segments),
+            (mask, mask, segments)[: len(names)],
             str(path),
             dynamo=False,
-            input_names=list(INPUTS),
+            input_names=list(names),
             output_names=["logits"],
             dynamic_axes=axes,
             opset_version=OPSET,

@@ -62,16 +62,19 @@ def bi_attention(x: Tensor, y: Tensor, mask_x: Tensor, mask_y: Tensor) -> tuple[
 def split_sentences(batch: Batch, pair: bool | None = None) -> list[tuple[Tensor, Tensor]]:
     """Return word pieces (b, n) and lengths (b,) of the first and, if any, of the second sentences.
 
-    They are cut from `[CLS] A [SEP] B [SEP]` by the segments; an empty sentence keeps its [SEP], so
-    that no length is 0. If `pair` says whether there is a second one, n is the batch's width and no
-    shape depends on values, as an export needs it.
+    They are cut from `[CLS] A [SEP] B [SEP]` by the segments (RoBERTa has two separators between A
+    and B); an empty sentence keeps its [SEP], so that no length is 0. If `pair` says whether there
+    is a second one, n is the batch's width and no shape depends on values, as an export needs it.
     """
     second = batch.token_type_ids.bool() & batch.attention_mask.bool()
     first = batch.attention_mask.bool() & ~second
-    ends, count = first.sum(1), second.sum(1)
+    starts, count = first.sum(1), second.sum(1)
+    near = (starts[:, None] - torch.tensor([1, 2], device=starts.device)).clamp_min(0)
+    last, before = batch.input_ids.gather(1, near).unbind(1)
+    ends = starts - ((last == before) & (starts > 2) & (count > 0)).long()
     spans = [(torch.where(ends > 2, 1, ends - 1), (ends - 2).clamp_min(1))]
     if bool(second.any()) if pair is None else pair:
-        spans.append((ends, (count - 1).clamp_min(1)))
+        spans.append((starts, (count - 1).clamp_min(1)))
     width, parts = batch.input_ids.shape[1], []
     for start, lengths in spans:
         n = int(lengths.max()) if pair is None else width
@@ -145,10 +148,15 @@ def projected_table(table: Tensor, width: int) -> Tensor:
     They are scaled to unit variance. Both are this project's choice. Raises `UserError` where
     `width` is above H.
     """
-    if width > table.shape[1]:
-        above = f"{width} is above the width of the teacher's embeddings, {table.shape[1]}"
-        raise UserError(f"embedding_dim: {above}: lower it, or take embeddings: own.")
+    check_width(width, table.shape[1])
     centred = table.double() - table.double().mean(0)
     _, directions = torch.linalg.eigh(centred.T @ centred)
     projected = centred @ directions[:, -width:]
     return (projected / projected.std()).float()
+
+
+def check_width(width: int, teacher_width: int) -> None:
+    """Raise `UserError` where an LSTM's embeddings are wider than those that they come from."""
+    if width > teacher_width:
+        above = f"{width} is above the width of the teacher's embeddings, {teacher_width}"
+        raise UserError(f"embedding_dim: {above}: lower it, or take embeddings: own.")

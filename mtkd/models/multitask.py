@@ -1,5 +1,6 @@
 """MT-DNN (Liu et al. 2019, arXiv:1901.11504, Figure 1): a shared encoder, one head per task."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import safetensors.torch
@@ -10,6 +11,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError, first_line
+from mtkd.models.encoders import FP32_FAMILIES, dropouts, has_segments, pooler_options, set_dropout
 from mtkd.models.fast_cpu import use_fast_cpu
 from mtkd.tasks import Task
 
@@ -20,6 +22,7 @@ class TransformerEncoder(nn.Module):
     `pooling` names the vector: the contextual embedding of [CLS] as it is (`cls`; x of MT-DNN_KD,
     Eq. 1), the same after BERT's pooler (`pooler`), or the mean over all word pieces (`mean`). The
     mean is not in the papers; it is for encoders pre-trained without a sentence-level objective.
+    An encoder of a family that has no pooler gets one here, of random weights: seed first.
     """
 
     def __init__(self, model: PreTrainedModel, pooling: str = "cls"):
@@ -30,23 +33,46 @@ class TransformerEncoder(nn.Module):
         self.model, self.pooling = model, pooling
         self.width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
+        self.segments = has_segments(model)
+        self.fp32 = model.config.model_type in FP32_FAMILIES
+        self.pooler = None
+        if pooling == "pooler" and getattr(model, "pooler", None) is None:
+            self.pooler = nn.Sequential(nn.Linear(self.width, self.width), nn.Tanh())
+            nn.init.normal_(self.pooler[0].weight, std=self.initializer_range)
+            nn.init.zeros_(self.pooler[0].bias)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Encode a batch: (b, d)."""
-        out = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            token_type_ids=batch.token_type_ids,
-        )
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if self.segments:
+            inputs["token_type_ids"] = batch.token_type_ids
+        fp32 = torch.autocast(batch.input_ids.device.type, enabled=False)
+        with fp32 if self.fp32 else nullcontext():
+            out = self.model(**inputs)
         if self.pooling == "mean":
             return mean_pool(out.last_hidden_state, batch.attention_mask)
-        return out.last_hidden_state[:, 0] if self.pooling == "cls" else out.pooler_output
+        if self.pooling == "cls" or self.pooler:
+            cls = out.last_hidden_state[:, 0]
+            return self.pooler(cls) if self.pooler else cls
+        return out.pooler_output
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average contextual embeddings (b, n, d) over the word pieces in `mask` (b, n): (b, d)."""
     inside = mask[..., None].to(hidden.dtype)
     return (hidden * inside).sum(1) / inside.sum(1)
+
+
+@torch.inference_mode()
+def ignores_padding(encoder: TransformerEncoder, pieces: list[int], pad_id: int) -> bool:
+    """Tell whether a text has the same vector, without NaN, alone and beside a longer one."""
+    vectors = []
+    for padding in (0, 4):
+        ids = torch.tensor([[*pieces, *[pad_id] * padding]])
+        mask, types = torch.ones_like(ids), torch.zeros_like(ids)
+        mask[:, len(pieces) :] = 0
+        vectors.append(encoder(Batch("", ids, mask, types, labels=types[:, 0])))
+    return torch.allclose(*vectors, atol=1e-3)
 
 
 class MultiTaskModel(nn.Module):
@@ -120,10 +146,12 @@ def load_encoder(source: str | Path, *, dropout: float, pooling: str = "cls") ->
     """
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        options = {} if pooling == "pooler" else {"add_pooling_layer": False}
-        options |= {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
+        set_dropout(config, dropout)
+        options = {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
+        options |= pooler_options(config, pooling)
         model = AutoModel.from_pretrained(source, config=config, **options)
+        if wrong := [name for name, p in dropouts(model).items() if p != dropout]:
+            raise ValueError(f"the dropout of {wrong[0]} is not {dropout} as set")
     except Exception as error:  # transformers raises many kinds for what a folder may hold
         mend = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id"
         why = f"cannot be loaded ({first_line(error)})"

@@ -13,12 +13,13 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mtkd.artifacts import Artifact, make, read, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError, first_line
+from mtkd.models.encoders import max_positions, read_config, without_weights
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.stages.common import Run, load_all, load_finished, stage_of
 from mtkd.tasks import SELECTION, Task
@@ -219,8 +220,8 @@ def tokenizer_of(weights: Artifact) -> PreTrainedTokenizerBase:
 def read_tokenizer(study: Study, weights: Artifact) -> tuple[PreTrainedTokenizerBase, int]:
     """Return an encoder's tokenizer, and the most word pieces: as set, or as it has positions."""
     tokenizer = tokenizer_of(weights)
-    config = AutoConfig.from_pretrained(weights.file("encoder"), trust_remote_code=False)
-    return tokenizer, min(study.data.max_length, config.max_position_embeddings)
+    positions = max_positions(without_weights(read_config(weights.file("encoder"))))
+    return tokenizer, min(study.data.max_length, positions or study.data.max_length)
 
 
 def read_examples(

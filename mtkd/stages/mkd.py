@@ -32,14 +32,17 @@ from mtkd.config.distillation import Distil
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
+from mtkd.data.dataset import vocabulary_size
+from mtkd.models.encoders import read_config, without_weights, word_embeddings
 from mtkd.models.lstm import projected_table
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.models.student import student_encoder
 from mtkd.stages import mtdnn, teacher
+from mtkd.stages.checkpoint import file_hashes
 from mtkd.stages.common import Run, count_updates, lookup, weight_settings
 from mtkd.stages.ensemble import build_soft_targets, single_model
 from mtkd.stages.fit import ModelTraining, fit
-from mtkd.stages.inputs import Inputs, Output, encoder_run, head_dropouts
+from mtkd.stages.inputs import Inputs, Output, encoder_run, head_dropouts, tokenizer_of
 from mtkd.tasks import Task
 from mtkd.training.layerwise import LayerwiseLoss, PatientLoss, RelationLoss
 from mtkd.training.loop import seed_everything
@@ -47,7 +50,6 @@ from mtkd.training.loop import seed_everything
 NAME = "09_mkd"
 LAYERWISE = ("pkd", "minilm")
 JOINT = ("mtl-hard", "mtl-kd", "mtl-kd-hard", *LAYERWISE)  # ways with one student of all tasks
-EMBEDDINGS = "encoder.model.embeddings.word_embeddings.weight"
 
 
 def runs(study: Study) -> list[Run]:
@@ -82,6 +84,9 @@ def depends(study: Study, run: Run) -> dict:
 
 def _settings(study: Study, name: str, train: Train) -> dict:
     student = study.mkd.students[name].model_dump(exclude={"train"})
+    if student.get("checkpoint"):
+        folder = Path(find_student(study, name).checkpoint)
+        student["files"] = file_hashes(folder) if folder.is_dir() else None
     return {"student": student, **weight_settings(study, train)}
 
 
@@ -103,7 +108,8 @@ def teacher_run(study: Study) -> Run:
 
 def find_student(study: Study, name: str) -> LstmStudent | TransformerStudent:
     """Return the settings of a student; raise `UserError` if there is none of that name."""
-    return lookup(study, "student", name, study.require("mkd").students)
+    students = study.require("mkd").resolved(study.resolve_checkpoint)
+    return lookup(study, "student", name, students)
 
 
 @dataclass(frozen=True)
@@ -236,7 +242,7 @@ def _train(
             Distil(hard_weight=weight, loss="logits"),
             keep=training.joint,
             new_model=new_model,
-            student=depends["student"],
+            student=find_student(study, this.student).model_dump(exclude={"train"}),
             extra_loss=_layerwise_loss(inputs, training.layerwise),
         )
         fit(inputs, model, output)
@@ -270,10 +276,13 @@ def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
 
     def table() -> torch.Tensor:
         if settings.embeddings == "teacher":
-            return projected_table(load_file(teacher_weights())[EMBEDDINGS], settings.embedding_dim)
-        tokenizer, _ = inputs.tokenizer(study.mkd.teacher_encoder)
-        return torch.randn(len(tokenizer), settings.embedding_dim)  # as nn.Embedding draws it
+            name = word_embeddings(without_weights(read_config(folder)))
+            weights = load_file(teacher_weights())[f"encoder.model.{name}"]
+            return projected_table(weights, settings.embedding_dim)
+        pieces = vocabulary_size(tokenizer_of(inputs.encoder(study.mkd.teacher_encoder)))
+        return torch.randn(pieces, settings.embedding_dim)  # as nn.Embedding draws it
 
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
-    encoder = student_encoder(settings, folder, study.model.pooling, table, teacher_weights)
+    how = study.model.pooling, table, study.data.max_length, teacher_weights
+    encoder = student_encoder(settings, folder, *how)
     return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))

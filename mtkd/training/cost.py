@@ -152,11 +152,15 @@ def _spelled_out(model: MultiTaskModel) -> Iterator[list[int]]:
     hooks = [lstm.register_forward_pre_hook(count) for lstm in lstms]
     bert = getattr(model.encoder, "model", None)
     attention = bert and bert.config._attn_implementation
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
+        model.requires_grad_(False)  # torch's counter fails at a view of a parameter that has one
         if bert:
             bert.set_attn_implementation("eager")
         yield lstm_flops
     finally:
+        for parameter in trained:
+            parameter.requires_grad_()
         for hook in hooks:
             hook.remove()
         if bert:

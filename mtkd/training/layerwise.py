@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mtkd.data.dataset import Batch
+from mtkd.models.encoders import layers_of, projections
 from mtkd.models.multitask import MultiTaskModel, mean_pool
 
 
@@ -82,12 +83,11 @@ class PatientLoss(LayerwiseLoss):
     """
 
     def __init__(self, student: MultiTaskModel, teacher: MultiTaskModel, weight: float):
-        layers = teacher.encoder.model.encoder.layer
-        count = len(student.encoder.model.encoder.layer)
-        skip = [(i, i * len(layers) // count) for i in range(1, count)]
+        layers, count = (len(layers_of(model.encoder.model)) for model in (teacher, student))
+        skip = [(i, i * layers // count) for i in range(1, count)]
         super().__init__(student, teacher, skip)
         self.weight = weight
-        self.teacher.model.encoder.layer = layers[: skip[-1][1]]  # no layer above is read
+        del layers_of(self.teacher.model)[skip[-1][1] :]  # no layer above is read
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch, a scalar."""
@@ -109,36 +109,46 @@ class RelationLoss(LayerwiseLoss):
     """
 
     def __init__(self, student: MultiTaskModel, teacher: MultiTaskModel):
-        layers = [model.encoder.model.encoder.layer for model in (student, teacher)]
+        layers = [layers_of(model.encoder.model) for model in (student, teacher)]
         super().__init__(student, teacher, [(len(layers[0]) - 1, len(layers[1]) - 1)])
-        self.student_last, self.teacher_last = (each[-1].attention.self for each in layers)
+        self.last = [projections(each[-1]) for each in layers]
+        self.heads = [
+            model.encoder.model.config.num_attention_heads for model in (student, teacher)
+        ]
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch, a scalar."""
         (mine,), (theirs,) = self.states(batch)
-        vectors = _projected(self.student_last, mine), _projected(self.teacher_last, theirs)
+        vectors = map(_projected, self.last, self.heads, (mine, theirs))
         losses = [relation_loss(*pair, batch.attention_mask) for pair in zip(*vectors, strict=True)]
         return torch.stack(losses).sum()
 
 
-def _projected(attention: nn.Module, hidden: torch.Tensor) -> list[torch.Tensor]:
+def _projected(maps: list[nn.Linear], heads: int, hidden: torch.Tensor) -> list[torch.Tensor]:
     """Return queries, keys and values (b, heads, n, d) of all positions.
 
     The layer itself may have those of [CLS] alone (`mtkd.models.fast_cpu.ClsLayer`).
     """
-    shape = (attention.num_attention_heads, attention.attention_head_size)
-    linears = (attention.query, attention.key, attention.value)
-    return [linear(hidden).unflatten(-1, shape).transpose(1, 2) for linear in linears]
+    return [linear(hidden).unflatten(-1, (heads, -1)).transpose(1, 2) for linear in maps]
 
 
 def _keep_states(model: PreTrainedModel, indices: Iterable[int]) -> dict[int, torch.Tensor]:
     """Return a dictionary to which every forward pass writes these hidden states."""
     states: dict[int, torch.Tensor] = {}
-    modules = [model.embeddings, *model.encoder.layer]
+    layers = layers_of(model)
     for index in indices:
-        modules[index].register_forward_hook(partial(_keep, states, index))
+        if index:
+            layers[index - 1].register_forward_hook(partial(_keep_output, states, index))
+        else:
+            layers[0].register_forward_pre_hook(partial(_keep_input, states))
     return states
 
 
-def _keep(states: dict, index: int, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-    states[index] = output
+def _keep_input(states: dict, layer: nn.Module, inputs: tuple) -> None:
+    states[0] = inputs[0]
+
+
+def _keep_output(
+    states: dict, index: int, layer: nn.Module, inputs: tuple, output: torch.Tensor | tuple
+) -> None:
+    states[index] = output[0] if isinstance(output, tuple) else output

@@ -19,7 +19,7 @@ from mtkd.config.study import Study, load
 from mtkd.data.glue import glue_location
 from mtkd.data.snli import snli_settings
 from mtkd.errors import UserError
-from mtkd.stages.pretrain import checkpoint_of, install_hint
+from mtkd.stages.checkpoint import checkpoint_of, install_hint, read_checkpoint
 
 TIMEOUT = 3  # seconds for the hub to accept a connection
 CONSTRAINTS = paths.SHARE / "constraints.txt"
@@ -45,8 +45,10 @@ def report_lines(names: list[str]) -> Iterator[str]:
     yield f"disk: {shutil.disk_usage(existing).free / 2**30:.1f} GiB free at {work}"
     encoders = sorted(name for name in os.environ if name.startswith("MTKD_ENCODER_"))
     for name in (*VARIABLES, *encoders):
-        where = os.environ.get(name)
-        missing = " (not on this machine)" if where and not Path(where).exists() else ""
+        where, missing = os.environ.get(name), ""
+        if where and not Path(where).expanduser().exists():
+            may_be_id = name in encoders and where[0] not in "./~"
+            missing = " (no folder here: a hub id)" if may_be_id else " (not on this machine)"
         yield f"{name}: {where or 'not set'}{missing}"
     reached = reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     switches = [key for key in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE") if os.environ.get(key)]
@@ -109,9 +111,15 @@ def missing_requirements(study: Study, online: bool) -> list[str]:
         if not online and not Path(where, tasks.SNLI.name).is_dir():
             missing.append(f"SNLI: set MTKD_SNLI, connect to the hub, or use --set {field}=null")
     for name, settings in study.encoders.items():
-        checkpoint = checkpoint_of(name, settings)
+        checkpoint = checkpoint_of(study, name)
         variable = f"MTKD_ENCODER_{name.upper()}"
-        if checkpoint and (online or Path(checkpoint).is_dir()):
+        if checkpoint and Path(checkpoint).is_dir():
+            try:
+                read_checkpoint(study, name, checkpoint)
+            except UserError as error:
+                missing.append(str(error).removesuffix("."))
+            continue
+        if checkpoint and online and not Path(checkpoint).is_absolute():
             continue
         if settings.pretrain is None:
             hint = install_hint(settings)

@@ -142,7 +142,7 @@ def made(tmp_path_factory) -> MadeStudy:
     folder = study.encoder / "encoder"
     _make_model(study.transformer, load_encoder(folder, dropout=0.0), tokens)
     torch.manual_seed(0)
-    lstm = student_encoder(LSTM, folder, "cls", lambda: torch.randn(300, 8))
+    lstm = student_encoder(LSTM, folder, "cls", lambda: torch.randn(300, 8), 64)
     student = LSTM.model_dump(exclude={"train"})
     _make_model(study.lstm, lstm, tokens, system="mkd-lstm:mtl", student=student)
     return study

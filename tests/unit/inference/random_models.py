@@ -1,5 +1,6 @@
 import torch
-from transformers import BertConfig, BertModel
+from families import config_of
+from transformers import AutoModel, BertConfig, BertModel
 
 from mtkd.models import MultiTaskModel
 from mtkd.models.lstm import BiAttentiveEncoder
@@ -31,3 +32,10 @@ def make_model(task, kind="cls", *, vocab_size=60, scale=1.0) -> MultiTaskModel:
             parameter.data += 0.3 * torch.randn_like(parameter)
     model.heads[task.name].weight.data *= scale
     return model.eval()
+
+
+def family_model(family: str, task, pooling: str) -> MultiTaskModel:
+    """Draw a tiny model of a family of encoders."""
+    torch.manual_seed(0)
+    encoder = TransformerEncoder(AutoModel.from_config(config_of(family)), pooling)
+    return MultiTaskModel(encoder, [task], {task.name: 0.0}).eval()

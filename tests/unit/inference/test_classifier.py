@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES
 from helpers import some_examples, tiny_bert
 from transformers import AutoConfig, AutoTokenizer, pipeline
 
 from mtkd import tasks
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-from mtkd.inference.classifier import export_transformers
+from mtkd.inference.classifier import HEAD, export_transformers
 from mtkd.inference.onnx import INPUTS
+from mtkd.models.small_transformer import keep_layers
 
-from .random_models import make_model
+from .random_models import family_model, make_model
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,32 @@ def test_transformers_pipeline_classifies_with_the_exported_model(tmp_path, toke
 
 def test_an_encoder_without_a_class_in_transformers_is_refused(tmp_path, tokenizer):
     task = tasks.get("mnli")
-    with pytest.raises(UserError, match=r"\(BiAttentiveEncoder\) is no BERT.*--format onnx"):
+    with pytest.raises(UserError, match=r"\(BiAttentiveEncoder\) has no class .*--format onnx"):
         export_transformers(make_model(task, "lstm"), task, tokenizer, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_exported_with_equal_logits(tmp_path, tokenizer, family, pooling):
+    task = tasks.get("mnli")
+    model = family_model(family, task, pooling)
+    logits = export_transformers(model, task, tokenizer, tmp_path)
+    batch = some_examples(task, 16).batch(np.arange(16))
+    with torch.inference_mode():
+        expected = model(batch).numpy()
+    assert expected.std() > 0.01 and np.abs(logits(batch) - expected).max() < 1e-5
+    assert AutoConfig.from_pretrained(tmp_path).model_type == family
+    assert (tmp_path / HEAD).exists() == (family != "bert" or pooling == "mean")
+
+
+@pytest.mark.parametrize(("kept", "fits"), [([0, 2], True), ([1, 2], False)])
+def test_kept_layers_that_transformers_cannot_build_are_refused(tmp_path, tokenizer, kept, fits):
+    task = tasks.get("mnli")  # ModernBERT's first layer alone has no norm before its attention
+    model = family_model("modernbert", task, "cls")
+    keep_layers(model.encoder, kept)
+    if fits:
+        assert export_transformers(model, task, tokenizer, tmp_path)
+    else:
+        with pytest.raises(UserError, match=r"cannot hold these layers .*--format onnx"):
+            export_transformers(model, task, tokenizer, tmp_path)

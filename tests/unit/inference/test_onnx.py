@@ -4,13 +4,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES
 from helpers import some_examples
 
 from mtkd import tasks
 from mtkd.errors import UserError
 from mtkd.inference.onnx import export_onnx
 
-from .random_models import make_model
+from .random_models import family_model, make_model
 
 
 @pytest.mark.parametrize("kind", ["cls", "pooler", "mean", "lstm"])
@@ -31,6 +32,19 @@ def test_onnx_has_equal_logits_for_other_shapes_than_it_was_traced_on(tmp_path, 
         largest = max(1, np.abs(expected).max())
         assert np.abs(logits["onnx"](batch) - expected).max() < 1e-5
         assert np.abs(logits["onnx int8"](batch) - expected).max() < 0.5 * largest
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_exported(tmp_path, family):
+    pytest.importorskip("onnxruntime")
+    task = tasks.get("mnli")
+    model = family_model(family, task, "pooler" if family == "distilbert" else "cls")
+    logits = export_onnx(model, task, tmp_path)
+    for count in (1, 20):
+        batch = some_examples(task, count, seed=1).batch(np.arange(count))
+        with torch.inference_mode():
+            expected = model(batch).numpy()
+        assert np.abs(logits["onnx"](batch) - expected).max() < 1e-5
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):

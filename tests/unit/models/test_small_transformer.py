@@ -28,7 +28,7 @@ def test_a_new_encoder_has_the_shape_and_follows_from_the_seed(bert):
     encoders = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        encoders.append(new_encoder(bert, dropout=0.2, pooling="cls", **shape))
+        encoders.append(new_encoder(bert, 64, dropout=0.2, pooling="cls", **shape))
     config = encoders[0].model.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (1, 16, 64)
     assert config.num_attention_heads == 4 and encoders[0].width == 16
@@ -40,6 +40,6 @@ def test_a_new_encoder_has_the_shape_and_follows_from_the_seed(bert):
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(bert):
     size = load_encoder(bert, dropout=0.0).model.config.vocab_size
-    assert from_checkpoint(bert, size, dropout=0.1, pooling="cls").width == 32
+    assert from_checkpoint(bert, {size}, dropout=0.1, pooling="cls").width == 32
     with pytest.raises(UserError, match=f"has {size} word pieces, the teacher {size + 1}"):
-        from_checkpoint(bert, size + 1, dropout=0.1, pooling="cls")
+        from_checkpoint(bert, {size + 1}, dropout=0.1, pooling="cls")

@@ -1,9 +1,11 @@
 """What the doctor reports, and that it never waits for long."""
 
+import json
 import time
 
 import pytest
-from helpers import ROOT, TINY, study
+from families import FAMILIES, make_checkpoint
+from helpers import ROOT, TINY, sentences, study
 
 from mtkd.config.study import load
 from mtkd.errors import UserError
@@ -100,6 +102,21 @@ def test_a_variable_that_names_nothing_is_reported(bare, tmp_path):
     bare.setenv("MTKD_ENCODER_UNCASED", str(tmp_path / "none"))
     lines = list(doctor.report_lines([str(TINY)]))
     assert f"MTKD_ENCODER_UNCASED: {tmp_path / 'none'} (not on this machine)" in lines
+    bare.setenv("MTKD_ENCODER_UNCASED", "someone/mini")
+    lines = list(doctor.report_lines([str(TINY)]))
+    assert "MTKD_ENCODER_UNCASED: someone/mini (no folder here: a hub id)" in lines
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_study_on_any_family_has_a_verdict(bare, tmp_path, family):
+    make_checkpoint(family, tmp_path / "encoder", sentences(60))
+    bare.setenv("MTKD_ENCODER_UNCASED", str(tmp_path / "encoder"))
+    assert ": can run: " in list(doctor.report_lines([str(TINY)]))[-1]
+    path = tmp_path / "encoder" / "config.json"
+    whole = json.loads(path.read_text())
+    for damage in ({"model_type": "gpt2"}, {"model_type": "t5"}, {"vocab_size": 3}):
+        path.write_text(json.dumps(whole | damage))
+        assert ": cannot run: The checkpoint" in list(doctor.report_lines([str(TINY)]))[-1]
 
 
 def test_versions_that_were_not_tested_are_named(bare, tmp_path):
