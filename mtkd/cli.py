@@ -121,7 +121,9 @@ def predict(
     model: ModelName,
     texts: Texts = None,
     task: Task = None,
-    columns: Annotated[str | None, typer.Option(help="The file's columns: a,b.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="The file's text column; for a pair, twice.")
+    ] = None,
     kind: Annotated[str | None, typer.Option("--format", help="Of the input: csv, text …")] = None,
     out: Annotated[Path | None, typer.Option(help="A file for the predictions.")] = None,
 ) -> None:
@@ -131,7 +133,9 @@ def predict(
     from mtkd.inference.reader import source
 
     trained = load_model(model, task)
-    write_predictions(trained, source(texts or [], trained.task, columns, kind), out)
+    write_predictions(
+        trained, source(texts or [], trained.task, columns or (), kind, trained.quotes), out
+    )
 
 
 @app.command()

@@ -79,6 +79,12 @@ class TrainedModel:
         longest = self.description.max_length
         return longest if inner is None else min(longest, inner.config.max_position_embeddings)
 
+    @property
+    def quotes(self) -> bool | None:
+        """Whether `"` encloses a field in the files of the task; None: in CSV."""
+        custom = {one.name: one.custom for one in self.description.tasks}.get(self.task.name)
+        return custom and custom.quotes
+
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""
         tokens = read(self.study_folder / pretrain.NAME / self.description.encoder)

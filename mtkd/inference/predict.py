@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from mtkd.data.dataset import Examples, encode
+from mtkd.data.text_files import chunks
 from mtkd.errors import UserError
 from mtkd.inference.load import TrainedModel
 from mtkd.inference.reader import Row, Source
@@ -50,24 +51,13 @@ def write_predictions(trained: TrainedModel, source: Source, out: Path | None) -
         trained.model.to("cuda")
     count, options = 0, {"unit": "rows", "unit_scale": True, "leave": False, "disable": None}
     with _open(out) as file:
-        for rows in _chunks(tqdm(source.rows, trained.task.title, source.total, **options)):
+        progress = tqdm(source.rows, trained.task.title, source.total, **options)
+        for rows in chunks(progress, CHUNK_ROWS, CHUNK_CHARACTERS):
             for number, prediction in enumerate(predict_rows(trained, rows), count):
                 file.write(json.dumps({"row": number, **prediction}) + "\n")
             file.flush()
             count += len(rows)
     return count
-
-
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    chunk, size = [], 0
-    for row in rows:
-        chunk.append(row)
-        size += sum(map(len, row))
-        if len(chunk) == CHUNK_ROWS or size > CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 @contextmanager
