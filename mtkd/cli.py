@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that help and wrong settings cost no time.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -128,6 +129,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="A file for the predictions.")] = None,
 ) -> None:
     """Print labels and probabilities of texts, a line of JSON each."""
+    gc.disable()  # for a fifth of the start: importing makes objects, and no garbage
     from mtkd.inference.load import load_model
     from mtkd.inference.predict import write_predictions
     from mtkd.inference.reader import source

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from mtkd import tasks
 from mtkd.artifacts import Artifact, read
@@ -111,8 +112,9 @@ def load_model(name: str, task: str | None = None) -> TrainedModel:
     chosen = _choose_task(artifact, known, task)
     encoder = _find_encoder(artifact, description.encoder)
     tokenizer = tokenizer_of(encoder)
-    shared = _new_encoder(artifact, description, encoder)
-    model = MultiTaskModel(shared, known, dict.fromkeys((one.name for one in known), 0.0))
+    with no_init_weights():  # random ones, which take seconds
+        shared = _new_encoder(artifact, description, encoder)
+        model = MultiTaskModel(shared, known, dict.fromkeys((one.name for one in known), 0.0))
     model.load(artifact.file(WEIGHTS))
     return TrainedModel(artifact, description, encoder, model.eval(), tokenizer, chosen)
 
@@ -210,7 +212,7 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
     """Return an encoder of the model's shape; its weights are still to be loaded."""
     folder, student, pooling = encoder.file("encoder"), description.student, description.pooling
     if student is None:
-        return load_encoder(folder, dropout=0.0, pooling=pooling)
+        return load_encoder(folder, dropout=0.0, pooling=pooling, weights=False)
 
     def empty_table() -> torch.Tensor:
         weights = load_file(artifact.file(WEIGHTS))

@@ -112,9 +112,12 @@ class MultiTaskModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def load_encoder(source: str | Path, *, dropout: float, pooling: str = "cls") -> TransformerEncoder:
+def load_encoder(
+    source: str | Path, *, dropout: float, pooling: str = "cls", weights: bool = True
+) -> TransformerEncoder:
     """Load a pre-trained encoder from a folder or the hub, from safetensors only.
 
+    Without `weights` it has the configuration alone, for weights that are loaded afterwards.
     `dropout` is that of hidden layers and attention alike (MT-DNN_KD, section 4.1). No code from
     the folder is run. Raises `UserError` where it cannot be loaded.
     """
@@ -122,8 +125,12 @@ def load_encoder(source: str | Path, *, dropout: float, pooling: str = "cls") ->
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
         options = {} if pooling == "pooler" else {"add_pooling_layer": False}
-        options |= {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
-        model = AutoModel.from_pretrained(source, config=config, **options)
+        options |= {"trust_remote_code": False, "dtype": torch.float32}
+        if weights:
+            safe = {"use_safetensors": True}
+            model = AutoModel.from_pretrained(source, config=config, **options, **safe)
+        else:
+            model = AutoModel.from_config(config, **options)
     except Exception as error:  # transformers raises many kinds for what a folder may hold
         mend = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id"
         why = f"cannot be loaded ({first_line(error)})"
