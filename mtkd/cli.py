@@ -146,15 +146,20 @@ def export(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     task: Task = None,
     form: Annotated[str, typer.Option("--format", help="transformers or onnx.")] = "transformers",
+    push: Annotated[str | None, typer.Option(help="Upload it to the hub: USER/NAME.")] = None,
 ) -> None:
     """Write a model for one task in transformers' format or as ONNX, with its model card."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the tracer's notes are not for users
     from mtkd.inference.export import export as export_model
     from mtkd.inference.load import load_model
+    from mtkd.inference.push import open_repository
 
-    table = export_model(load_model(model, task), out, form)
+    upload = open_repository(push) if push else None
+    table = export_model(load_model(model, task), out, form, push)
     typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     typer.echo(f"{out}: see {out / 'README.md'}")
+    if upload:
+        typer.echo(upload(out))
 
 
 @app.command()
