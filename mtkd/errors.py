@@ -1,7 +1,7 @@
 """The exception that users are meant to see, and the system's errors that become one."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +21,19 @@ def one_line(text: str, limit: int = 2000) -> str:
     """Return the text printable and on one line, without the middle of a long one."""
     if len(text) > limit:
         text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
-    text = " ".join(text.splitlines())
+    return escape(" ".join(text.splitlines()))
+
+
+def escape(text: str) -> str:
+    r"""Return the text with `\x..`, `\u....` or `\U........` for what cannot be printed."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names with commas between; in quotes if one holds a comma or outer spaces, or none."""
+    names = list(map(str, names))
+    plain = all(name and name == name.strip() and "," not in name for name in names)
+    return ", ".join(names if plain else map(repr, names))
 
 
 def first_line(error: BaseException, limit: int = 140) -> str:

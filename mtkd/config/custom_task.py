@@ -1,5 +1,6 @@
 """A task of the user's own: where its examples are, what their columns mean, how it is scored."""
 
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -22,7 +23,10 @@ CustomTaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=4
 def _class_name(label: Any) -> Any:
     truth = isinstance(label, bool)
     require(not truth, "YAML reads yes, no, true and false as truth values: quote such labels")
-    return str(label) if isinstance(label, int) else label
+    require(not isinstance(label, date), f"YAML reads {label} as a date: quote such labels")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return str(label) if isinstance(label, int | float) else label
 
 
 ClassName = Annotated[str, BeforeValidator(_class_name)]

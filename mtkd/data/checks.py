@@ -40,6 +40,8 @@ def check_split(
         for chunk in split.data.column(column).chunks:
             check_text(chunk, column, where, first)
             first += len(chunk)
+        if split.features[column] == datasets.Value("string_view"):  # as Polars writes it
+            split = _cast(split, column, "string", where)
     idx = split.data.column("idx").to_numpy()
     if np.isnan(idx).any():
         raise UserError(f"{where}, row {np.isnan(idx).argmax()}: idx is empty: number the rows.")

@@ -1,6 +1,6 @@
 """Custom tasks: examples in files or on the hub, in the shape of GLUE's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -13,16 +13,8 @@ from torch import nn
 from mtkd.artifacts import file_hash
 from mtkd.config.custom_task import CustomTask
 from mtkd.config.study import Study
-from mtkd.data.files import (
-    ROWS,
-    check_file,
-    check_text,
-    count_rows,
-    read_rows,
-    select_columns,
-    write_batches,
-)
-from mtkd.errors import UserError, first_line
+from mtkd.data.files import ROWS, as_text, check_file, count_rows, read_rows, select_columns
+from mtkd.errors import UserError, first_line, listed
 
 
 def group_ids(split: datasets.Dataset, column: str) -> np.ndarray:
@@ -74,15 +66,14 @@ def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datase
     scratch.mkdir(parents=True, exist_ok=True)
     for split, source in own.splits.items():
         where = f"{name}, split '{split}' ({own.hub or source})"
-        label = [own.label]
-        columns, optional = (own.columns, label) if split == "test" else (own.columns + label, [])
+        test = split == "test"
         if own.hub:
-            raw = _read_hub(study, own, source, where, (columns, optional))
+            rows = _read_hub(study, own, source, where, optional=test)
         else:
-            path = _file(study, name, source)
-            raw = read_rows(path, where, columns, optional, quotes=own.quotes)
-        examples = _examples(raw, own, where, unlabelled=split == "test")
-        splits[split] = write_batches(examples, scratch / f"{split}.arrow")
+            path, options = _file(study, name, source), {"optional": test, "quotes": own.quotes}
+            rows = read_rows(path, where, own.columns, own.label, **options)
+        examples = _examples(rows, own, where, unlabelled=test)
+        splits[split] = _write_batches(examples, scratch / f"{split}.arrow")
     if isinstance(own.dev, float):
         splits |= _hold_out(splits["train"], own, study.data.seed, f"own_tasks.{name}", scratch)
     return {split: splits[split] for split in ("train", "validation", "test") if split in splits}
@@ -93,7 +84,7 @@ def _file(study: Study, name: str, source: str) -> Path:
 
 
 def _read_hub(
-    study: Study, own: CustomTask, split: str, where: str, columns: tuple[list[str], list[str]]
+    study: Study, own: CustomTask, split: str, where: str, optional: bool
 ) -> Iterator[pa.RecordBatch]:
     folder = study.resolve(own.hub)
     hub = str(folder) if folder.is_dir() else own.hub
@@ -103,7 +94,8 @@ def _read_hub(
         missing = f"the hub's data set is unavailable ({first_line(error)})"
         raise UserError(f"{where}: {missing}: connect, or correct hub, config or split.") from None
     classes = getattr(rows.features.get(own.label), "names", None)
-    rows = rows.select_columns(select_columns(rows.column_names, where, *columns))
+    needed, others = (own.columns, [own.label]) if optional else ([*own.columns, own.label], [])
+    rows, first = rows.select_columns(select_columns(rows.column_names, where, needed, others)), 0
     for table in rows.with_format("arrow").iter(batch_size=ROWS):
         for batch in table.to_batches():
             if classes:
@@ -111,7 +103,8 @@ def _read_hub(
                 labels = pa.array(classes).take(pc.if_else(pc.less(numbers, 0), None, numbers))
                 position = batch.schema.get_field_index(own.label)
                 batch = batch.set_column(position, own.label, labels)
-            yield batch
+            yield as_text(batch, where, own.columns, own.label, first)
+            first += len(batch)
 
 
 def _examples(
@@ -120,22 +113,22 @@ def _examples(
     """Yield batches of text columns, `label` and `idx`."""
     first, empty = 0, list(own.columns)
     for batch in batches:
-        texts = [check_text(batch.column(name), name, where, first) for name in own.columns]
+        texts = [batch.column(name) for name in own.columns]
         for name, text in zip(own.columns, texts, strict=True):
             if name in empty and pc.any(pc.not_equal(text, "")).as_py():
                 empty.remove(name)
         labels = pa.array(np.full(len(batch), -1))
         if own.label in batch.schema.names:
-            labels, words = _labels(batch.column(own.label), own, where)
+            words = pc.fill_null(batch.column(own.label), "")
+            labels = _scores(words) if own.type == "similarity" else _class_numbers(words, own)
             if unlabelled:
-                missing = pc.is_in(pc.fill_null(words, ""), pa.array(["", "-1"]))
+                missing = pc.is_in(words, pa.array(["", "-1", "-1.0"]))
                 labels = pc.if_else(missing, -1, labels)
             if labels.null_count:
                 row = pc.index(pc.is_null(labels), True).as_py()
-                word = pc.fill_null(words, "")[row].as_py()[:80]
-                classes = f"none of the task's ({', '.join(own.classes)})"
-                wrong = f"label '{word}' is {classes if own.classes else 'no number'}"
-                raise UserError(f"{where}, row {first + row}: {wrong}: correct it.")
+                classes = f"none of the task's ({listed(own.classes)})"
+                wrong = f"'{words[row].as_py()[:80]}' is {classes if own.classes else 'no number'}"
+                raise UserError(f"{where}, row {first + row}: label {wrong}: correct it.")
         labels = labels.cast(pa.float32() if own.type == "similarity" else pa.int64())
         idx = pa.array(np.arange(first, first + len(batch)))
         names = [*own.columns, "label", "idx"]
@@ -150,27 +143,34 @@ def _examples(
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
-def _labels(values: pa.Array, own: CustomTask, where: str) -> tuple[pa.Array, pa.Array]:
-    """Return class numbers or scores, null where there is none, and the labels as text."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    try:
-        if pa.types.is_floating(values.type) and own.type != "similarity":
-            values = values.cast(pa.int64())
-        words = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    except pa.ArrowException:
-        held = f"column '{own.label}' holds {values.type}, neither text nor whole numbers"
-        raise UserError(f"{where}: {held}: name the label's column.") from None
-    if own.type == "similarity":
-        is_number = pc.match_substring_regex(words, _NUMBER)
-        return pc.if_else(is_number, words, None).cast(pa.float32()), words
-    # Numbers are indices into the classes, unless a class is a number itself.
+def _scores(words: pa.Array) -> pa.Array:
+    """Return scores, null where a word is no number."""
+    return pc.if_else(pc.match_substring_regex(words, _NUMBER), words, None).cast(pa.float32())
+
+
+def _class_numbers(words: pa.Array, own: CustomTask) -> pa.Array:
+    """Return the numbers of classes, null where a word is none.
+
+    A word is a class, or else its number, unless a class is a number itself; 1.0 is 1.
+    """
     count = len(own.classes)
     numeric = any(name.lstrip("-").isdigit() for name in own.classes)
     numbers = [] if numeric else list(map(str, range(count)))
-    position = pc.index_in(words, pa.array([*own.classes, *numbers]))
-    by_number = pc.greater_equal(position, count)
-    return pc.if_else(by_number, pc.subtract(position, count), position), words
+    known = pa.array([*own.classes, *numbers])
+    whole = pc.replace_substring_regex(words, r"^(-?\d+)\.0*$", r"\1")
+    position = pc.coalesce(pc.index_in(words, known), pc.index_in(whole, known))
+    return pc.if_else(pc.greater_equal(position, count), pc.subtract(position, count), position)
+
+
+def _write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> datasets.Dataset:
+    """Write record batches to an Arrow file, and return it memory-mapped."""
+    batches = iter(batches)
+    first = next(batches)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, first.schema) as stream:
+        stream.write_batch(first)
+        for batch in batches:
+            stream.write_batch(batch)
+    return datasets.Dataset.from_file(str(path))
 
 
 def _hold_out(
@@ -195,6 +195,6 @@ def _hold_out(
             first += len(batch)
 
     return {
-        "validation": write_batches(rows(held), scratch / "held.arrow"),
-        "train": write_batches(rows(~held), scratch / "rest.arrow"),
+        "validation": _write_batches(rows(held), scratch / "held.arrow"),
+        "train": _write_batches(rows(~held), scratch / "rest.arrow"),
     }

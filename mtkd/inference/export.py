@@ -22,12 +22,18 @@ TOLERANCE = 1e-4  # of logits, relative to the largest where that is above 1
 BATCH_SIZE = 32
 
 
-def export(trained: TrainedModel, out: Path, export_format: str = "transformers") -> pd.DataFrame:
+def export(
+    trained: TrainedModel,
+    out: Path,
+    export_format: str = "transformers",
+    repository: str | None = None,
+) -> pd.DataFrame:
     """Write a model for one task to a new folder, complete or not at all.
 
     transformers: `config.json`, `model.safetensors` and the tokenizer; a mean-pooled encoder has
     its head in `classifier.safetensors`. onnx: `model.onnx`, `model.int8.onnx` (dynamic
-    quantisation), `labels.json` and the tokenizer. `README.md` is the model card.
+    quantisation), `labels.json` and the tokenizer. `README.md` is the model card; it names the
+    `repository` of the hub where the folder is to go.
 
     Returns:
         What `compare` returns for the study's model and the exported ones.
@@ -61,7 +67,7 @@ def export(trained: TrainedModel, out: Path, export_format: str = "transformers"
                 f"The exported model's logits differ from the study's by {gap:.1e} ({out}): "
                 "nothing was written; install the tested versions (constraints.txt)."
             )
-        card = model_card(trained, export_format, out.name, table)
+        card = model_card(trained, export_format, out.name, table, repository)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return table
 

@@ -5,15 +5,18 @@ encoder's configuration and tokenizer come from `01_pretrain` of the same study.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 import torch
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from mtkd import tasks
 from mtkd.artifacts import Artifact, read
@@ -23,6 +26,7 @@ from mtkd.config.mkd import Student
 from mtkd.config.study import Study, load
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
+from mtkd.inference.predict import predict_frame
 from mtkd.models.encoders import max_positions
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.models.student import student_encoder
@@ -55,6 +59,11 @@ class Description(Settings):
     max_length: Annotated[int, Field(ge=8)]
     student: Student | None
     system: str
+
+    @property
+    def known(self) -> list[Task]:
+        """The tasks, as they were trained."""
+        return [described.task for described in self.tasks]
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,44 @@ class TrainedModel:
         types = self.tokenizer("a", "a", return_token_type_ids=True)["token_type_ids"]
         return "token_type_ids" in self.input_names and not any(types)
 
+    @property
+    def quotes(self) -> bool | None:
+        """Whether `"` encloses a field in the files of the task; None: in CSV."""
+        custom = {one.name: one.custom for one in self.description.tasks}.get(self.task.name)
+        return custom and custom.quotes
+
+    def for_task(self, name: str | None) -> "TrainedModel":
+        """Return the model for a task (None: its only one); `UserError` where it has no such."""
+        by_name = {task.name: task for task in self.description.known}
+        if name is None and len(by_name) == 1:
+            return self
+        if name in tasks.GLUE and name not in by_name:
+            name = tasks.get(name).predicted_by or name
+        if name not in by_name:
+            problem = f"{self.artifact.path} has "
+            problem += f"no task '{name}'" if name else "several tasks"
+            raise UserError(f"{problem}: choose one of {', '.join(by_name)} (task, --task).")
+        return replace(self, task=by_name[name])
+
+    def predict(
+        self, texts: Iterable[str | Sequence[str]] | pd.DataFrame, task: str | None = None
+    ) -> pd.DataFrame:
+        """Predict texts, or pairs of texts for a task of two.
+
+        They are read in parts, and computed in batches of similar length.
+
+        Args:
+            texts: A text or several; pairs, or a frame of two columns. A frame's index is kept.
+            task: Its name; None: the model's only task.
+
+        Returns:
+            A row for each: `label` and a column of probabilities for each class; or `score`.
+
+        Raises:
+            UserError: There is no such task, or a row is no text or pair.
+        """
+        return predict_frame(self.for_task(task), texts)
+
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""
         tokens = read(self.study_folder / pretrain.NAME / self.description.encoder)
@@ -110,18 +157,28 @@ def load_model(name: str, task: str | None = None) -> TrainedModel:
     Raises:
         UserError: There is no such model or task, or one of its files is damaged.
     """
+    return open_model(name).for_task(task)
+
+
+def open_model(name: str) -> TrainedModel:
+    """Load a model, as `mtkd.load`: by its folder, or as `STUDY:SYSTEM`, see `find_model`.
+
+    It is ready for the first of its tasks.
+
+    Raises:
+        UserError: There is no such model, or one of its files is damaged.
+    """
     artifact = read(find_model(name))
     if missing := {WEIGHTS, DESCRIPTION} - set(artifact.record["files"]):
         raise UserError(f"{artifact.path} holds no model (no {min(missing)}): give another folder.")
     description = read_description(artifact)
-    known = [described.task for described in description.tasks]
-    chosen = _choose_task(artifact, known, task)
-    encoder = _find_encoder(artifact, description.encoder)
+    encoder, known = _find_encoder(artifact, description.encoder), description.known
     tokenizer = tokenizer_of(encoder)
-    shared = _new_encoder(artifact, description, encoder)
-    model = MultiTaskModel(shared, known, dict.fromkeys((one.name for one in known), 0.0))
+    with no_init_weights():  # random ones, which take seconds
+        shared = _new_encoder(artifact, description, encoder)
+        model = MultiTaskModel(shared, known, dict.fromkeys((task.name for task in known), 0.0))
     model.load(artifact.file(WEIGHTS))
-    return TrainedModel(artifact, description, encoder, model.eval(), tokenizer, chosen)
+    return TrainedModel(artifact, description, encoder, model.eval(), tokenizer, known[0])
 
 
 def find_model(name: str) -> Path:
@@ -182,18 +239,6 @@ def read_description(artifact: Artifact) -> Description:
         raise UserError(f"{path} describes no model ({problem}): run its stage again.") from None
 
 
-def _choose_task(artifact: Artifact, known: list[Task], name: str | None) -> Task:
-    by_name = {task.name: task for task in known}
-    if name is None and len(known) == 1:
-        return known[0]
-    if name in tasks.GLUE and name not in by_name:
-        name = tasks.get(name).predicted_by or name
-    if name not in by_name:
-        problem = f"{artifact.path} has " + (f"no task '{name}'" if name else "several tasks")
-        raise UserError(f"{problem}: choose one of {', '.join(by_name)} with --task.")
-    return by_name[name]
-
-
 def _find_encoder(artifact: Artifact, name: str) -> Artifact:
     """Return the encoder that a model started from, in the folder of its study.
 
@@ -217,7 +262,7 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
     """Return an encoder of the model's shape; its weights are still to be loaded."""
     folder, student, pooling = encoder.file("encoder"), description.student, description.pooling
     if student is None:
-        return load_encoder(folder, dropout=0.0, pooling=pooling)
+        return load_encoder(folder, dropout=0.0, pooling=pooling, weights=False)
 
     def empty_table() -> torch.Tensor:
         weights = load_file(artifact.file(WEIGHTS))

@@ -18,7 +18,13 @@ from mtkd.training import metrics
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 
-def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.DataFrame) -> str:
+def model_card(
+    trained: TrainedModel,
+    export_format: str,
+    name: str,
+    table: pd.DataFrame,
+    repository: str | None = None,
+) -> str:
     """Return the README.md of an export; `table` is what `compare` returned (see export.py)."""
     texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
     record, sizes, source = trained.artifact.record, [], None
@@ -37,6 +43,7 @@ def model_card(trained: TrainedModel, export_format: str, name: str, table: pd.D
         card_data,
         template_path=str(TEMPLATE),
         name=name,
+        repository=repository,
         trained=trained,
         version=record["made_by"]["mtkd"],
         origin=trained.encoder.json("origin.json"),

@@ -1,35 +1,75 @@
 """Predict labels and probabilities of texts, and write them as JSON lines in constant memory."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import datasets
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from mtkd.data.dataset import Examples, encode
+from mtkd.data.text_files import chunks
 from mtkd.errors import UserError
-from mtkd.inference.load import TrainedModel
 from mtkd.inference.reader import Row, Source
+from mtkd.tasks import Task
 from mtkd.training.predict import predict, probabilities
+
+if TYPE_CHECKING:
+    from mtkd.inference.load import TrainedModel
 
 CHUNK_ROWS, CHUNK_CHARACTERS = 1024, 2_000_000  # read ahead, to batch texts of similar length
 
 
 def predict_rows(trained: TrainedModel, rows: list[Row]) -> list[dict]:
     """Return `label` and `probabilities` of each row, or its `score` for a regression."""
-    task, logits = trained.task, predict_logits(trained, rows)
-    outputs = probabilities(task, logits).astype(float).round(6).tolist()
+    task, outputs = trained.task, _outputs(trained, rows).tolist()
     if task.regression:
         return [{"score": score} for (score,) in outputs]
     by_label = [dict(zip(task.labels, values, strict=True)) for values in outputs]
     return [{"label": max(row, key=row.get), "probabilities": row} for row in by_label]
+
+
+def predict_frame(
+    trained: TrainedModel, texts: str | Iterable[str | Sequence[str]] | pd.DataFrame
+) -> pd.DataFrame:
+    """Return a row for each text or pair; see `TrainedModel.predict`."""
+    task, index = trained.task, texts.index if isinstance(texts, pd.Series | pd.DataFrame) else None
+    if isinstance(texts, pd.DataFrame):
+        texts = texts.itertuples(index=False, name=None)
+    rows = _rows([texts] if isinstance(texts, str) else texts, task)
+    parts = [_outputs(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)]
+    outputs = np.concatenate([np.empty((0, task.num_outputs)), *parts])
+    if task.regression:
+        return pd.DataFrame(outputs, index, ["score"])
+    frame = pd.DataFrame(outputs, index, task.labels)
+    frame.insert(0, "label", np.array(task.labels)[outputs.argmax(axis=1)], allow_duplicates=True)
+    return frame
+
+
+def _rows(texts: Iterable[str | Sequence[str]], task: Task) -> Iterator[Row]:
+    needed = " and ".join(task.columns)
+    for number, text in enumerate(texts):
+        row = (text,) if isinstance(text, str) else tuple(text) if np.iterable(text) else (text,)
+        if len(row) != len(task.columns) or not all(isinstance(one, str) for one in row):
+            raise UserError(f"Row {number} is {text!r:.80}: {task.title} needs {needed}, as text.")
+        yield tuple(one.encode("utf-8", "replace").decode() for one in row)
+
+
+def _outputs(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
+    """Return probabilities (n, classes), or scores (n, 1), to six decimals."""
+    if torch.cuda.is_available():
+        trained.model.to("cuda")
+    outputs = probabilities(trained.task, predict_logits(trained, rows))
+    return outputs.astype(float).round(6)
 
 
 def predict_logits(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
@@ -46,28 +86,15 @@ def write_predictions(trained: TrainedModel, source: Source, out: Path | None) -
 
     They go to standard output as they are made, or to a file that appears once all are written.
     """
-    if torch.cuda.is_available():
-        trained.model.to("cuda")
     count, options = 0, {"unit": "rows", "unit_scale": True, "leave": False, "disable": None}
     with _open(out) as file:
-        for rows in _chunks(tqdm(source.rows, trained.task.title, source.total, **options)):
+        progress = tqdm(source.rows, trained.task.title, source.total, **options)
+        for rows in chunks(progress, CHUNK_ROWS, CHUNK_CHARACTERS):
             for number, prediction in enumerate(predict_rows(trained, rows), count):
                 file.write(json.dumps({"row": number, **prediction}) + "\n")
             file.flush()
             count += len(rows)
     return count
-
-
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    chunk, size = [], 0
-    for row in rows:
-        chunk.append(row)
-        size += sum(map(len, row))
-        if len(chunk) == CHUNK_ROWS or size > CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 @contextmanager

@@ -138,18 +138,25 @@ class MultiTaskModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def load_encoder(source: str | Path, *, dropout: float, pooling: str = "cls") -> TransformerEncoder:
+def load_encoder(
+    source: str | Path, *, dropout: float, pooling: str = "cls", weights: bool = True
+) -> TransformerEncoder:
     """Load a pre-trained encoder from a folder or the hub, from safetensors only.
 
+    Without `weights` it has the configuration alone, for weights that are loaded afterwards.
     `dropout` is that of hidden layers and attention alike (MT-DNN_KD, section 4.1). No code from
     the folder is run. Raises `UserError` where it cannot be loaded.
     """
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         set_dropout(config, dropout)
-        options = {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
+        options = {"trust_remote_code": False, "dtype": torch.float32}
         options |= pooler_options(config, pooling)
-        model = AutoModel.from_pretrained(source, config=config, **options)
+        if weights:
+            safe = {"use_safetensors": True}
+            model = AutoModel.from_pretrained(source, config=config, **options, **safe)
+        else:
+            model = AutoModel.from_config(config, **options)
         if wrong := [name for name, p in dropouts(model).items() if p != dropout]:
             raise ValueError(f"the dropout of {wrong[0]} is not {dropout} as set")
     except Exception as error:  # transformers raises many kinds for what a folder may hold

@@ -1,44 +1,24 @@
 """GLUE's metrics in percent: by `evaluate`, and of many resamples at once by NumPy."""
 
-import tempfile
-import warnings
-from functools import cache
+from __future__ import annotations
 
-import datasets
-import evaluate
+import tempfile
+from functools import cache
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
 
 from mtkd.tasks import Task
 
-FUNCTIONS = {  # of labels and predictions
-    "accuracy": sk.accuracy_score,
-    "f1": lambda labels, predictions: sk.f1_score(labels, predictions, zero_division=0),
-    "matthews": sk.matthews_corrcoef,
-    "pearson": lambda labels, scores: stats.pearsonr(scores, labels).statistic,
-    "spearman": lambda labels, scores: stats.spearmanr(scores, labels).statistic,
-}
-
-
-class GlueMetric(evaluate.Metric):
-    """The metric named by `config_name`, as in `evaluate`'s "glue", which needs the network."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        dtype = "float64" if self.config_name in ("pearson", "spearman") else "int64"
-        columns = {name: datasets.Value(dtype) for name in ("predictions", "references")}
-        features = datasets.Features(columns)
-        return evaluate.MetricInfo("Percent; 0 where it is undefined.", "", features=features)
-
-    def _compute(self, predictions, references) -> dict[str, float]:
-        with warnings.catch_warnings(action="ignore"):  # of constant input
-            value = float(FUNCTIONS[self.config_name](references, predictions))
-        return {self.config_name: 0.0 if np.isnan(value) else 100 * value}
+if TYPE_CHECKING:
+    import evaluate
 
 
 @cache
 def load(name: str) -> evaluate.Metric:
     """Return the metric; `.compute(predictions=…, references=…)` gives {name: percent}."""
+    from mtkd.training.glue_metric import GlueMetric  # seconds that a prediction need not wait
+
     return GlueMetric(config_name=name, cache_dir=tempfile.gettempdir(), keep_in_memory=True)
 
 

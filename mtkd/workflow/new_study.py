@@ -9,13 +9,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mtkd.config.custom_task import METRICS
 from mtkd.config.study import check, set_field
-from mtkd.data.files import check_file, read_rows
-from mtkd.errors import UserError
+from mtkd.data.files import check_file, read_head, read_rows
+from mtkd.errors import UserError, escape
 
+LISTS = ("columns", "labels", "metrics")
 MAX_CLASSES = 50  # a column of more values holds no class
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "score", "gold")
 TEMPLATE = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -34,22 +36,21 @@ NOTES = {
 class FileSummary:
     """What the columns of a file seem to be."""
 
-    columns: list[str]  # one or two columns of text
+    columns: list[str]  # one or two columns of text; none if there are no texts
     label: str
     classes: list[str]  # values of the label, in order; empty if there are too many
     range: tuple[float, float] | None  # of the labels, if all are numbers
 
 
-def inspect_file(path: Path, label: str | None = None) -> FileSummary:
+def inspect_file(path: Path, label: str | None = None, quotes: bool | None = None) -> FileSummary:
     """Read a file's first rows and its label column.
 
     Raises:
-        UserError: The file is unreadable or empty, has no such label, or no column of text.
+        UserError: The file is unreadable or empty, or has no such label.
     """
-    first = next(read_rows(path, str(path)), None)
-    if not first:
+    head, readable = read_head(path, str(path), quotes=quotes)
+    if head.empty:
         raise UserError(f"{path} has no examples: add some.")
-    head = first.slice(0, 1000).to_pandas().astype(str)
     names, distinct = list(head.columns), head.nunique()
     length = head.apply(lambda column: column.str.split().str.len().mean())
     if label is None:
@@ -57,22 +58,20 @@ def inspect_file(path: Path, label: str | None = None) -> FileSummary:
         named = [name for name in short if name.lower() in LABEL_NAMES]
         varied = [name for name in sorted(short, key=distinct.get) if distinct[name] > 1]
         label = [*named, *varied, names[-1]][0]
-    texts = [name for name in names if name != label and length[name] > 1 and distinct[name] > 1]
-    if label not in names or not texts:
-        lacking = "column of text" if label in names else f"column '{label}'"
-        raise UserError(f"{path} has no {lacking} (it has {', '.join(names)}).")
+    texts = [name for name in readable if name != label and length[name] > 1 and distinct[name] > 1]
     longest = sorted(texts, key=length.get)[-2:]
     pair = len(longest) == 2 and length[longest[0]] > length[longest[1]] / 4
     columns = sorted(longest if pair else longest[-1:], key=names.index)
-    batches = read_rows(path, str(path), columns=[label])
-    labels = pd.concat([batch.column(label).to_pandas() for batch in batches]).dropna()
-    values = labels.astype(str).str.strip()
-    numbers = pd.to_numeric(values, errors="coerce")
-    classes, limits = sorted(values.unique()), None
-    if numbers.notna().all():
-        integers = values.str.fullmatch(r"-?\d+").all()
-        classes = sorted(classes, key=int) if integers else []
+    values = set()
+    for batch in read_rows(path, str(path), (), label, quotes=quotes):
+        values |= set(batch.column(label).unique().to_pylist()) - {None, ""}
+    classes, limits = sorted(values), None
+    numbers = pd.to_numeric(pd.Series(classes, dtype=object), errors="coerce")
+    if np.isfinite(numbers).all() and classes:
         limits = float(numbers.min()), float(numbers.max())
+        whole = {re.sub(r"\.0*$", "", value) for value in values}  # 1.0 is class 1
+        integers = all(re.fullmatch(r"-?\d+", value) for value in whole)
+        classes = sorted(whole, key=int) if integers else []
     return FileSummary(columns, label, classes if len(classes) <= MAX_CLASSES else [], limits)
 
 
@@ -87,7 +86,8 @@ def write_study(
     Args:
         study: The file to write.
         train: A file of training examples per task, as PATH or NAME=PATH.
-        settings: Fields of the tasks, as TASK.FIELD=VALUE.
+        settings: Fields of the tasks, as TASK.FIELD=VALUE; columns, labels and metrics may be given
+            one by one.
         ask: Is given a question and a proposal for every other field, and returns the value; None:
             the proposals are taken. Values are YAML, such as `[no, yes]`.
 
@@ -101,9 +101,13 @@ def write_study(
     files = dict(map(_named_file, train))
     given: dict[str, Any] = {name: {} for name in files}
     for text in settings:
+        name, dot, field = text.partition("=")[0].strip().partition(".")
+        before = given.get(name, {}).get(field, [])
         set_field(given, text)
-        if given.keys() != files.keys() or "." not in text.partition("=")[0]:
+        if given.keys() != files.keys() or not dot:
             raise UserError(f"--set {text}: write TASK.FIELD=VALUE (tasks: {', '.join(files)}).")
+        if field in LISTS:
+            given[name][field] = before + _as_list(given[name][field])
     tasks = {name: _fields(name, path, given[name], ask) for name, path in files.items()}
     for fields in tasks.values():
         for split in ("train", "dev", "test"):
@@ -136,30 +140,44 @@ def _fields(
         if field not in given:
             task[field] = proposal
             if ask:
-                shown = json.dumps(proposal, ensure_ascii=False)
-                answer = ask(f"{name}: {field} ({NOTES[field]})", shown)
+                answer = ask(f"{name}: {field} ({NOTES[field]})", _yaml(proposal))
                 set_field(task, f"{field}={answer}")
-        if field in ("columns", "labels", "metrics") and not isinstance(task[field], list):
-            task[field] = [task[field]]
+                if field in LISTS:
+                    task[field] = _as_list(task[field])
         return task[field]
 
-    label = settle("label", inspect_file(path, given.get("label")).label)
-    summary = inspect_file(path, label)
+    quotes = given.get("quotes")
+    label = settle("label", inspect_file(path, given.get("label"), quotes).label)
+    summary = inspect_file(path, label, quotes)
+    if not summary.columns and "columns" not in given:
+        raise UserError(f"{path} has no column of text: give --set {name}.columns=….")
     one_text = len(settle("columns", summary.columns)) == 1
     kind = settle("type", "single" if one_text else "pair" if summary.classes else "similarity")
     if kind == "similarity":
         low, high = summary.range or (0.0, 5.0)
         settle("range", [min(0.0, low), high])
     else:
+        if not (summary.classes or ask or "labels" in given):
+            raise UserError(
+                f"{path}: column '{label}' holds fractions or more than {MAX_CLASSES} values: give "
+                f"--set {name}.label=… for the label's column, or its classes, {name}.labels."
+            )
         settle("labels", summary.classes)
     settle("dev", 0.1)
     settle("metrics", list(METRICS.get(kind, ())))
     return task
 
 
+def _as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _yaml(value: Any) -> str:
+    return escape(json.dumps(value, ensure_ascii=False))
+
+
 def _lines(fields: dict[str, Any]) -> str:
     notes = {key: f"  # {note}" for key, note in NOTES.items()}
     return "\n".join(
-        f"    {key}: {json.dumps(value, ensure_ascii=False)}{notes.get(key, '')}"
-        for key, value in fields.items()
+        f"    {key}: {_yaml(value)}{notes.get(key, '')}" for key, value in fields.items()
     )

@@ -1,5 +1,7 @@
 """Custom tasks in a study: defaults, and what a bad entry is refused with."""
 
+from datetime import date
+
 import pytest
 from helpers import PAIR
 
@@ -31,6 +33,10 @@ BAD = {
     "one class": ({"labels": ["yes"]}, ["labels", "at least two"]),
     "a class twice": ({"labels": ["yes", "no", "yes"]}, ["labels", "twice"]),
     "YAML's truth values": ({"labels": [False, True]}, ["labels", "quote"]),
+    "YAML's dates": (
+        {"labels": [date(2020, 1, 1), "b"]},
+        ["labels", "as a date: quote"],
+    ),
     "classes of a similarity": ({"type": "similarity"}, ["labels", "scores"]),
     "three classes of a ranking": ({"type": "ranking", "labels": ["a", "b", "c"]}, ["has two"]),
     "an empty range": ({"type": "similarity", "labels": [], "range": [5, 5]}, ["range", "below"]),
@@ -66,6 +72,7 @@ def test_a_bad_name_is_refused(name, words):
 
 
 def test_numbers_are_names_of_classes():
+    assert study({"mine": SINGLE | {"labels": [1.0, 2.5]}}).task("mine").labels == ("1", "2.5")
     assert study({"mine": SINGLE | {"labels": [1, 2, 5]}}).task("mine").labels == ("1", "2", "5")
 
 

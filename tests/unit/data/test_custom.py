@@ -1,18 +1,24 @@
 """Custom tasks: every kind of file is read as it is; a bad one is refused with what and where."""
 
 import os
+from datetime import date
+from decimal import Decimal
 
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from helpers import PAIR
+from pyarrow import parquet
 
+from mtkd import tasks
 from mtkd.config.study import Study, load
 from mtkd.data import custom
 from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError
+from mtkd.inference.reader import source
 
 ENCODERS = {"uncased": {"checkpoint": "a/bert"}, "cased": {"checkpoint": "a/bert-cased"}}
 SINGLE = PAIR | {"type": "single", "columns": ["a"]}
@@ -51,6 +57,7 @@ def table(rows: int = 8) -> str:
     return "\n".join(["a,b,label", *lines, ""])
 
 
+LONG = "word " * 600_000  # 3 MB
 # the file's name and content; the rows that are read
 GOOD = {
     "CSV with BOM, CRLF, quotes, commas and a newline in a field": (
@@ -88,6 +95,57 @@ GOOD = {
         '{"a": "x", "b": "a\\nb", "label": "yes"}\n{"label": "no", "b": "w", "a": "z"}\n',
         [("x", "a\nb", 1), ("z", "w", 0)],
     ),
+    "fields of several MB": (
+        "t.csv",
+        f'a,b,label\nx,"{LONG}",no\n{LONG},w,yes\n',
+        [("x", LONG, 0), (LONG, "w", 1)],
+    ),
+    "whole numbers with fractions for classes": (
+        "t.csv",
+        "a,b,label\nx,y,0.0\nz,w,1.\n",
+        [("x", "y", 0), ("z", "w", 1)],
+    ),
+    "Excel's line about the separator": (
+        "t.csv",
+        '\ufeffsep=;\r\na;b;label\r\n"x;";y,;no\r\nz;w;yes\r\n',
+        [("x;", "y,", 0), ("z", "w", 1)],
+    ),
+    "the same in TSV": (
+        "t.tsv",
+        '"sep=|"\na|b|label\nx|"y|no\nz|w|yes\n',
+        [("x", '"y', 0), ("z", "w", 1)],
+    ),
+    "blank lines and line ends of every kind": (
+        "t.csv",
+        "\n\na,b,label\r\n\r\nx,y,no\r  \rz,w,yes\n\n",
+        [("x", "y", 0), ("z", "w", 1)],
+    ),
+    "columns without a name and twice, not used": (
+        "t.csv",
+        ",a,b,label,c,c,,\n0,x,y,no,,,,\n1,z,w,yes,2020-01-01,1,,\n",
+        [("x", "y", 0), ("z", "w", 1)],
+    ),
+    "separators of other standards in a text": (
+        "t.csv",
+        "a,b,label\nx\u2028x,y\x0by,no\nz\x85,w\x1c,yes\n",
+        [("x\u2028x", "y\x0by", 0), ("z\x85", "w\x1c", 1)],
+    ),
+    "columns of JSON that change their type, not used": (
+        "t.jsonl",
+        '\ufeff{"a": "x", "b": "2020-01-01", "label": "no", "c": 1}\r\n\r\n'
+        '{"a": "z", "b": "12:30:00", "label": "yes", "c": {"d": [1, "e"]}, "e": 1e999}\r',
+        [("x", "2020-01-01", 0), ("z", "12:30:00", 1)],
+    ),
+    "classes of several types, texts of several MB": (
+        "t.jsonl",
+        f'{{"a": "x", "b": "{LONG}", "label": "no"}}\n{{"a": "z", "b": "w", "label": 1}}\n',
+        [("x", LONG, 0), ("z", "w", 1)],
+    ),
+    "half of a surrogate pair": (
+        "t.jsonl",
+        '{"a": "\\ud83d", "b": "\\ud83d\\ude42", "label": "no"}\n{"a": "", "b": "w", "label": 1}\n',
+        [("?", "🙂", 0), ("", "w", 1)],
+    ),
     "JSON lines with whole floats": (
         "t.jsonl",
         '{"a": "x", "b": "y", "label": 1.0}\n{"a": "z", "b": "", "label": 0.0}\n',
@@ -104,28 +162,80 @@ def test_files_are_read_as_they_are(made, tmp_path, case):
     for split in splits.values():
         assert list(zip(split["a"], split["b"], split["label"], strict=True)) == rows
         assert split["idx"][:] == [0, 1]
+    texts = source([str(tmp_path / name)], tasks.get("mrpc"), ["a", "b"]).rows
+    assert list(texts) == [row[:2] for row in rows], "mtkd predict reads a file alike"
 
 
-@pytest.mark.parametrize(
-    ("labels", "classes"),
-    [
-        (["yes", "no"], ["no", "yes"]),
-        (pd.Categorical(["yes", "no"]), ["no", "yes"]),
-        (np.array([1, 0], dtype="int8"), ["no", "yes"]),
-        ([True, False], ["false", "true"]),
-        ([5, 2], [2, 5]),
-    ],
-)
-def test_labels_of_parquet(made, tmp_path, labels, classes):
-    pd.DataFrame({"a": pd.Categorical(["x", "z"]), "label": labels}).to_parquet(
-        tmp_path / "t.parquet"
-    )
+LABELS = {
+    "text": (["yes", "no"], ["no", "yes"]),
+    "categories": (pd.Categorical(["yes", "no"]), ["no", "yes"]),
+    "numbers": (np.array([1, 0], dtype="int8"), ["no", "yes"]),
+    "floats": ([1.0, 0.0], ["no", "yes"]),
+    "floats of named numbers": ([5.0, 2.0], [2, 5]),
+    "halves": (np.array([1, 0], dtype="float16"), ["no", "yes"]),
+    "decimals": ([Decimal("1.00"), Decimal("0.00")], ["no", "yes"]),
+    "truth values": ([True, False], ["false", "true"]),
+    "dates": ([date(2020, 1, 2), date(2020, 1, 1)], ["2020-01-01", "2020-01-02"]),
+    "string views": (pa.array(["yes ", "no"], pa.string_view()), ["no", "yes"]),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_parquet(made, tmp_path, case):
+    labels, classes = LABELS[case]
+    nested, nulls = [{"b": [1]}, None], pa.nulls(2)
+    text = pa.array(["x", "z"], pa.string_view() if "view" in case else pa.large_string())
+    columns = {
+        "more": nested,
+        "a": text,
+        "none": nulls,
+        "label": labels,
+        "id": pa.array([2**63, 0], pa.uint64()),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
     study = made(SINGLE | {"train": "t.parquet", "dev": "t.parquet", "labels": classes})
     assert read(study, tmp_path)["train"].to_dict() == {
         "a": ["x", "z"],
         "label": [1, 0],
         "idx": [0, 1],
     }
+
+
+OTHER_TYPES = {
+    "lists": ("a", pa.array([["x"], ["z"]]), "column 'a' holds list<"),
+    "objects": ("label", pa.array([{"b": 1}, {"b": 2}]), "holds struct<b: int64>, neither text"),
+    "bytes": ("a", pa.array([b"x", b"z"]), "column 'a' holds binary, not text"),
+    "times": (
+        "a",
+        pa.array([0, 1], pa.timestamp("ms")),
+        "column 'a' holds timestamp[ms], not text",
+    ),
+    "nulls": ("a", pa.array(["x", None]), "row 1: column 'a' holds no text"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_TYPES)
+def test_other_columns_of_parquet_are_refused(made, tmp_path, case):
+    name, values, words = OTHER_TYPES[case]
+    columns = {"a": pa.array(["x", "z"]), "label": pa.array(["no", "yes"])} | {name: values}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(UserError) as error:
+        read(made(SINGLE | {"train": "t.parquet"}), tmp_path)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_whole_scores_may_be_followed_by_fractions(made, tmp_path, suffix):
+    scores = [*[2] * 200_000, 2.5]
+    frame = pd.DataFrame({"a": "x", "b": "y", "label": scores})
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "jsonl":
+        lines = (f'{{"a": "x", "b": "y", "label": {score}}}\n' for score in scores)
+        path.write_text("".join(lines))
+    else:
+        getattr(frame, f"to_{suffix}")(path, index=False)
+    labels = read(made(SCORE | {"train": path.name}), tmp_path)["train"]["label"]
+    assert set(labels[:]) | {2.5} == {2.0, 2.5} and len(labels) == 150_001
 
 
 def test_scores_are_numbers_in_the_task_s_range(made, tmp_path):
@@ -201,17 +311,17 @@ BAD = {
     "a fraction for a class": (
         JSON,
         {"t.jsonl": '{"a": "x", "b": "y", "label": 0.5}\n'},
-        "column 'label' holds double, neither text nor whole numbers",
+        "row 0: label '0.5' is none of the task's (no, yes)",
     ),
     "a list for a label": (
         JSON,
         {"t.jsonl": '{"a": "x", "b": "y", "label": ["no"]}\n'},
-        "column 'label' holds list",
+        "row 0: column 'label' holds [\"no\"], not text or a number",
     ),
     "numbers for texts": (
         JSON,
         {"t.jsonl": '{"a": 1, "b": "y", "label": "no"}\n'},
-        "column 'a' holds int64, not text",
+        "row 0: column 'a' holds 1, not text",
     ),
     "no text": (
         JSON,
@@ -222,11 +332,71 @@ BAD = {
     "too many fields": (
         PAIR,
         {"t.csv": "a,b,label\nx,y,no\nz,w,yes,more\n"},
-        "Row #3: Expected 3 columns, got 4",
+        "row 1: it cannot be read as CSV (expected 3 columns, got 4)",
     ),
-    "too few fields": (PAIR, {"t.csv": "a,b,label\nx,no\n"}, "Row #2: Expected 3 columns, got 2"),
-    "Latin-1": (PAIR, {"t.csv": "a,b,label\nä,ö,no\n".encode("latin-1")}, "it must be UTF-8 text"),
-    "UTF-16": (PAIR, {"t.csv": table().encode("utf-16")}, "mine, split 'train'"),
+    "too few fields": (
+        PAIR,
+        {"t.csv": "a,b,label\nx,no\n"},
+        "row 0: it cannot be read as CSV (expected",
+    ),
+    "Latin-1": (PAIR, {"t.csv": "a,b,label\nä,ö,no\n".encode("latin-1")}, "it is not UTF-8 text"),
+    "Latin-1 further down": (
+        PAIR,
+        {"t.csv": (table(2000) + "ä,ö,no\n").encode("latin-1")},
+        "it is not UTF-8 text (byte 0xe4: invalid continuation byte)",
+    ),
+    "UTF-16": (PAIR, {"t.csv": table().encode("utf-16")}, "it is not UTF-8 text (byte 0xff"),
+    "UTF-16 without its mark": (
+        PAIR,
+        {"t.csv": table().encode("utf-16-le")},
+        "NUL bytes, as UTF-16 text",
+    ),
+    "an open quote": (
+        PAIR,
+        {"t.csv": table(3) + '"x,y,no\n' + table(5)},
+        'row 3: it cannot be read as CSV (unexpected end of data): put " around',
+    ),
+    "a quote that ends too early": (
+        PAIR,
+        {"t.csv": 'a,b,label\n"the "x" of",y,no\n'},
+        "row 0: it cannot be read as CSV (',' expected after '\"')",
+    ),
+    "another separator": (
+        PAIR,
+        {"t.csv": table().replace(",", ";")},
+        "column 'a' is missing (there are a;b;label): or write sep=; in a first line",
+    ),
+    "a column twice in Excel's file": (
+        PAIR,
+        {"t.csv": "sep=;\na;b;a;label\nx;y;z;no\n"},
+        "column 'a' appears twice",
+    ),
+    "classes and columns with commas": (
+        PAIR | {"labels": ["no, never", "yes"], "columns": ["a", "b, c"]},
+        {"t.csv": 'a,"b, c",label\nx,y,never\n'},
+        "label 'never' is none of the task's ('no, never', 'yes')",
+    ),
+    "no column of a name with a comma": (
+        PAIR | {"columns": ["a", "b, c"]},
+        {"t.csv": "a, b,c,label\nx,y,z,no\n"},
+        "column 'b, c' is missing (there are 'a', ' b', 'c', 'label')",
+    ),
+    "a field twice in a row": (
+        JSON,
+        {"t.jsonl": '{"a": "x", "b": "y", "a": "z", "label": "no"}\n'},
+        "row 0: it cannot be read as JSON lines ('a' appears twice)",
+    ),
+    "one object in many lines": (JSON, {"t.jsonl": '{\n "a": "x"\n}\n'}, "write one object {...}"),
+    "a list for a text": (
+        JSON,
+        {"t.jsonl": '{"a": "x", "b": "y", "label": "no"}\n{"a": ["x"], "b": "y", "label": "no"}\n'},
+        "row 1: column 'a' holds [\"x\"], not text",
+    ),
+    "a huge number for a class": (
+        JSON,
+        {"t.jsonl": '{"a": "x", "b": "y", "label": 123456789012345678901234567890}\n'},
+        "row 0: label '123456789012345678901234567890' is none",
+    ),
     "broken JSON": (JSON, {"t.jsonl": '{"a": "x", "b"\n'}, "cannot be read as JSON lines"),
     "a JSON array": (JSON, {"t.jsonl": '[{"a": "x"}]'}, "row 0: the line holds no JSON object"),
     "a JSON null": (JSON, {"t.jsonl": "null\n{}"}, "row 0: the line holds no JSON object"),

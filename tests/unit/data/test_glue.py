@@ -74,6 +74,13 @@ def test_columns_that_no_one_asked_for_are_left_out():
     ]
 
 
+def test_string_views_become_strings():
+    split = rows(RTE, 4)
+    table = split.data.table.set_column(0, "sentence1", split.data.column(0).cast("string_view"))
+    features = check_split(RTE, "train", datasets.Dataset(table)).features
+    assert features["sentence1"] == datasets.Value("string")
+
+
 def test_examples_without_idx_are_numbered():
     assert check_split(RTE, "train", rows(RTE, 6).remove_columns("idx"))["idx"][:] == list(range(6))
 

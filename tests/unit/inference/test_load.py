@@ -136,8 +136,6 @@ ENCODERS = {
     "a tokenizer that is no JSON": ("tokenizer.json", b"{"),
     "a tokenizer of other things": ("tokenizer.json", b"[]"),
     "no tokenizer": ("tokenizer.json", None),
-    "no weights": (WEIGHTS, None),
-    "cut weights": (WEIGHTS, b"\x10\0\0\0\0\0\0\0{"),
 }
 
 

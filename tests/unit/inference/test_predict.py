@@ -1,6 +1,7 @@
 """Predictions of texts of any kind and length, in order and in constant memory."""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,9 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
-from helpers import sentences
+from helpers import ROOT, sentences
 
+import mtkd
 from mtkd import tasks
 from mtkd.errors import UserError
 from mtkd.inference.load import load_model
@@ -39,6 +42,58 @@ def test_probabilities_are_those_of_the_head(folder):
         assert list(row["probabilities"]) == list(tasks.get("mnli").labels)
         assert np.allclose(list(row["probabilities"].values()), values, atol=1e-6)
         assert row["label"] == tasks.get("mnli").labels[values.argmax()]
+
+
+def test_python_gets_a_frame_of_probabilities(folder):
+    model = mtkd.load(str(folder))
+    pairs = [("a cat sees", "the dog"), ["the old house " * 5, "a river"]] * (CHUNK_ROWS // 2 + 1)
+    frame = model.predict(iter(pairs), "mnli")
+    assert list(frame) == ["label", *tasks.get("mnli").labels] and len(frame) == len(pairs)
+    expected = predict_rows(load_model(str(folder), "mnli"), pairs[:2])
+    for (_, row), one in zip(frame[:2].iterrows(), expected, strict=True):
+        assert row["label"] == one["label"] and row[1:].to_dict() == one["probabilities"]
+    assert np.allclose(frame.iloc[2:, 1:], np.tile(frame.iloc[:2, 1:], (len(pairs) // 2 - 1, 1)))
+    texts = pd.DataFrame({"x": ["a cat", "b"], "y": ["a dog", "c"]}, index=[7, 3])
+    scores = model.predict(texts, "stsb")
+    assert list(scores) == ["score"] and scores.index.tolist() == [7, 3]
+    assert model.predict(texts["x"], task="sst2").index.tolist() == [7, 3]
+    assert model.predict("a cat", "sst2").shape == (1, 3) and not len(model.predict([], "sst2"))
+
+
+@pytest.mark.parametrize(
+    ("texts", "task", "words"),
+    [
+        (["a cat"], None, "has several tasks: choose one of sst2"),
+        (["a cat"], "cola", "has no task 'cola'"),
+        ([("a", "b"), "a cat"], "mrpc", "Row 1 is 'a cat': MRPC needs sentence1 and sentence2"),
+        (["a cat", None], "sst2", "Row 1 is None: SST-2 needs sentence, as text"),
+        ([("a", 1.5)], "mrpc", "Row 0 is ('a', 1.5): MRPC"),
+        (pd.DataFrame({"x": ["a"], "y": ["b"]}), "sst2", "Row 0 is ('a', 'b'): SST-2"),
+    ],
+)
+def test_python_s_bad_texts_are_refused(made, texts, task, words):
+    with pytest.raises(UserError) as error:
+        mtkd.load(str(made.transformer)).predict(texts, task)
+    assert words in str(error.value)
+
+
+def test_a_first_prediction_loads_only_what_it_needs(made):
+    code = f"""
+import sys, mtkd
+assert "torch" not in sys.modules
+mtkd.load({str(made.transformer)!r}).predict("a cat", "sst2")
+slow = "evaluate sklearn scipy.stats matplotlib seaborn papermill nbconvert snakemake onnx"
+print(sorted(set(slow.split()) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_encoder_s_first_weights_are_not_read(made, monkeypatch):
+    monkeypatch.delattr("transformers.modeling_utils.PreTrainedModel.from_pretrained")
+    expected = load_model(str(made.transformer), "sst2").model.state_dict()
+    saved = safetensors.torch.load_file(made.transformer / "model.safetensors")
+    assert all(torch.equal(expected[name], tensor) for name, tensor in saved.items())
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "txt"])

@@ -1,7 +1,9 @@
 """Texts to predict: arguments, files of every kind, and the standard input."""
 
 import io
+import os
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -68,7 +70,7 @@ def test_a_single_object_needs_no_line_end(tmp_path):
 def test_parquet_is_counted_and_columns_may_be_named(tmp_path):
     path = tmp_path / "t.parquet"
     pd.DataFrame({"x": ["a", "c"], "y": ["b", "d"]}).to_parquet(path)
-    rows = source([str(path)], MRPC, "y, x")
+    rows = source([str(path)], MRPC, ["y", "x"])
     assert rows.total == 2 and list(rows.rows) == [("b", "a"), ("d", "c")]
 
 
@@ -79,9 +81,17 @@ def test_lines_are_read_from_the_standard_input_as_they_are(pipe):
 
 BAD_CONTENT = [
     ("t.csv", b"a,sentence2\nx,y\n", "'sentence1' is missing (there are a, sentence2)"),
-    ("t.csv", b"sentence1,sentence2\na,b\nc\n", "Expected 2 columns, got 1"),
-    ("t.csv", "sentence1,sentence2\nä,b\n".encode("latin-1"), "it must be UTF-8 text"),
-    ("t.jsonl", b'{"sentence1": "a", "sentence2": 1}', "'sentence2' holds int64, not text"),
+    (
+        "t.csv",
+        b"sentence1,sentence2\na,b\nc\n",
+        "row 1: it cannot be read as CSV (expected 2 columns, got 1)",
+    ),
+    ("t.csv", "sentence1,sentence2\nä,b\n".encode("latin-1"), "it is not UTF-8 text"),
+    (
+        "t.jsonl",
+        b'{"sentence1": "a", "sentence2": 1}',
+        "row 0: column 'sentence2' holds 1, not text",
+    ),
     ("t.jsonl", b'{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "c"}', "row 1: column"),
     ("t.jsonl", b"nothing", "cannot be read as JSON lines"),
     ("t.parquet", b"nothing", "cannot be read as Parquet"),
@@ -105,7 +115,7 @@ def test_a_bad_file_is_refused_with_its_name_and_place(tmp_path, name, content, 
         (["one", "two", "three"], {}, "3 texts are given"),
         (["none.csv"], {}, "There is no file none.csv"),
         (["-"], {"kind": "xml"}, "--format xml: the formats are csv, tsv, jsonl, parquet, text"),
-        (["-"], {"columns": "a"}, "--columns a: MRPC needs sentence1 and sentence2"),
+        (["-"], {"columns": ["a,b"]}, "--columns 'a,b': MRPC needs sentence1 and sentence2"),
         (["pyproject.toml"], {}, "give --format"),
     ],
 )
@@ -118,7 +128,26 @@ def test_bad_arguments_are_refused(pipe, given, options, words, tmp_path, monkey
     assert words in str(error.value)
 
 
-def test_a_terminal_with_no_text_is_refused(pipe):
+@pytest.mark.parametrize("content", [None, "closed"])
+def test_a_terminal_with_no_text_is_refused(pipe, monkeypatch, content):
     pipe(None)
+    if content:
+        monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="nothing to predict"):
         source([], SST2)
+
+
+def test_parquet_cannot_be_piped(monkeypatch):
+    ends = os.pipe()
+    os.close(ends[1])
+    with open(ends[0], "rb") as pipe:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=pipe, isatty=lambda: False))
+        with pytest.raises(UserError, match="give the file, not a pipe"):
+            texts(["-"], SST2, kind="parquet")
+
+
+def test_quotes_are_read_as_in_training(tmp_path):
+    (tmp_path / "t.tsv").write_text('sentence\n"a\tb"\n')
+    assert texts([str(tmp_path / "t.tsv")], SST2, quotes=True) == [("a\tb",)]
+    (tmp_path / "t.csv").write_text('sentence\n"a\n')
+    assert texts([str(tmp_path / "t.csv")], SST2, quotes=False) == [('"a',)]
