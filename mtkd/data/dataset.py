@@ -141,11 +141,10 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with all tensors on a device; a GPU gets them while it computes."""
-        if device.type == "cpu":
-            return self
         tensors = {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
-        pinned = {name: value.pin_memory() for name, value in tensors.items()}
-        moved = {name: value.to(device, non_blocking=True) for name, value in pinned.items()}
+        if device.type == "cuda":
+            tensors = {name: value.pin_memory() for name, value in tensors.items()}
+        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
         return replace(self, **moved)
 
 

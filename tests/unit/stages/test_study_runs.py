@@ -59,7 +59,7 @@ def test_steps_of_the_paper_by_hand():
 
 
 def test_a_limit_on_the_examples_bounds_the_steps():
-    steps = steps_of(load("paper", "data.max_train=1000; finetune.epochs=2"))
+    steps = steps_of(load("paper", ["data.max_train=1000", "finetune.epochs=2"]))
     assert steps["04_student.s0"] == 5 * 8 * 32  # every task has more than 1,000
     assert steps["03_teacher.rte"] == 3 * 2 * 32
     assert steps["05_finetune.bert-s0"] == 2 * (8 * 32 + 20)
