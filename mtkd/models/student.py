@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.data.dataset import vocabulary_size
 from mtkd.errors import UserError
-from mtkd.models.encoders import layers_of, projections, read_config, without_weights
+from mtkd.models.encoders import layers_of, max_positions, projections, read_config, without_weights
 from mtkd.models.lstm import BiAttentiveEncoder, check_width
 from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.models.small_transformer import (
@@ -79,8 +79,9 @@ def check_student(
         if settings.embeddings == "teacher":
             check_width(settings.embedding_dim, teacher.get_input_embeddings().embedding_dim)
     elif settings.checkpoint:
+        longest = min(max_length, max_positions(teacher) or max_length)
         config = read_config(settings.checkpoint)
-        check_checkpoint(settings.checkpoint, config, _vocabulary_sizes(folder), max_length)
+        check_checkpoint(settings.checkpoint, config, _vocabulary_sizes(folder), longest)
     elif settings.kept_layers:
         check_layers(teacher, settings.kept_layers)
         if "minilm" in layerwise and projections(layers_of(teacher)[-1]) is None:

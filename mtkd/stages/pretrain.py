@@ -89,11 +89,10 @@ def _check_students(study: Study, encoder: str, weights: Artifact) -> None:
     """Raise `UserError` where a student of MKD cannot be had of its teacher's encoder."""
     if study.mkd is None or study.mkd.teacher_encoder != encoder:
         return
-    _, longest = read_tokenizer(study, weights)
+    folder = weights.path / "encoder"  # its weights are not read here, and so need no check
     for name, student in study.mkd.resolved(study.resolve_checkpoint).items():
-        ways = study.mkd.layerwise_of(name)
         try:
-            check_student(student, weights.file("encoder"), longest, ways)
+            check_student(student, folder, study.data.max_length, study.mkd.layerwise_of(name))
         except UserError as error:
             raise UserError(f"mkd.students.{name}: {error}") from None
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from mtkd.artifacts import read
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
-from mtkd.stages import fit, mkd, mtdnn, teacher
+from mtkd.stages import fit, mkd, mtdnn, pretrain, teacher
 from mtkd.stages.common import Run, load
 from mtkd.stages.inputs import Inputs
 from mtkd.training.loop import seed_everything
@@ -196,7 +196,6 @@ def test_the_artifact_has_the_rows_of_all_systems_and_a_seed_s_fine_tuning():
 def test_shapes_of_the_small_transformer():
     shapes = {
         "kept": {"init_from": "teacher", "kept_layers": [1]},
-        "wrong": {"init_from": "teacher", "kept_layers": [5]},
         "new": {"init_from": "new", "layers": 3, "hidden": 16, "heads": 4},
     }
     students = {name: {"kind": "transformer", **shape} for name, shape in shapes.items()}
@@ -210,8 +209,9 @@ def test_shapes_of_the_small_transformer():
     (layer,) = model.encoder.model.encoder.layer
     pairs = zip(layer.parameters(), source.encoder.model.encoder.layer[1].parameters(), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
-    with pytest.raises(UserError, match="the encoder has no layer 5"):
-        mkd.new_student(inputs, "wrong", [task])
+    wrong = {"kind": "transformer", "init_from": "teacher", "kept_layers": [5]}
+    with pytest.raises(UserError, match=r"mkd.students.wrong: .*the encoder has no layer 5"):
+        pretrain.run(small(MKD, *two, f"mkd.students={json.dumps({'wrong': wrong})}"), "uncased")
     model = mkd.new_student(inputs, "new", [task])
     assert model.encoder.width == 16 and len(model.encoder.model.encoder.layer) == 3
     ((_, examples),) = inputs.dev_sets("uncased", task)

@@ -20,7 +20,7 @@ from mtkd.artifacts import file_hash, read
 from mtkd.config.study import load
 from mtkd.errors import UserError
 from mtkd.models.encoders import read_config
-from mtkd.stages import checkpoint, keys, pretrain
+from mtkd.stages import checkpoint, keys, mkd, pretrain
 from mtkd.stages.common import Run
 from mtkd.workflow import doctor
 
@@ -294,9 +294,23 @@ def test_a_student_that_the_encoder_does_not_allow_is_refused_before_it_has_a_te
     student, layerwise, message = STUDENTS[family]
     make_checkpoint(family, tmp_path / "encoder", sentences(60))
     shutil.copytree(bert, tmp_path / "bert")
-    mkd = {"students": {"small": student}, "layerwise": layerwise}
+    section = {"students": {"small": student}, "layerwise": layerwise}
     with pytest.raises(UserError, match=message):
-        pretrain.run(checkpoint_study(tmp_path, "encoder", mkd=mkd), "mini")
+        pretrain.run(checkpoint_study(tmp_path, "encoder", mkd=section), "mini")
+
+
+def test_the_checkpoint_of_a_student_is_seen_from_the_study_s_folder_and_known_by_content(
+    bert, tmp_path
+):
+    shutil.copytree(bert, tmp_path / "bert")
+    student = {"kind": "transformer", "init_from": "checkpoint", "checkpoint": "./bert"}
+    loaded = checkpoint_study(tmp_path, "./bert", mkd={"students": {"small": student}})
+    assert mkd.find_student(loaded, "small").checkpoint == str(tmp_path / "bert")
+    run = Run(mkd.NAME, student="small", seed=0)
+    before = mkd.depends(loaded, run)
+    assert mkd.depends(loaded, run) == before
+    tiny_bert(tmp_path / "bert", seed=1)
+    assert mkd.depends(loaded, run) != before
 
 
 def test_a_tokenizer_without_segments_leaves_the_model_none(package, bert):
