@@ -3,6 +3,7 @@
 Systems, seeds, tasks or splits that are missing are left out; a figure without data says so.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,6 +93,7 @@ def overview(
     sizes: pd.DataFrame | None = None,
     teachers: Sequence[str] = published.TEACHERS,
     compared: Compared | None = None,
+    stacked: bool = False,
 ) -> Figure:
     """Draw the main result: average dev scores by system, and points over MT-DNN by task.
 
@@ -103,14 +105,19 @@ def overview(
         sizes: frame of Table 1, to order tasks by their number of training examples.
         teachers: tasks with a teacher.
         compared: comparisons with their intervals.
+        stacked: put one panel below the other, for a phone.
     """
     averages = scores.averages(results).groupby("system")["average"].agg(["mean", "std"])
     systems = [system for system in SYSTEMS if system in averages.index]
     if not systems:
         return empty_figure("There is no system with scores on every task.")
     names, series = _task_gains(results, sizes, teachers, compared)
-    size = (10, 1.6 + 0.45 * len(names))
-    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
+    if stacked:
+        heights = [1 + 0.3 * len(systems), 1 + 0.45 * len(names)]
+        size, shape, ratios = (4.2, 1 + sum(heights)), (2, 1), {"height_ratios": heights}
+    else:
+        size, shape, ratios = (10, 1.6 + 0.45 * len(names)), (1, 2), {}
+    figure, (left, right) = plt.subplots(*shape, figsize=size, layout="constrained", **ratios)
     mean, std = averages["mean"][systems], averages["std"][systems]
     frame = pd.DataFrame({"gain": mean, "low": mean - std, "high": mean + std})
     labels = [f"{name(system)}  {number(mean[system])}" for system in systems]
@@ -122,8 +129,10 @@ def overview(
     left.margins(x=0.15)
     draw_intervals(right, names, series)
     right.set_title("Points over MT-DNN, small tasks first")
-    right.set_xlabel(f"*: task with a teacher\n{bars(series[0].rows)}")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    about = bars(series[0].rows)
+    right.set_xlabel(f"*: task with a teacher\n{textwrap.fill(about, 36) if stacked else about}")
+    legend = {"loc": "outside lower center", "ncols": 1 if stacked else 3}
+    figure.legend(*right.get_legend_handles_labels(), **legend)
     points = ". ".join(map(str, series))
     figure.set_label(f"Average dev scores: {', '.join(labels)}. Points over MT-DNN. {points}.")
     return figure

@@ -81,13 +81,24 @@ def save(figure: Figure, stem: Path) -> None:
 
 @dataclass
 class Shown:
-    """A figure for a notebook and its page: a PNG with the figure's label as its alt text."""
+    """A figure for a notebook and its page: a PNG with the figure's label as its alt text.
+
+    On a phone, `narrow` takes its place.
+    """
 
     figure: Figure
+    narrow: Figure | None = None
 
     def _repr_html_(self) -> str:
         png, alt = image(self.figure), html.escape(self.figure.get_label())
         width = round(Image.open(io.BytesIO(png)).width * 100 / DPI)
-        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         style = f"width:{width}px;max-width:100%"
-        return f'<figure><img style="{style}" alt="{alt}" src="{source}"></figure>'
+        shown = f'<img style="{style}" alt="{alt}" src="{_data(png)}">'
+        if self.narrow:
+            phone = f'<source media="(max-width: 600px)" srcset="{_data(image(self.narrow))}">'
+            shown = f"<picture>{phone}{shown}</picture>"
+        return f"<figure>{shown}</figure>"
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

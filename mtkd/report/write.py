@@ -76,13 +76,17 @@ class ReportData:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The main figures by name."""
-        gains = (self.results, self.sizes, self.study.distil.teachers, self.compared)
         return {
-            "overview": figures.overview(*gains),
+            "overview": self.overview(),
             "learning_curves": figures.learning_curves(self.curves),
             "loss_curves": figures.learning_curves(self.curves, of="loss"),
             "soft_targets": figures.soft_targets(self.soft),
         }
+
+    def overview(self, stacked: bool = False) -> Figure:
+        """Draw the main result; with `stacked`, for a phone."""
+        teachers = self.study.distil.teachers
+        return figures.overview(self.results, self.sizes, teachers, self.compared, stacked)
 
     def verdict(self) -> Table | None:
         """Compare the written report with the reference, where there is one."""

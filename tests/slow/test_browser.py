@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from helpers import ROOT, TINY
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -25,6 +26,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from mtkd.report.html import write_page
+from mtkd.report.style import Shown, empty_figure
+from mtkd.report.table import Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
 FLAGS = [
@@ -221,6 +224,35 @@ def test_what_an_output_holds_neither_runs_nor_loads(browser, tmp_path, serve):
     browser.find_element(By.XPATH, "//p[.='press']").click()
     assert browser.title == title and "As written" in title and requests == ["/page.html"]
     assert browser.get_log("browser")  # the refusals
+
+
+PHONE = """
+const [figure, region] = document.querySelectorAll("figure, .mtkd-table");
+region.scrollLeft = 100;
+const left = query => region.querySelector(query).getBoundingClientRect().left;
+return [figure.scrollWidth - figure.clientWidth, figure.querySelector("img").currentSrc.length,
+        region.scrollLeft, left("tbody th"), left("thead th"), left("caption"),
+        region.getBoundingClientRect().left]"""
+
+
+def test_on_a_phone_the_figure_is_not_cut_and_the_first_column_stays(browser, tmp_path):
+    wide, narrow = empty_figure("wide " * 40), empty_figure("narrow")
+    narrow.set_size_inches(3, 3)
+    frame = pd.DataFrame({f"column {n}": ["a long cell"] for n in range(20)})
+    cells = [nbformat.v4.new_markdown_cell("# A title")]
+    for shown in (Shown(wide, narrow), Table("t", "A caption", frame)):
+        data = {"text/html": shown._repr_html_()}
+        cells.append(new_code_cell("1", outputs=[new_output("display_data", data=data)]))
+    nbformat.write(new_notebook(cells=cells), tmp_path / "page.ipynb")
+    write_page(tmp_path / "page.ipynb", tmp_path / "page.html")
+    sizes = []
+    for width in (390, 1200):
+        resize(browser, width)
+        browser.get(f"file://{tmp_path / 'page.html'}")
+        cut, size, scrolled, *lefts = browser.execute_script(PHONE)
+        assert cut == 0 and scrolled == 100 and len(set(lefts)) == 1, width
+        sizes.append(size)
+    assert sizes[0] != sizes[1]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from families import FAMILIES, POSITIONS, capabilities, make_checkpoint
 from helpers import sentences, some_examples
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
+from transformers.initialization import no_init_weights
 
 from mtkd import tasks
 from mtkd.data.dataset import Batch, encode
@@ -123,6 +124,16 @@ def test_segments_reach_a_model_that_has_them(folder):
     assert encoder.segments == capabilities(folder.name)["segments"]
     without = type(batch)(**{**vars(batch), "token_type_ids": batch.token_type_ids * 0})
     assert torch.equal(encoder(batch), encoder(without)) != encoder.segments
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_weights_may_be_loaded_into_an_encoder_without(folder, pooling):
+    trained = load_encoder(folder, dropout=0.0, pooling=pooling).eval()
+    with no_init_weights():
+        empty = load_encoder(folder, dropout=0.0, pooling=pooling, weights=False).eval()
+    empty.load_state_dict(trained.state_dict())
+    assert torch.equal(empty(batch_of()), trained(batch_of()))
 
 
 def test_the_fast_step_is_the_plain_one(folder, monkeypatch):

@@ -1,15 +1,18 @@
 """What the report's figures show, of full, partial and empty results."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import compared
+from PIL import Image
 
 from mtkd import tasks
 from mtkd.report import figures
 from mtkd.report.figures import forest, learning_curves, soft_targets
 from mtkd.report.significance import PAIRS, Compared
-from mtkd.report.style import image
+from mtkd.report.style import DPI, image
 
 TASKS = ("mnli", "rte", "cola", "wnli")
 SHIFTS = {"bert": -2.0, "mt-dnn": 0.0, "mt-dnn-kd": 1.0, "mt-dnn-ensemble": 2.0}
@@ -115,6 +118,14 @@ def test_overview_orders_tasks_by_size_and_the_average_last():
     assert "95 % interval over 3 seeds" in right.get_xlabel()
     assert "Average +1.00" in figure.get_label()
     assert "no predictions, so no interval" in figures.overview(frame).axes[1].get_xlabel()
+
+
+def test_a_phone_s_overview_has_its_panels_below_each_other():
+    figure = figures.overview(results(), sizes(rte=5), compared=Compared(), stacked=True)
+    top, bottom = (axes.get_position() for axes in figure.axes)
+    assert top.y0 > bottom.y1 and abs(top.x0 - bottom.x0) < 0.1 and figure.get_figwidth() < 4.5
+    width, height = Image.open(io.BytesIO(image(figure))).size
+    assert width < 5.5 * DPI and width < height
 
 
 @pytest.mark.parametrize("systems", [(), ("bert",), ("bert", "mt-dnn"), ("mt-dnn", "mt-dnn-kd")])

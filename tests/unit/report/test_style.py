@@ -74,3 +74,9 @@ def test_systems_differ_by_colour_and_by_marker():
     assert colour("mt-dnn-kd:mtl") == colour("mt-dnn-kd") != colour("mt-dnn")
     look = by_system({"mt-dnn": "MT-DNN", "mt-dnn:mtl": "before"})
     assert look["hue_order"] == look["style_order"] == ["MT-DNN", "before"] and look["markers"]
+
+
+def test_a_phone_is_shown_the_narrow_figure():
+    page = Shown(drawn(), narrow=drawn("narrow"))._repr_html_()
+    assert page.startswith('<figure><picture><source media="(max-width: 600px)" srcset="data:')
+    assert page.count("data:image/png;base64,") == 2 and page.count("<img") == 1
