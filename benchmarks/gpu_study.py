@@ -40,7 +40,7 @@ def pack(options: argparse.Namespace) -> None:
     """Fill a folder with all that the other machine lacks."""
     from mtkd.config.study import load
     from mtkd.data.glue import glue_location
-    from mtkd.stages.pretrain import checkpoint_of
+    from mtkd.stages.checkpoint import checkpoint_of
 
     study, folder = load(options.study, options.set), options.pack
     folder.mkdir(parents=True)
@@ -54,7 +54,7 @@ def pack(options: argparse.Namespace) -> None:
     if study.data.source == "glue":
         _pack_glue(Path(glue_location(study.data)), folder / "glue", study.tasks)
     for name, settings in study.encoders.items():
-        if source := checkpoint_of(name, settings):
+        if source := checkpoint_of(study, name):
             known = Path(settings.checkpoint or source).name  # the report names the folder
             _pack_encoder(name, Path(source), folder / "encoders" / name / f"{known}-bf16")
     if not options.no_wheels:

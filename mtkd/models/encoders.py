@@ -157,14 +157,15 @@ def word_embeddings(model: PreTrainedModel) -> str:
 
 
 def find_layers(model: PreTrainedModel) -> str | None:
-    """Return the name of the module that lists the layers; None where layers share weights."""
-    if hasattr(model.config, "num_hidden_groups"):
-        return None
-    return next(
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers
-    )
+    """Return the name of the list of layers; None where there is none with weights for each.
+
+    ALBERT's layers share their weights, in groups.
+    """
+    lists = [(path, m) for path, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    found = [path for path, m in lists if len(m) == model.config.num_hidden_layers]
+    outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    grouped = hasattr(model.config, "num_hidden_groups")
+    return outer[0] if len(outer) == 1 and not grouped else None
 
 
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:

@@ -32,7 +32,7 @@ def keep_layers(encoder: TransformerEncoder, kept: list[int]) -> TransformerEnco
 def check_layers(model: PreTrainedModel, kept: list[int]) -> None:
     """Raise `UserError` where a model has not all of these layers with weights of their own."""
     if encoders.find_layers(model) is None:
-        why = f"the layers of a model of type {model.config.model_type} share their weights"
+        why = f"a model of type {model.config.model_type} has no weights for each layer"
         raise UserError(f"kept_layers: {why}: give the student init_from: new.")
     count = model.config.num_hidden_layers
     if wrong := [layer for layer in kept if layer >= count]:

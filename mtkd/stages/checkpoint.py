@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from mtkd.artifacts import file_hash
@@ -55,6 +55,13 @@ def _package_folder(path: str | None) -> str | None:
     spec = find_spec(package) if package else None
     roots = (spec and spec.submodule_search_locations) or ()
     return next((str(Path(root, folder)) for root in roots if Path(root, folder).is_dir()), None)
+
+
+def is_cached(checkpoint: str) -> bool:
+    """Tell whether the hub's local cache has a checkpoint; nothing is asked of the network."""
+    with suppress(ValueError):  # it is no hub id
+        return isinstance(try_to_load_from_cache(checkpoint, "config.json"), str)
+    return False
 
 
 def usable_checkpoint(study: Study, name: str) -> str | None:

@@ -19,7 +19,7 @@ from mtkd.config.study import Study, load
 from mtkd.data.glue import glue_location
 from mtkd.data.snli import snli_settings
 from mtkd.errors import UserError
-from mtkd.stages.checkpoint import checkpoint_of, install_hint, read_checkpoint
+from mtkd.stages.checkpoint import checkpoint_of, install_hint, is_cached, read_checkpoint
 
 TIMEOUT = 3  # seconds for the hub to accept a connection
 CONSTRAINTS = paths.SHARE / "constraints.txt"
@@ -110,20 +110,25 @@ def missing_requirements(study: Study, online: bool) -> list[str]:
     for field, where in snli_settings(study).items():
         if not online and not Path(where, tasks.SNLI.name).is_dir():
             missing.append(f"SNLI: set MTKD_SNLI, connect to the hub, or use --set {field}=null")
-    for name, settings in study.encoders.items():
-        checkpoint = checkpoint_of(study, name)
-        variable = f"MTKD_ENCODER_{name.upper()}"
-        if checkpoint and Path(checkpoint).is_dir():
-            try:
-                read_checkpoint(study, name, checkpoint)
-            except UserError as error:
-                missing.append(str(error).removesuffix("."))
-            continue
-        if checkpoint and online and not Path(checkpoint).is_absolute():
-            continue
-        if settings.pretrain is None:
-            hint = install_hint(settings)
-            missing.append(f"encoder {name}: {hint}set {variable}, or connect to the hub")
-        elif uses_glue and not os.environ.get("MTKD_PRETRAIN_TEXT"):
-            missing.append(f"encoder {name}: set {variable} or MTKD_PRETRAIN_TEXT")
-    return missing
+    found = [_missing_encoder(study, name, online, uses_glue) for name in study.encoders]
+    return missing + [problem for problem in found if problem]
+
+
+def _missing_encoder(study: Study, name: str, online: bool, uses_glue: bool) -> str | None:
+    settings, checkpoint = study.encoders[name], checkpoint_of(study, name)
+    variable, is_path = f"MTKD_ENCODER_{name.upper()}", Path(checkpoint or "").is_absolute()
+    if checkpoint and Path(checkpoint).is_dir():
+        try:
+            read_checkpoint(study, name, checkpoint)
+        except UserError as error:
+            return str(error).removesuffix(".")
+        return None
+    if checkpoint and not is_path and (online or is_cached(checkpoint)):
+        return None
+    if settings.pretrain is None:
+        nowhere = f"there is no folder {checkpoint}: " if is_path else ""
+        hint = f"{nowhere}{install_hint(settings)}set {variable}"
+        return f"encoder {name}: {hint}, or {'correct it' if is_path else 'connect to the hub'}"
+    if uses_glue and not os.environ.get("MTKD_PRETRAIN_TEXT"):
+        return f"encoder {name}: set {variable} or MTKD_PRETRAIN_TEXT"
+    return None

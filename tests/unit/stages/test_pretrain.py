@@ -143,6 +143,13 @@ def test_the_error_of_an_encoder_that_is_nowhere_names_the_three_ways():
     assert not doctor.missing_requirements(loaded, online=True)
 
 
+def test_the_doctor_sees_the_hub_s_cache(monkeypatch):
+    monkeypatch.setattr(checkpoint, "try_to_load_from_cache", lambda *_: "config.json")
+    assert not doctor.missing_requirements(made(package=None), online=False)
+    monkeypatch.undo()
+    assert doctor.missing_requirements(made(package=None), online=False)
+
+
 def test_the_doctor_sees_an_installed_package(package):
     assert not doctor.missing_requirements(made(), online=False)
 
@@ -185,7 +192,7 @@ def test_a_checkpoint_is_seen_from_the_study_s_folder(bert, tmp_path, monkeypatc
     with pytest.raises(UserError, match=rf"{tmp_path}/none of encoder .*no such folder"):
         pretrain.run(other, "mini")
     (missing,) = doctor.missing_requirements(other, online=True)
-    assert "MTKD_ENCODER_MINI" in missing
+    assert f"there is no folder {tmp_path}/none: set MTKD_ENCODER_MINI, or correct it" in missing
     assert checkpoint.checkpoint_of(checkpoint_study(tmp_path, "some/id"), "mini") == "some/id"
 
 
@@ -271,7 +278,11 @@ def test_a_sentencepiece_file_needs_packages_that_are_named(package, monkeypatch
 
 KEPT = {"kind": "transformer", "init_from": "encoder", "kept_layers": [0, 1]}
 STUDENTS = {
-    "albert": (KEPT, [], r"mkd.students.small: kept_layers: .*albert share their weights.*new"),
+    "albert": (
+        KEPT,
+        [],
+        r"mkd.students.small: kept_layers: .*albert has no weights for each layer: .*new",
+    ),
     "modernbert": (KEPT, ["minilm"], r"modernbert make queries, keys and values in one: leave"),
     "bert": (KEPT | {"kept_layers": [7]}, [], "the encoder has no layer 7; choose from 0 to 2"),
     "electra": (
