@@ -8,8 +8,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from transformers import BertConfig, BertModel
 
 from mtkd import stages
@@ -33,6 +35,17 @@ PAIR = {
 }
 ENGLISH = "a the cat dog bird sees hears likes small old red house river never often quickly"
 WORDS = ENGLISH.split()
+
+
+def has_string_views() -> bool:
+    """Return whether this pyarrow casts to string views and writes them as Parquet."""
+    try:
+        views = pa.array(["a"]).cast("string_view")
+        parquet.write_table(pa.table({"a": views}), pa.BufferOutputStream())
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
 
 # Overrides that leave the tiny study three tasks and one candidate.
 SMALL = [

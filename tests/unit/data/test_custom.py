@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from helpers import PAIR
+from helpers import PAIR, has_string_views
 from pyarrow import parquet
 
 from mtkd import tasks
@@ -176,8 +176,9 @@ LABELS = {
     "decimals": ([Decimal("1.00"), Decimal("0.00")], ["no", "yes"]),
     "truth values": ([True, False], ["false", "true"]),
     "dates": ([date(2020, 1, 2), date(2020, 1, 1)], ["2020-01-01", "2020-01-02"]),
-    "string views": (pa.array(["yes ", "no"], pa.string_view()), ["no", "yes"]),
 }
+if has_string_views():
+    LABELS["string views"] = (pa.array(["yes ", "no"], pa.string_view()), ["no", "yes"])
 
 
 @pytest.mark.parametrize("case", LABELS)
