@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
-from mtkd.models.lstm import BiAttentiveEncoder, split_sentences
+from mtkd.models.lstm import BiAttentiveEncoder
 from mtkd.models.multitask import MultiTaskModel
+from mtkd.models.sentences import split_sentences
 from mtkd.tasks import Task
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where it is read

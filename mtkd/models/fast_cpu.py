@@ -5,6 +5,8 @@ transformers' own layers run. On a GPU torch's own kernels are used in either ca
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -37,10 +39,28 @@ def use_fast_cpu(model: PreTrainedModel, cls_only: bool = False) -> None:
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
     known = model.config._attn_implementation in (NAME, "sdpa", "eager")
-    layers = getattr(getattr(model, "encoder", None), "layer", [])
+    layers = _layers_of_bert(model)
     if known and all(type(layer) in (BertLayer, ClsLayer) for layer in layers):
         for layer in layers:
             layer.__class__ = ClsLayer if cls_only and layer is layers[-1] else BertLayer
+
+
+@contextmanager
+def every_position(model: PreTrainedModel) -> Iterator[None]:
+    """Compute the last layer at all positions in the block, also after `cls_only`."""
+    last = [layer for layer in _layers_of_bert(model)[-1:] if type(layer) is ClsLayer]
+    try:
+        for layer in last:
+            layer.__class__ = BertLayer
+        yield
+    finally:
+        for layer in last:
+            layer.__class__ = ClsLayer
+
+
+def _layers_of_bert(model: PreTrainedModel) -> nn.ModuleList | list:
+    """Return the layers where a BERT has them; other families may have none there."""
+    return getattr(getattr(model, "encoder", None), "layer", [])
 
 
 def drop_mask(like: torch.Tensor, p: float) -> torch.Tensor:

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
+from mtkd.models.sentences import sentence_spans, split_sentences
 
 
 class BiLstm(nn.Module):
@@ -59,30 +60,6 @@ def bi_attention(x: Tensor, y: Tensor, mask_x: Tensor, mask_y: Tensor) -> tuple[
     return of_x, of_y
 
 
-def split_sentences(batch: Batch, pair: bool | None = None) -> list[tuple[Tensor, Tensor]]:
-    """Return word pieces (b, n) and lengths (b,) of the first and, if any, of the second sentences.
-
-    They are cut from `[CLS] A [SEP] B [SEP]` by the segments (RoBERTa has two separators between A
-    and B); an empty sentence keeps its [SEP], so that no length is 0. If `pair` says whether there
-    is a second one, n is the batch's width and no shape depends on values, as an export needs it.
-    """
-    second = batch.token_type_ids.bool() & batch.attention_mask.bool()
-    first = batch.attention_mask.bool() & ~second
-    starts, count = first.sum(1), second.sum(1)
-    near = (starts[:, None] - torch.tensor([1, 2], device=starts.device)).clamp_min(0)
-    last, before = batch.input_ids.gather(1, near).unbind(1)
-    ends = starts - ((last == before) & (starts > 2) & (count > 0)).long()
-    spans = [(torch.where(ends > 2, 1, ends - 1), (ends - 2).clamp_min(1))]
-    if bool(second.any()) if pair is None else pair:
-        spans.append((starts, (count - 1).clamp_min(1)))
-    width, parts = batch.input_ids.shape[1], []
-    for start, lengths in spans:
-        n = int(lengths.max()) if pair is None else width
-        columns = start[:, None] + torch.arange(n, device=start.device)
-        parts.append((batch.input_ids.gather(1, columns.clamp_max(width - 1)), lengths))
-    return parts
-
-
 class BiAttentiveEncoder(nn.Module):
     """Word pieces of one or two sentences to one vector per example (b, width).
 
@@ -108,15 +85,40 @@ class BiAttentiveEncoder(nn.Module):
         self.attend = nn.Linear(self.integrator.width, 1)
         self.merge = nn.Linear(8 * self.integrator.width, output)
         self.dropout = nn.Dropout(dropout)
-        self.width = output
+        self.width, self.states_width = output, self.integrator.width
 
     def forward(self, batch: Batch) -> Tensor:
         """Encode a batch, in fp32: a recurrence of hundreds of steps does not bear bf16."""
         with torch.autocast(batch.input_ids.device.type, enabled=False):
             return self.encode(split_sentences(batch))
 
+    def states(self, batch: Batch, pair: bool | None = None) -> Tensor:
+        """Return the integrator's outputs at the batch's positions: (b, n, states_width), in fp32.
+
+        They are 0 at padding and special tokens, other than the [SEP] that an empty sentence is;
+        `pair` is as in `sentence_spans`.
+        """
+        with torch.autocast(batch.input_ids.device.type, enabled=False):
+            parts, spans = split_sentences(batch, pair), sentence_spans(batch, pair)
+            values, _ = self.integrate(parts)
+            position = torch.arange(batch.input_ids.shape[1], device=values.device)
+            states = []
+            for part, (start, length) in zip(values.chunk(len(parts)), spans, strict=True):
+                at = position - start[:, None]  # (b, n): a position's place in its sentence
+                inside = (at >= 0) & (at < length[:, None])
+                rows = at.clamp(0, part.shape[1] - 1)[..., None].expand(-1, -1, part.shape[2])
+                states.append(part.gather(1, rows) * inside[..., None])
+            return sum(states)
+
     def encode(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Encode what `split_sentences` returns: (b, width)."""
+        values, mask = self.integrate(parts)
+        pooled = self.pool(values, mask)
+        both = [pooled, pooled] if len(parts) == 1 else pooled.chunk(2)
+        return F.relu(self.merge(self.dropout(torch.cat(both, dim=-1))))
+
+    def integrate(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Read the sentences with their contexts: (b or 2b, n, d), 0 at padding, and its mask."""
         n = max(pieces.shape[1] for pieces, _ in parts)
         pieces = torch.cat([F.pad(pieces, (0, n - pieces.shape[1])) for pieces, _ in parts])
         lengths = torch.cat([lengths for _, lengths in parts])  # (b or 2b,)
@@ -127,9 +129,7 @@ class BiAttentiveEncoder(nn.Module):
         else:
             context = torch.cat(bi_attention(*read.chunk(2), *mask.chunk(2)))
         read = self.dropout(torch.cat([read, read - context, read * context], dim=-1))
-        pooled = self.pool(self.integrator(read, lengths), mask)
-        both = [pooled, pooled] if len(parts) == 1 else pooled.chunk(2)
-        return F.relu(self.merge(self.dropout(torch.cat(both, dim=-1))))
+        return self.integrator(read, lengths), mask
 
     def pool(self, values: Tensor, mask: Tensor) -> Tensor:
         """Pool word pieces by max, min, mean and self-attention: (b, n, d) to (b, 4d)."""

@@ -8,11 +8,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError, first_line
 from mtkd.models.encoders import FP32_FAMILIES, dropouts, has_segments, pooler_options, set_dropout
-from mtkd.models.fast_cpu import use_fast_cpu
+from mtkd.models.fast_cpu import every_position, use_fast_cpu
 from mtkd.tasks import Task
 
 
@@ -31,7 +32,7 @@ class TransformerEncoder(nn.Module):
             raise ValueError(f"unknown pooling '{pooling}'")
         use_fast_cpu(model, cls_only=pooling != "mean")
         self.model, self.pooling = model, pooling
-        self.width = model.config.hidden_size
+        self.width = self.states_width = model.config.hidden_size
         self.initializer_range = model.config.initializer_range
         self.segments = has_segments(model)
         self.fp32 = model.config.model_type in FP32_FAMILIES
@@ -43,18 +44,26 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Encode a batch: (b, d)."""
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.segments:
-            inputs["token_type_ids"] = batch.token_type_ids
-        fp32 = torch.autocast(batch.input_ids.device.type, enabled=False)
-        with fp32 if self.fp32 else nullcontext():
-            out = self.model(**inputs)
+        out = self._read(batch)
         if self.pooling == "mean":
             return mean_pool(out.last_hidden_state, batch.attention_mask)
         if self.pooling == "cls" or self.pooler:
             cls = out.last_hidden_state[:, 0]
             return self.pooler(cls) if self.pooler else cls
         return out.pooler_output
+
+    def states(self, batch: Batch) -> torch.Tensor:
+        """Return the contextual embeddings of all word pieces (b, n, d); padding's mean nothing."""
+        with every_position(self.model):
+            return self._read(batch).last_hidden_state
+
+    def _read(self, batch: Batch) -> ModelOutput:
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if self.segments:
+            inputs["token_type_ids"] = batch.token_type_ids
+        fp32 = torch.autocast(batch.input_ids.device.type, enabled=False)
+        with fp32 if self.fp32 else nullcontext():
+            return self.model(**inputs)
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

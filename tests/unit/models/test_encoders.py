@@ -84,6 +84,23 @@ def test_every_pooling_is_trained_and_sees_no_padding(folder, pooling):
         assert ignores_padding(encoder.eval(), pieces, encoder.model.config.pad_token_id)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["cls", "pooler"])
+def test_states_are_those_of_transformers_and_see_no_padding(folder, pooling):
+    batch, theirs = batch_of(), AutoModel.from_pretrained(folder).eval()
+    encoder = load_encoder(folder, dropout=0.0, pooling=pooling).eval()
+    pooled, states = encoder(batch), encoder.states(batch)
+    assert states.shape == (*batch.input_ids.shape, encoder.states_width)
+    for row, length in enumerate(batch.attention_mask.sum(1).tolist()):
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        alone = {name: getattr(batch, name)[row : row + 1, :length] for name in names}
+        if not encoder.segments:
+            del alone["token_type_ids"]
+        expected = theirs(**alone).last_hidden_state[0]
+        assert torch.allclose(states[row, :length], expected, atol=1e-4)
+    assert torch.equal(encoder(batch), pooled)
+
+
 def test_texts_are_as_long_as_the_positions_reach(folder):
     encoder = load_encoder(folder, dropout=0.0).eval()
     longest = encoders.max_positions(encoder.model)

@@ -13,6 +13,7 @@ from mtkd.models.fast_cpu import (
     Dropout,
     SoftmaxDropout,
     drop_mask,
+    every_position,
     kept_scale,
     use_fast_cpu,
 )
@@ -142,3 +143,12 @@ def test_only_the_last_kept_layer_is_computed_at_cls_alone():
     assert at_cls(TransformerEncoder(bert(), "mean")) == [False, False]
     assert at_cls(keep_layers(TransformerEncoder(bert(), "cls"), [1, 0])) == [False, True]
     assert at_cls(keep_layers(TransformerEncoder(bert(), "cls"), [0])) == [True]
+
+
+def test_every_position_is_computed_in_the_block_alone_also_after_an_error(batch):
+    fast, kept = TransformerEncoder(bert(), "cls").model, TransformerEncoder(bert(), "mean").model
+    with every_position(fast), every_position(kept):
+        assert torch.equal(hidden(fast, batch), hidden(kept, batch))
+    with pytest.raises(KeyError), every_position(fast):
+        raise KeyError
+    assert hidden(fast, batch).shape[1] == 1 < hidden(kept, batch).shape[1]

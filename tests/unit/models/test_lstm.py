@@ -11,8 +11,8 @@ from mtkd.models.lstm import (
     BiLstm,
     bi_attention,
     projected_table,
-    split_sentences,
 )
+from mtkd.models.sentences import sentence_masks, split_sentences
 
 PAD, CLS, SEP = 0, 1, 2
 
@@ -79,6 +79,45 @@ def test_sentences_are_cut_from_the_segments():
     (first, lengths), (second, others) = split_sentences(batch_of([([], []), ([5], [6])]))
     assert lengths.tolist() == others.tolist() == [1, 1]
     assert first[0, 0] == SEP and second[0, 0] == SEP
+
+
+def test_masks_are_true_on_the_sentences_alone():
+    texts = [([5, 6, 7], [8, 9]), ([], [4]), ([5, 6], [])]
+    first, second = sentence_masks(batch_of(texts, extra=1))
+    position = [[i for i, inside in enumerate(row) if inside] for row in torch.cat([first, second])]
+    assert position == [[1, 2, 3], [1], [1, 2], [5, 6], [2], [4]]  # 1 and 4: an empty one's [SEP]
+    assert len(sentence_masks(batch_of([([5, 6],)]))) == 1
+    # RoBERTa: two separators between the two, and no segments of its own.
+    batch = batch_of([([5, 6, SEP], [8]), ([SEP], [9, 9])])
+    first, second = (mask.int().tolist() for mask in sentence_masks(batch))
+    assert first == [[0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0]]
+    assert second == [[0, 0, 0, 0, 0, 1, 0], [0, 0, 0, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("pair", [True, False])
+@torch.no_grad()
+def test_states_are_the_integrators_outputs_at_the_word_pieces(pair):
+    encoder, texts = student().eval().encoder, random_texts(6, pair)
+    states = encoder.states(batch_of(texts, extra=2))
+    for row, parts in enumerate(texts):
+        alone = [(torch.tensor([part]), torch.tensor([len(part)])) for part in parts]
+        values, _ = encoder.integrate(alone)
+        expected = torch.zeros_like(states[row])
+        start = 1
+        for value, part in zip(values, parts, strict=True):
+            expected[start : start + len(part)] = value[: len(part)]
+            start += len(part) + 1
+        torch.testing.assert_close(states[row], expected, atol=1e-5, rtol=0)
+    assert states.shape[2] == encoder.states_width and states.abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_an_empty_sentence_has_the_state_of_its_separator():
+    encoder = student().eval().encoder
+    states = encoder.states(batch_of([([], [8, 9]), ([5, 6], [])]))
+    assert states.any(-1).tolist() == [[False, True, True, True, False], [False, 1, 1, False, 1]]
+    shapes = encoder.states(batch_of([([5],), ([6, 7],)]), pair=True)  # as an export asks
+    assert shapes.shape == (2, 4, encoder.states_width)
 
 
 @pytest.mark.parametrize(("task", "pair"), [("rte", True), ("stsb", True), ("sst2", False)])

@@ -74,6 +74,23 @@ def test_each_pooling_reads_its_vector(bert):
         load_encoder(bert, dropout=0.1, pooling="max")
 
 
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_states_are_the_last_hidden_states_of_all_word_pieces(bert, pooling):
+    batch = batch_of("rte")
+    theirs = AutoModel.from_pretrained(bert).eval()
+    encoder = load_encoder(bert, dropout=0.1, pooling=pooling).eval()
+    before = encoder(batch)
+    states, expected = encoder.states(batch), theirs(**inputs(batch)).last_hidden_state
+    inside = batch.attention_mask.bool()
+    assert states.shape == (*inside.shape, encoder.states_width)
+    assert torch.allclose(states[inside], expected[inside], atol=1e-5)
+    assert torch.equal(encoder(batch), before)  # the pooled path is as it was
+    for tensor in (states, expected):
+        tensor[inside][:, 0].pow(3).sum().backward()
+    grads = [m.embeddings.word_embeddings.weight.grad for m in (encoder.model, theirs)]
+    assert grads[0].abs().max() > 1e-3 and torch.allclose(*grads, atol=1e-4)
+
+
 @torch.no_grad()
 def test_logits_are_the_heads_linear_map_of_the_shared_vector(bert):
     model, batch = model_of(bert, "mnli", "stsb").eval(), batch_of("mnli")
