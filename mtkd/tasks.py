@@ -5,8 +5,11 @@ from typing import Literal
 
 from mtkd.errors import UserError
 
-Kind = Literal["single", "pair", "similarity", "ranking"]
-Metric = Literal["matthews", "accuracy", "f1", "pearson", "spearman"]
+Kind = Literal["single", "pair", "similarity", "ranking", "tokens", "span"]
+Metric = Literal[
+    "matthews", "accuracy", "f1", "pearson", "spearman", "entity_f1", "exact_match", "overlap_f1"
+]
+START, END = 1, 2  # bits of a word's label in span extraction
 SELECTION = "selection"  # a split: train examples that are left out, to compare candidates on
 
 
@@ -16,7 +19,8 @@ class Task:
 
     Attributes:
         columns: One or two text columns.
-        labels: Class names in the order of their numbers; empty for a regression.
+        labels: Class names in the order of their numbers; empty for a regression. Of a span, its
+            start and end.
         published: Sizes in Table 1 (#Train, #Dev, #Test).
         num_train: Training examples of the full data set, to estimate updates before reading it.
         predicted_by: The task whose head predicts this one, for a task without a training set.
@@ -48,6 +52,19 @@ class Task:
     def num_outputs(self) -> int:
         """Width of the head: the number of classes, or 1 for a score."""
         return len(self.labels) or 1
+
+    @property
+    def by_word(self) -> bool:
+        """Whether there is a label, and a row of outputs, for each word of the last text.
+
+        Otherwise there is one for each example.
+        """
+        return self.kind in ("tokens", "span")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether outputs are normalised over the words of an example, not over the classes."""
+        return self.kind == "span"
 
 
 _SENTENCE, _PAIR = ("sentence",), ("sentence1", "sentence2")

@@ -14,7 +14,11 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "pair": ("accuracy",),
     "ranking": ("accuracy",),
     "similarity": ("pearson", "spearman"),
+    "tokens": ("entity_f1", "accuracy"),
+    "span": ("exact_match", "overlap_f1"),
 }
+MEASURES = METRICS | dict.fromkeys(("single", "pair", "ranking"), ("accuracy", "f1", "matthews"))
+WORDS = ("tokens", "span")  # types with a label for each word
 RESERVED_COLUMNS = ("label", "idx")
 
 CustomTaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -36,23 +40,36 @@ Range = Annotated[tuple[float, float], Field(strict=False)]
 class CustomTask(Settings):
     """Examples in files, or in a data set of the hub."""
 
-    type: Kind = field(..., "Text and class, pair and class, pair and score, or candidates.")
+    type: Kind = field(
+        ...,
+        "Text and class, pair and class, pair and score, candidates, words and tags, or question "
+        "and text with the answer in it.",
+    )
     train: str = field(..., ".csv, .tsv, .jsonl or .parquet file, or the hub's split.")
     dev: str | float | None = field(None, "File, split, or fraction of train to hold out.")
     test: str | None = field(None, "File or split, its labels may be missing; null: none.")
     hub: str | None = field(None, "Hub id or directory of a data set; null: files.")
     config: str | None = field(None, "Configuration of the hub's data set.")
     columns: list[str] = field(..., "The text column, or the two.", min_length=1, max_length=2)
-    label: str = field("label", "The column of the class or score.")
-    labels: list[ClassName] = field([], "Classes by number; a ranking's: wrong, right candidate.")
+    label: str = field("label", "The column of the class or score, of the tags, or the answer.")
+    answer_start: str | None = field(
+        None, "The column of the answer's first character; null: where the text first has it."
+    )
+    labels: list[ClassName] = field(
+        [], "Classes or tags by number; a ranking's: wrong, right candidate."
+    )
     range: Range = field((0, 5), "Lowest and highest score of a similarity.")
-    metrics: list[Metric] = field([], "Default: accuracy; pearson and spearman of a similarity.")
+    metrics: list[Metric] = field(
+        [],
+        "Default: accuracy; of a similarity pearson and spearman, of tags like B-PER entity_f1, of "
+        "a span exact_match and overlap_f1.",
+    )
     quotes: bool | None = field(None, 'Whether " encloses a field; null: in .csv only.')
 
     @property
     def classes(self) -> list[str]:
         """Return the class names in the order of their numbers."""
-        return self.labels or (["0", "1"] if self.type == "ranking" else [])
+        return self.labels or {"ranking": ["0", "1"], "span": ["start", "end"]}.get(self.type, [])
 
     @property
     def splits(self) -> dict[str, str]:
@@ -68,14 +85,21 @@ class CustomTask(Settings):
             kind=self.type,
             columns=tuple(self.columns),
             labels=tuple(self.classes),
-            metrics=tuple(self.metrics) or METRICS[self.type],
+            metrics=tuple(self.metrics) or self._default_metrics,
             test=("test",) if self.test else (),
             range=self.range,
         )
 
+    @property
+    def _default_metrics(self) -> tuple[Metric, ...]:
+        if self.type != "tokens":
+            return METRICS[self.type]
+        entities = any(label.startswith("B-") for label in self.labels)
+        return ("entity_f1",) if entities else ("accuracy",)
+
     @model_validator(mode="after")
     def _consistent(self):
-        columns, count = self.columns, 1 if self.type == "single" else 2
+        columns, count = self.columns, 1 if self.type in ("single", "tokens") else 2
         wanted = f"type {self.type} has {'one text column' if count == 1 else 'two text columns'}"
         require(len(columns) == count, f"columns: {wanted}, not {len(columns)}")
         require_distinct("columns and label", [*columns, self.label])
@@ -85,22 +109,26 @@ class CustomTask(Settings):
         inside = isinstance(self.dev, str) or 0 < self.dev < 1
         require(inside, f"dev: a fraction of train lies between 0 and 1 (it is {self.dev})")
         require(self.hub or not self.config, "config: give it together with hub")
+        spans = self.type == "span" or not self.answer_start
+        require(spans, "answer_start: it is for type span: leave it out")
+        require(not (self.hub and self.type in WORDS), f"hub: type {self.type} is read from files")
         self._check_scoring()
         return self
 
     def _check_scoring(self) -> None:
-        known = METRICS["similarity"]
         if self.type == "similarity":
             require(not self.labels, "labels: a similarity has scores, not classes: leave them out")
             low, high = self.range
             require(low < high, f"range: {low:g} is not below {high:g}")
+        elif self.type == "span":
+            require(not self.labels, "labels: a span has a start and an end: leave them out")
         else:
-            known = ("accuracy", "f1", "matthews")
             require(len(self.classes) >= 2, f"labels: name at least two (they are {self.labels})")
             require_distinct("labels", self.classes)
             fits = self.type != "ranking" or len(self.classes) == 2
             require(fits, "labels: a ranking has two, a wrong candidate's and a right one's")
-        require_known("metrics", self.metrics, known, f"does not measure type {self.type}")
+        known, why = MEASURES[self.type], f"does not measure type {self.type}"
+        require_known("metrics", self.metrics, known, why)
         fits = "f1" not in self.metrics or len(self.classes) == 2
         require(fits, "metrics: f1 is for two classes: with more, take accuracy or matthews")
 

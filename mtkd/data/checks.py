@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from mtkd.data.dataset import WORD_STARTS, flat
 from mtkd.data.files import check_text
 from mtkd.errors import UserError, first_line
 from mtkd.tasks import Task
@@ -27,13 +28,15 @@ def check_split(
         raise UserError(f"{where}: it has no examples: add some, or remove its file.")
     if "idx" not in split.column_names:
         split = split.add_column("idx", np.arange(len(split)))
-    split = split.select_columns([*task.columns, "label", "idx"])
+    words = [WORD_STARTS] if task.by_word else []
+    split = split.select_columns([*task.columns, *words, "label", "idx"])
     split = split if split._indices is None else split.flatten_indices()
     names = getattr(split.features["label"], "names", None)
     if names and task.labels and tuple(names) != task.labels:
         order = f"its labels are {names}, the task's are {list(task.labels)} in that order"
         raise UserError(f"{where}: {order}: reorder them.")
-    split = _cast(split, "label", "float32" if task.regression else "int64", where)
+    if not task.by_word:
+        split = _cast(split, "label", "float32" if task.regression else "int64", where)
     split = _cast(split, "idx", "int64", where)
     for column in task.columns:
         first = 0
@@ -48,7 +51,7 @@ def check_split(
     if (twice := pd.Series(idx).duplicated()).any():
         raise UserError(f"{where}: two rows have idx {idx[twice.argmax()]}: number the rows anew.")
     if name not in unlabelled:
-        labels = split.data.column("label").to_numpy()
+        labels = flat(split.data.column("label"))
         _check_labels(task, where, labels, train=name == task.train)
     return split
 
@@ -69,6 +72,8 @@ def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> No
         low, high = task.range
         valid = np.isfinite(labels) & (labels >= low) & (labels <= high)
         allowed = f"a number from {low:g} to {high:g}"
+    elif task.grouped:
+        return
     else:
         valid = (labels >= 0) & (labels < task.num_outputs)
         allowed = ", ".join(f"{number} ({label})" for number, label in enumerate(task.labels))

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from torch import nn
 
 from mtkd.artifacts import file_hash
-from mtkd.config.custom_task import CustomTask
+from mtkd.config.custom_task import WORDS, CustomTask
 from mtkd.config.study import Study
 from mtkd.data.files import ROWS, as_text, check_file, count_rows, read_rows, select_columns
+from mtkd.data.words import read_word_examples
 from mtkd.errors import UserError, first_line, listed
 
 
@@ -54,7 +55,7 @@ def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datase
 
     Returns:
         Memory-mapped splits of the text columns, `label` and `idx`. A label is the number of its
-        class, or -1 where a test split has none.
+        class, or -1 where a test split has none; of words, see `mtkd.data.words`.
 
     Raises:
         UserError: A file cannot be read, a column is missing, or a label is none of the task's,
@@ -67,6 +68,11 @@ def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datase
     for split, source in own.splits.items():
         where = f"{name}, split '{split}' ({own.hub or source})"
         test = split == "test"
+        if own.type in WORDS:
+            path = _file(study, name, source)
+            examples = read_word_examples(path, own, where, unlabelled=test)
+            splits[split] = _write_batches(examples, scratch / f"{split}.arrow")
+            continue
         if own.hub:
             rows = _read_hub(study, own, source, where, optional=test)
         else:

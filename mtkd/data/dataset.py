@@ -7,14 +7,22 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from mtkd.errors import UserError
 from mtkd.tasks import Task
+
+WORD_STARTS = "word_starts"  # the column of the characters at which the last text's words begin
 
 
 def encode(
-    texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    texts: list[list[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    word_starts: list[list[int]] | None = None,
 ) -> dict[str, list]:
     """Tokenize to `[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` (MT-DNN_KD, section 2).
 
@@ -23,7 +31,14 @@ def encode(
     `input_ids`, `segment_start` (the position of X2, or the length of a single text) and `length`
     (word pieces before the cut). Which pieces are X2's is the tokenizer's to say, whether or not it
     gives them a segment (RoBERTa's gives none).
+
+    With `word_starts`, the characters at which the words of the last text begin, it also returns
+    `words`: the position of each word's first piece, or -1 where that is cut off. Raises
+    `UserError` for a tokenizer that does not tell which piece a character is in.
     """
+    if word_starts is not None and not tokenizer.is_fast:
+        kind = type(tokenizer).__name__
+        raise UserError(f"Words cannot be found in the pieces of a {kind}: use a fast tokenizer.")
     # A fast tokenizer that truncates also builds every window of what it cuts off, of a pair every
     # two of them: millions for two texts of 100,000 words.
     options = {"return_token_type_ids": False, "return_attention_mask": False}
@@ -36,14 +51,26 @@ def encode(
             text_of = pieces.sequence_ids(row)
         else:
             text_of = _text_of(len(ids), [column[row] for column in bare])
+        kept = range(len(ids))
         if len(ids) > max_length:
             kept = _kept_positions(text_of, max_length)
             ids, text_of = [ids[at] for at in kept], [text_of[at] for at in kept]
+        if word_starts is not None:
+            new = {old: position for position, old in enumerate(kept)}
+            where = [pieces.char_to_token(row, at, len(texts) - 1) for at in word_starts[row]]
+            encoded.setdefault("words", []).append([new.get(piece, -1) for piece in where])
         # Of an empty X2, the last separator is left.
         second = text_of.index(1) if 1 in text_of else len(ids) - 1
         encoded["input_ids"].append(ids)
         encoded["segment_start"].append(second if len(texts) == 2 else len(ids))
     return encoded
+
+
+def flat(column: pa.ChunkedArray) -> np.ndarray:
+    """Return the values of a column; those of lists one after another."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = pc.list_flatten(column)
+    return column.to_numpy()
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -94,10 +121,19 @@ def tokenize(
         "segment_start": datasets.Value("int32"),
         "length": datasets.Value("int32"),
     }
+    columns = list(task.columns)
+    if task.by_word:
+        features["words"] = datasets.List(datasets.Value("int32"))
+        columns.append(WORD_STARTS)
+
+    def pieces(batch: dict[str, list]) -> dict[str, list]:
+        texts = [batch[name] for name in task.columns]
+        return encode(texts, tokenizer, max_length, batch.get(WORD_STARTS))
+
     return split.map(
-        lambda batch: encode([batch[name] for name in task.columns], tokenizer, max_length),
+        pieces,
         batched=True,
-        remove_columns=list(task.columns),
+        remove_columns=columns,
         features=datasets.Features(features),
         new_fingerprint="tokenised",  # a random one would be written: same examples, same bytes
         keep_in_memory=path is None,
@@ -119,15 +155,20 @@ def count_lengths(tokens: datasets.Dataset, max_length: int) -> dict[str, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """A mini-batch of one task: b examples, padded to n word pieces.
+    """A mini-batch of one task: b examples, padded to n word pieces, with u labels.
+
+    u is b; in tasks with a label for each word it is the number of words, in the examples' order.
 
     Attributes:
         input_ids: (b, n), like `attention_mask`.
         token_type_ids: (b, n) 1 on X2 and its separator; a model without segments ignores it.
-        labels: (b,) class indices, or scores.
-        soft_targets: (b, outputs) of the teacher, or None.
-        label_mask: (b,) whether an example has a label; None: all have.
-        group_ids: (b,) the query of each candidate of a ranking, or None.
+        labels: (u,) class indices, or scores.
+        soft_targets: (u, outputs) of the teacher, or None.
+        label_mask: (u,) whether there is a label; None: everywhere.
+        group_ids: (u,) what the outputs are normalised over, the query of each candidate of a
+            ranking or the example of each word; None: over the classes.
+        words: (u, 2) example and position of each word's first piece, -1 where it is cut off; None
+            in tasks with one label for each example.
     """
 
     task: str
@@ -138,6 +179,7 @@ class Batch:
     soft_targets: torch.Tensor | None = None
     label_mask: torch.Tensor | None = None
     group_ids: torch.Tensor | None = None
+    words: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with all tensors on a device; a GPU gets them while it computes."""
@@ -150,11 +192,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """A tokenized split of a task, memory-mapped.
+    """A tokenized split of a task, memory-mapped: n examples with u labels (see `Batch`).
 
     Attributes:
         fingerprint: Identifies the texts and their order (`mtkd.data.glue.examples_fingerprint`).
-        soft_targets: (n, outputs) in the order of the split, or None.
+        soft_targets: (u, outputs) in the order of the split, or None.
         group_ids: (n,) the query of each candidate of a ranking: a batch holds whole groups.
         epoch_size: Examples per epoch, by which batches are apportioned to tasks; default: n.
     """
@@ -182,13 +224,29 @@ class Examples:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class indices or scores, (n,); read anew each time, as training does not need them."""
-        return self.split.data.column("label").to_numpy()
+        """Class indices or scores, (u,); read anew each time, as training does not need them."""
+        return flat(self.split.data.column("label"))
 
     @property
     def idx(self) -> np.ndarray:
-        """The number of each example in its file, (n,)."""
-        return self.split.data.column("idx").to_numpy()
+        """The number of each label's example in its file, (u,)."""
+        idx = self.split.data.column("idx").to_numpy()
+        return np.repeat(idx, np.diff(self._starts)) if self.task.by_word else idx
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first label of each example, and their number, (n + 1,)."""
+        if not self.task.by_word:
+            return np.arange(len(self) + 1)
+        counts = pc.list_value_length(self.split.data.column("words")).to_numpy()
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    def units(self, rows: np.ndarray | range) -> np.ndarray:
+        """Return the places of the labels of these rows among all labels, in the rows' order."""
+        if not self.task.by_word:
+            return np.asarray(rows)
+        starts = self._starts
+        return np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
 
     def replace(self, **changes: Any) -> "Examples":
         """Return a copy with another task, other soft targets, group ids or epoch size."""
@@ -197,7 +255,7 @@ class Examples:
     def subset(self, rows: np.ndarray) -> "Examples":
         """Return the examples of these rows in that order, in memory."""
         split = self.split.select(rows).flatten_indices(keep_in_memory=True)
-        soft = None if self.soft_targets is None else self.soft_targets[rows]
+        soft = None if self.soft_targets is None else self.soft_targets[self.units(rows)]
         groups = None if self.group_ids is None else self.group_ids[rows]
         return replace(self, split=split, soft_targets=soft, group_ids=groups, epoch_size=None)
 
@@ -214,7 +272,7 @@ class Examples:
     def batch(self, rows: np.ndarray) -> Batch:
         """Return the examples of these rows, padded to the longest of them."""
         table, lengths = self._arrow[rows], self.lengths[rows]
-        segment_start, labels = (table.column(c).to_numpy() for c in ("segment_start", "label"))
+        segment_start, labels = (flat(table.column(c)) for c in ("segment_start", "label"))
         position = np.arange(lengths.max())
         mask = position < lengths[:, None]
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
@@ -222,14 +280,21 @@ class Examples:
         types = mask & (position >= segment_start[:, None])
         label_mask = ~np.isnan(labels) if self.task.regression else labels >= 0
         dtype = torch.float32 if self.task.regression else torch.int64
-        soft, groups = self.soft_targets, self.group_ids
+        soft, groups, words = self.soft_targets, self.group_ids, None
+        groups = None if groups is None else torch.from_numpy(groups[rows])
+        if self.task.by_word:
+            positions = flat(table.column("words"))
+            example = np.repeat(np.arange(len(rows)), np.diff(self._starts)[rows])
+            words = torch.from_numpy(np.stack([example, positions.astype(np.int64)], axis=1))
+            groups = words[:, 0] if self.task.grouped else None
         return Batch(
             self.task.name,
             torch.from_numpy(ids),
             torch.from_numpy(mask.astype(np.int64)),
             torch.from_numpy(types.astype(np.int64)),
             torch.tensor(labels, dtype=dtype),
-            None if soft is None else torch.tensor(soft[rows], dtype=torch.float32),
+            None if soft is None else torch.tensor(soft[self.units(rows)], dtype=torch.float32),
             None if label_mask.all() else torch.from_numpy(label_mask),
-            None if groups is None else torch.from_numpy(groups[rows]),
+            groups,
+            words,
         )

@@ -68,7 +68,7 @@ def read_rows(
     labels = [] if label is None else [label]
     columns = (texts, labels) if optional else ([*texts, *labels], [])
     if suffix == ".parquet":
-        batches = _parquet_batches(file, where, columns)
+        batches = parquet_batches(file, where, columns)
     elif suffix == ".jsonl":
         batches = _json_batches(file, where, columns, texts)
     else:
@@ -216,9 +216,10 @@ def _rows_in_memory(file: parquet.ParquetFile) -> int:
     return int(min(ROWS, max(1, CHARACTERS / max(1, size))))
 
 
-def _parquet_batches(
+def parquet_batches(
     file: Path | BinaryIO, where: str, columns: Columns
 ) -> Iterator[pa.RecordBatch]:
+    """Yield a Parquet file's columns, those that must be there and those that may, in batches."""
     with _open_parquet(file, where) as opened:
         names = select_columns(opened.schema_arrow.names, where, *columns)
         for batch in opened.iter_batches(_rows_in_memory(opened), columns=names):

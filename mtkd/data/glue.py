@@ -15,6 +15,7 @@ from mtkd.artifacts import file_hash, fingerprint
 from mtkd.config.training import Data
 from mtkd.data import synthetic
 from mtkd.data.checks import check_split
+from mtkd.data.dataset import WORD_STARTS, flat
 from mtkd.data.examples import Hashes, select_listed
 from mtkd.data.files import ROWS
 from mtkd.errors import UserError, first_line
@@ -180,9 +181,9 @@ def left_out_train(
 
 def examples_fingerprint(split: datasets.Dataset, task: Task) -> str:
     """Return a hash of idx and texts in their order; soft targets carry it."""
-    digest = hashlib.sha256()
+    digest, columns = hashlib.sha256(), [*task.columns, *[WORD_STARTS] * task.by_word]
     for batch in split.with_format(None).iter(batch_size=1000):
-        digest.update(repr([batch["idx"], *(batch[column] for column in task.columns)]).encode())
+        digest.update(repr([batch["idx"], *(batch[column] for column in columns)]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -206,9 +207,9 @@ def table1(tasks: list[Task], splits: dict[str, datasets.DatasetDict]) -> pd.Dat
             row |= {"role": role, "labels": task.num_outputs, "missing": split is None}
             if split is not None:
                 row |= {"examples": len(split), "words": _words(split, task) / len(split)}
-                if role != "test" and not task.regression:
-                    counts = np.bincount(split.data.column("label").to_numpy())
-                    row["majority"] = 100 * counts.max() / len(split)
+                if role != "test" and not (task.regression or task.grouped):
+                    counts = np.bincount(flat(split.data.column("label")))
+                    row["majority"] = 100 * counts.max() / counts.sum()
                 if role == "dev":
                     row["overlap"] = 100 * np.isin(_row_hashes(split, task), seen).mean()
             rows.append(row)

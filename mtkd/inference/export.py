@@ -94,8 +94,8 @@ def compare(
         expected = every if expected is None else expected
         row["gap"] = np.abs(every - expected).max() / max(1.0, np.abs(expected).max())
         for (split, examples), outputs in zip(dev_sets, logits, strict=True):
-            outputs = probabilities(trained.task, outputs)
-            scores, _ = score_rows(trained.task, split, outputs, examples.labels)
+            outputs = probabilities(trained.task, outputs, examples.idx)
+            scores, _ = score_rows(trained.task, split, outputs, examples.labels, examples.idx)
             row |= {f"{score['metric']}, {split}": score["value"] for score in scores}
         rows.append(row | {"rate": len(every) / seconds})
     torch.set_num_threads(threads)

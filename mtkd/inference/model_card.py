@@ -71,8 +71,9 @@ def scores_with_intervals(trained: TrainedModel) -> list[dict]:
     rows, predictions = [], predictions[predictions.split.isin(task.dev)]
     for split, part in predictions[predictions.task == task.name].groupby("split", sort=False):
         outputs, labels = np.stack(part.outputs), part.label.to_numpy()
-        values, _ = metrics.score(task, outputs, labels)
-        for metric, (low, high) in metrics.intervals(task, outputs, labels).items():
+        idx = part.idx.to_numpy()
+        values, _ = metrics.score(task, outputs, labels, idx)
+        for metric, (low, high) in metrics.intervals(task, outputs, labels, idx).items():
             interval = {"value": values[metric], "low": low, "high": high}
-            rows.append({"split": split, "metric": metric, "n": len(labels)} | interval)
+            rows.append({"split": split, "metric": metric, "n": len(np.unique(idx))} | interval)
     return rows

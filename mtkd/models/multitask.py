@@ -66,6 +66,10 @@ class TransformerEncoder(nn.Module):
             return self.model(**inputs)
 
 
+def _width(encoder: nn.Module, task: Task) -> int:
+    return encoder.states_width if task.by_word else encoder.width
+
+
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average contextual embeddings (b, n, d) over the word pieces in `mask` (b, n): (b, d)."""
     inside = mask[..., None].to(hidden.dtype)
@@ -88,6 +92,8 @@ class MultiTaskModel(nn.Module):
     """A shared encoder under one linear head per task (MT-DNN_KD, Eq. 1; a score for similarity).
 
     `encoder` is any module with `width` and `initializer_range` that maps a `Batch` to (b, width).
+    In a task with a label for each word the head reads the vectors of the words' first pieces
+    (BERT, Devlin et al. 2019, section 5.3) from the encoder's `states` (b, n, states_width).
     `dropout` holds each task's dropout before its head. The heads' weights are drawn here: seed
     first.
     """
@@ -98,14 +104,22 @@ class MultiTaskModel(nn.Module):
         self.tasks = {task.name: task for task in tasks}
         self.dropout = nn.ModuleDict({task.name: nn.Dropout(dropout[task.name]) for task in tasks})
         self.heads = nn.ModuleDict(
-            {task.name: nn.Linear(encoder.width, task.num_outputs) for task in tasks}
+            {task.name: nn.Linear(_width(encoder, task), task.num_outputs) for task in tasks}
         )
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=encoder.initializer_range)
             nn.init.zeros_(head.bias)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Return logits (b, classes) of the batch's task, or scores (b, 1), in fp32."""
+        """Return logits (b, classes) of the batch's task, or scores (b, 1), in fp32.
+
+        In a task with a label for each word, b is the number of words; one cut off has logits 0.
+        """
+        if batch.words is not None:
+            example, position = batch.words.unbind(1)
+            vectors = self.encoder.states(batch)[example, position.clamp_min(0)]
+            logits = self.heads[batch.task](self.dropout[batch.task](vectors)).float()
+            return logits.masked_fill(position[:, None] < 0, 0)
         shared = self.encoder(batch)
         return self.heads[batch.task](self.dropout[batch.task](shared)).float()
 

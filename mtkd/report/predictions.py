@@ -51,7 +51,7 @@ def write_predictions(path: Path, tasks: Iterable[Task], parts: Iterable[Predict
     for system, seed, frame in parts:
         for (name, split), part in frame.groupby(["task", "split"], sort=False):
             if name in known and split in known[name].dev:
-                outputs = predicted(known[name], np.stack(part["outputs"]))
+                outputs = predicted(known[name], np.stack(part["outputs"]), part["idx"].to_numpy())
                 column, kind = _column(known[name])
                 columns = {"idx": part["idx"].astype("int32"), column: outputs.astype(kind)}
                 splits[name, split].append((system, seed, pd.DataFrame(columns)))
@@ -79,7 +79,11 @@ def read_predictions(
         UserError: if an example has no label.
     """
     known, columns = {task.name: task for task in tasks}, [*EXAMPLE, "label"]
-    rows = pd.read_parquet(path).merge(labels[columns], "left", EXAMPLE, validate="many_to_one")
+    rows, place = pd.read_parquet(path), [*EXAMPLE, "word"]
+    # An example has a row for each of its words where these have labels.
+    rows["word"] = rows.groupby(["system", "seed", *EXAMPLE], dropna=False).cumcount()
+    labels = labels[columns].assign(word=labels.groupby(EXAMPLE).cumcount())
+    rows = rows.merge(labels, "left", place, validate="many_to_one")
     if len(lost := rows[rows["label"].isna()]):
         first = "/".join(map(str, lost.iloc[0][EXAMPLE]))
         raise UserError(f"{path} has predictions of examples without a label, such as {first}.")

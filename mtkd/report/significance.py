@@ -34,7 +34,7 @@ from scipy import optimize, stats
 from mtkd.errors import UserError
 from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT, in_order, name
 from mtkd.tasks import Task
-from mtkd.training.metrics import predicted, resamples, weighted
+from mtkd.training.metrics import predicted, resampled, resamples
 
 DRAWS, SEED, LEVEL = 2000, 0, 0.05
 COLUMNS = ["a", "b", "task", "difference", "low", "high", "p", "p_holm", "seeds", "examples"]
@@ -86,12 +86,20 @@ class Compared:
 
 @dataclass(frozen=True)
 class _Split:
-    """One dev split: `idx` and `labels` (n,), and every system's classes or scores (n,)."""
+    """One dev split: `idx` and `labels` (n,), and every system's classes or scores (n,).
+
+    n is the number of examples, or of their words where each has a label.
+    """
 
     name: str
     idx: np.ndarray
     labels: np.ndarray
     outputs: dict[System, np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(np.unique(self.idx))
 
 
 class Resampled:
@@ -104,7 +112,7 @@ class Resampled:
     def __init__(self, tasks: Iterable[Task], parts: Iterable[Predictions]):
         known = {task.name: task for task in tasks}
         splits = _dev_splits(known, parts)
-        self.examples = {task: sum(len(one.labels) for one in splits[task]) for task in splits}
+        self.examples = {task: sum(one.size for one in splits[task]) for task in splits}
         self.scores = {task: _resampled_scores(known[task], splits[task]) for task in splits}
 
     def tasks(self, a: str, b: str) -> list[str]:
@@ -236,7 +244,7 @@ def _dev_splits(tasks: dict[str, Task], parts: Iterable[Predictions]) -> dict[st
                 raise UserError(
                     f"{text} are of other examples: remove the artifacts and run again."
                 )
-            outputs = predicted(tasks[task], np.stack(rows["outputs"]))
+            outputs = predicted(tasks[task], np.stack(rows["outputs"]), idx)
             this.outputs[system, -1 if math.isnan(seed) else int(seed)] = outputs
     return {task: list(of_task.values()) for task, of_task in splits.items()}
 
@@ -255,10 +263,10 @@ def _resampled_scores(task: Task, splits: list[_Split]) -> dict[System, np.ndarr
         return {}
     for split in splits:
         outputs = np.stack([split.outputs[system] for system in systems], axis=1)
-        size, random = len(outputs), np.random.default_rng([SEED, crc32(split.name.encode())])
+        size, random = split.size, np.random.default_rng([SEED, crc32(split.name.encode())])
         weights = (resamples(size, count, random) for count in _blocks(size))
         blocks = [
-            [weighted(metric, block, outputs, split.labels) for metric in task.metrics]
+            [resampled(task, one, block, outputs, split.labels, split.idx) for one in task.metrics]
             for block in (np.ones((1, size)), *weights)
         ]
         cells += [np.concatenate(one) for one in zip(*blocks, strict=True)]

@@ -122,7 +122,7 @@ def predict_soft_targets(
             model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
             model.load(member.model.file("model.safetensors"))
             logits.append(predict(model, sets[member.encoder], precision, chunk))
-        rows = idx[chunk.start : chunk.stop]
+        rows = idx[examples.units(chunk)]
         yield SoftTargets(task, rows, np.stack(logits), names, examples.fingerprint)
 
 

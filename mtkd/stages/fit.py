@@ -102,7 +102,7 @@ def _train_and_score(
 
     def predict_split(split: str, examples: Examples) -> np.ndarray:
         logits = predict(model, examples, run.settings.precision)
-        outputs = probabilities(examples.task, logits)
+        outputs = probabilities(examples.task, logits, examples.idx)
         predicted[examples.task.name, split] = predictions(split, examples, outputs)
         return outputs
 
@@ -111,7 +111,8 @@ def _train_and_score(
         notes.clear()
         for split, examples in dev_sets:
             outputs = predict_split(split, examples)
-            scores, remarks = score_rows(examples.task, split, outputs, examples.labels)
+            known = examples.labels, examples.idx
+            scores, remarks = score_rows(examples.task, split, outputs, *known)
             rows += scores
             notes.extend(remarks)
         return rows
@@ -133,7 +134,7 @@ def _train_and_score(
 
 
 def predictions(split: str, examples: Examples, outputs: np.ndarray) -> pd.DataFrame:
-    """Return a row per example: task, split, idx, label (-1 or NaN if unknown) and outputs.
+    """Return a row per label: task, split, idx, label (-1 or NaN if unknown) and outputs.
 
     `outputs` are class probabilities (n, classes), or scores (n, 1).
     """

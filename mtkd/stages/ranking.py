@@ -2,7 +2,7 @@
 
 MT-DNN learns QNLI as pairwise ranking (Liu et al. 2019, arXiv:1901.11504): all candidates
 of a question are in one batch, and the loss is that of the right one under a softmax over them
-(`mtkd.training.losses.ranking_loss`). Here a model that starts like a fine-tuned one (05_finetune)
+(`mtkd.training.losses.hard_loss`). Here a model that starts like a fine-tuned one (05_finetune)
 has two heads on one encoder, trained by Algorithm 1 as two tasks: classification of all examples,
 and ranking of the questions that have several candidates with exactly one right among them. The
 merged prediction is the mean of the probability of the right class and of the softmax over the
@@ -29,7 +29,7 @@ from mtkd.stages.fit import fit
 from mtkd.stages.inputs import Inputs, Output
 from mtkd.tasks import Task
 from mtkd.training import metrics
-from mtkd.training.predict import predict
+from mtkd.training.predict import group_softmax, predict
 
 NAME = "08_ranking"
 WAYS = ("classification", "ranking", "merged")
@@ -85,14 +85,6 @@ def rankable(groups: np.ndarray, right: np.ndarray) -> np.ndarray:
     `groups` (n,) are the questions, `right` (n,) is true for right candidates.
     """
     return (np.bincount(groups)[groups] > 1) & (np.bincount(groups, right)[groups] == 1)
-
-
-def group_softmax(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the softmax of scores (n,) over the candidates of each question (n,)."""
-    top = np.full(groups.max() + 1, -np.inf)
-    np.maximum.at(top, groups, scores)
-    powers = np.exp(scores - top[groups])
-    return powers / np.bincount(groups, powers)[groups]
 
 
 def merge(task: Task, groups: np.ndarray, classified: np.ndarray, ranked: np.ndarray) -> np.ndarray:
@@ -183,7 +175,7 @@ def _merge_predictions(inputs: Inputs, task: Task, model: nn.Module, output: Out
         examples = inputs.examples(study.student_encoder, task, split, ranking_head(task))
         groups, classified = _questions(inputs, task, split), np.stack(part.outputs)
         scores = predict(model, examples, study.finetuning.precision)[:, 0]
-        ranked = group_softmax(groups, scores)
+        ranked = group_softmax(groups, scores[:, None])[:, 0]
         if split in task.dev:
             about = {"system": this.system, "task": task.name, "split": split, "seed": this.seed}
             scored = score_ways(task, groups, examples.labels, classified, ranked)

@@ -176,7 +176,7 @@ def _write_ensemble(
     by_member = [one.model.frame("scores.csv").assign(candidate=one.name) for one in members]
     pd.concat(by_member).to_csv(folder / "members.csv", index=False)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
-    if task.regression:  # it has no classes to be confident of
+    if task.regression or task.grouped:  # it has no classes to be confident of
         confidence = [pd.DataFrame(columns=CONFIDENCE_COLUMNS)]
     pd.concat(confidence).to_parquet(folder / "confidence.parquet", index=False)
     write_json(folder / "notes.json", notes)
@@ -196,7 +196,7 @@ def _score(
     rows, notes = [], []
     for split, part in _average(members).groupby("split", sort=False):
         outputs, labels = np.stack(part.outputs), part.label.to_numpy()
-        split_rows, split_notes = score_rows(task, split, outputs, labels)
+        split_rows, split_notes = score_rows(task, split, outputs, labels, part.idx.to_numpy())
         rows += split_rows
         notes += split_notes
     first = [member.model.frame("scores.csv").iloc[0] for member in members]

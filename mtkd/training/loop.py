@@ -24,7 +24,7 @@ from mtkd.data.sampler import length_batches, plan_epoch
 from mtkd.errors import UserError
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
-from mtkd.training.losses import ranking_loss, task_loss
+from mtkd.training.losses import task_loss
 from mtkd.training.predict import CPU_BATCH, half_precision
 
 
@@ -33,9 +33,9 @@ class TrainingRun:
     """What a training depends on, besides the initial weights.
 
     A task whose train set carries soft targets is distilled as `distil` says (under
-    `distil.loss: logits` these must be logits); one with groups is ranked; the others are trained
-    on their labels. `title` names the run in the progress bar and in errors. `extra_loss` is added
-    to a batch's loss, after the model has read the batch (`mtkd.training.layerwise`).
+    `distil.loss: logits` these must be logits); the others are trained on their labels. `title`
+    names the run in the progress bar and in errors. `extra_loss` is added to a batch's loss, after
+    the model has read the batch (`mtkd.training.layerwise`).
     """
 
     train_sets: dict[str, Examples]
@@ -176,7 +176,8 @@ class Trainer:
             with torch.autocast(accelerator.device.type, self.half, enabled=bf16):
                 logits = self.model(batch)
                 extra = self.run.extra_loss(batch) if self.run.extra_loss else None
-            loss = self._loss(logits, batch, done / max(1, self.updates - 1))
+            progress = done / max(1, self.updates - 1)
+            loss = task_loss(examples.task, logits, batch, self.run.distil, progress)
             loss = loss if extra is None else loss + extra
             loss = loss * (min(len(piece), len(part)) / len(rows))
             # Gradients are averaged over the processes: the sum is to be the mini-batch's.
@@ -218,13 +219,6 @@ class Trainer:
         if not splits or lengths.max() * len(rows) <= CPU_BATCH:
             return [rows]
         return [rows[piece] for piece in length_batches(lengths, CPU_BATCH)]
-
-    def _loss(self, logits: torch.Tensor, batch: Batch, done: float) -> torch.Tensor:
-        task = self.run.train_sets[batch.task].task
-        if batch.group_ids is not None:
-            return ranking_loss(task, logits[:, 0], batch.labels, batch.group_ids)
-        labels, distil = batch.labels, self.run.distil
-        return task_loss(task, logits, labels, batch.soft_targets, distil, done, batch.label_mask)
 
 
 def _log_rows(epoch: int, losses: dict, scores: list[dict], seconds: float) -> list[dict]:

@@ -1,21 +1,38 @@
 """Losses of multi-task training and distillation (MT-DNN_KD, section 3, with its variants).
 
-Logits are (b, classes), or scores (b, 1) for a regression; b is the size of the mini-batch. Every
-loss is a scalar, the mean over the batch.
+Logits are (b, classes), or scores (b, 1) for a regression; b is the size of the mini-batch, or its
+number of words in a task with a label for each. Every loss is a scalar, the mean over the batch.
+
+With `groups` (b,), a column is normalised over the rows of a group in place of a row over its
+columns: over a query's candidates in ranking, over an example's words in span extraction.
 """
+
+from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from mtkd.config.distillation import Distil
+from mtkd.data.dataset import Batch
 from mtkd.tasks import Task
 
+PADDED = -1e9  # the logit of what a smaller group lacks: its probability is 0
 
-def hard_loss(task: Task, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+
+def hard_loss(
+    task: Task, logits: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor | None = None
+) -> torch.Tensor:
     """Cross entropy with the correct labels (b,) (MT-DNN_KD, Eq. 2).
 
-    For a regression, mean squared error of the scores.
+    For a regression, mean squared error of the scores. With groups, the mean over them: MT-DNN's
+    pairwise ranking (Liu et al. 2019, arXiv:1901.11504, section 3), where one candidate of a query
+    has the label `task.positive_label`; or the start and the end of a span (BERT, Devlin et al.
+    2019, section 4.2).
     """
+    if groups is not None:
+        targets = regroup(group_targets(task, labels), groups, 0)
+        return F.cross_entropy(regroup(logits, groups, PADDED), targets.argmax(1))
     if task.regression:
         return F.mse_loss(logits[:, 0], labels)
     return F.cross_entropy(logits, labels)
@@ -27,6 +44,7 @@ def soft_loss(
     soft_targets: torch.Tensor,
     temperature: float = 1.0,
     kind: str = "cross-entropy",
+    groups: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy with a teacher's class probabilities (MT-DNN_KD, Eq. 4).
 
@@ -41,13 +59,18 @@ def soft_loss(
             for the kind "logits" the teacher's logits, for a regression its scores.
         temperature: above 0.
         kind: "cross-entropy", "kl" (less by the soft targets' entropy, same gradient) or "logits".
+        groups: over which probabilities are normalised, None: over the classes. Eq. 4 of words or
+            candidates is this project's extension.
     """
-    if task.regression:
+    if task.regression and groups is None:
         return F.mse_loss(logits, soft_targets)
     if kind == "logits":
         return logit_loss(logits, soft_targets)
+    if groups is not None:
+        logits, soft_targets = regroup(logits, groups, PADDED), regroup(soft_targets, groups, 0)
     if temperature != 1:
-        soft_targets = F.softmax(soft_targets.clamp_min(1e-12).log() / temperature, dim=-1)
+        powers = soft_targets.clamp_min(1e-12).log() / temperature
+        soft_targets = F.softmax(powers.masked_fill(logits == PADDED, -torch.inf), dim=-1)
     logits = logits / temperature
     if kind == "kl":
         log_student = F.log_softmax(logits, dim=-1)
@@ -63,20 +86,22 @@ def logit_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tens
     return F.mse_loss(logits, teacher_logits)
 
 
-def ranking_loss(
-    task: Task, scores: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor
-) -> torch.Tensor:
-    """Negative log likelihood of the correct candidate under a softmax over a query's candidates.
+def regroup(values: torch.Tensor, groups: torch.Tensor, fill: float) -> torch.Tensor:
+    """Return values (b, c) as a row for each group and column, groups * c rows, filled up."""
+    _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
+    order = group.argsort(stable=True)
+    first = (sizes.cumsum(0) - sizes)[group[order]]
+    place = torch.arange(len(order), device=order.device) - first
+    table = values.new_full((len(sizes), int(sizes.max()), values.shape[1]), fill)
+    table = table.index_put((group[order], place), values[order])
+    return table.transpose(1, 2).flatten(0, 1)
 
-    MT-DNN's pairwise ranking (Liu et al. 2019, arXiv:1901.11504, section 3); mean over the queries.
-    `scores`, `labels` and `groups` (the query) are (b,), one value a candidate; exactly one
-    candidate of a query has the label `task.positive_label`.
-    """
-    _, group = groups.unique(return_inverse=True)
-    lowest = scores.new_full((int(group.max()) + 1,), -torch.inf)
-    top = lowest.scatter_reduce(0, group, scores.detach(), "amax")
-    total = torch.zeros_like(top).index_add(0, group, (scores - top[group]).exp())
-    return (total.log() + top)[group].sub(scores)[labels == task.positive_label].mean()
+
+def group_targets(task: Task, labels: torch.Tensor) -> torch.Tensor:
+    """Return 1 where a row is what a column asks for, and 0 elsewhere, of labels (b,): (b, c)."""
+    if task.grouped:
+        return torch.stack([labels & 1, labels >> 1], dim=1)
+    return (labels == task.positive_label).long()[:, None]
 
 
 def hard_weight(task: Task, distil: Distil, done: float) -> float:
@@ -89,28 +114,23 @@ def hard_weight(task: Task, distil: Distil, done: float) -> float:
 
 
 def task_loss(
-    task: Task,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    soft_targets: torch.Tensor | None,
-    distil: Distil,
-    done: float = 0.0,
-    label_mask: torch.Tensor | None = None,
+    task: Task, logits: torch.Tensor, batch: Batch, distil: Distil, done: float = 0.0
 ) -> torch.Tensor:
     """Average Eq. 2 and Eq. 4 by `hard_weight` (MT-DNN_KD, Algorithm 1, line 3).
 
-    Without soft targets it is Eq. 2 alone; for the examples without a label (`label_mask` (b,) is
-    false; None: all have one) Eq. 4 alone.
+    Without soft targets it is Eq. 2 alone; for what has no label (`batch.label_mask`) Eq. 4 alone.
     """
-    if soft_targets is None:
-        return hard_loss(task, logits, labels)
-    if label_mask is not None and not label_mask.all():
-        m, fraction = label_mask, label_mask.float().mean()
-        soft = soft_loss(task, logits[~m], soft_targets[~m], distil.temperature, distil.loss)
-        if not m.any():
-            return soft
-        both = task_loss(task, logits[m], labels[m], soft_targets[m], distil, done)
-        return fraction * both + (1 - fraction) * soft
-    weight, hard = hard_weight(task, distil, done), hard_loss(task, logits, labels)
-    soft = soft_loss(task, logits, soft_targets, distil.temperature, distil.loss)
-    return weight * hard + (1 - weight) * soft
+    labels, targets, groups = batch.labels, batch.soft_targets, batch.group_ids
+    if targets is None:
+        return hard_loss(task, logits, labels, groups)
+    how = {"temperature": distil.temperature, "kind": distil.loss, "groups": groups}
+    mask, soft = batch.label_mask, partial(soft_loss, task, **how)
+    if mask is not None and not mask.all():
+        unlabelled = soft(logits[~mask], targets[~mask])
+        if not mask.any():
+            return unlabelled
+        labelled = replace(batch, labels=labels[mask], soft_targets=targets[mask], label_mask=None)
+        both, fraction = task_loss(task, logits[mask], labelled, distil, done), mask.float().mean()
+        return fraction * both + (1 - fraction) * unlabelled
+    weight, hard = hard_weight(task, distil, done), hard_loss(task, logits, labels, groups)
+    return weight * hard + (1 - weight) * soft(logits, targets)

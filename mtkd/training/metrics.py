@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtkd.tasks import Task
+from mtkd.training.word_metrics import counts, decode
 
 if TYPE_CHECKING:
     import evaluate
@@ -23,13 +24,17 @@ def load(name: str) -> evaluate.Metric:
 
 
 def score(
-    task: Task, outputs: np.ndarray, labels: np.ndarray
+    task: Task, outputs: np.ndarray, labels: np.ndarray, idx: np.ndarray | None = None
 ) -> tuple[dict[str, float], list[str]]:
     """Return the task's metrics in percent, and notes on correlations that had to be put at 0.
 
-    `outputs` are probabilities or logits (n, classes), or scores (n, 1); `labels` (n,).
+    `outputs` are probabilities or logits (n, classes), or scores (n, 1); `labels` (n,). With a
+    label for each word, n is the number of words, and `idx` (n,) are their examples.
     """
-    predictions, values = predicted(task, outputs), {}
+    predictions, values = predicted(task, outputs, idx), {}
+    if task.by_word:
+        parts = {name: counts(task, name, predictions, labels, idx) for name in task.metrics}
+        return {name: 100 * ratio(*sums) for name, sums in parts.items()}, []
     for name in task.metrics:
         values |= load(name).compute(predictions=predictions, references=labels)
     if np.isnan(predictions).any():
@@ -43,21 +48,43 @@ def score(
     return values, [f"{task.title}: {name} is reported as 0: {reason}" for name in undefined]
 
 
-def predicted(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """Return the classes, or the scores of a regression (n,), of outputs (n, classes or 1)."""
+def ratio(above: np.ndarray, below: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the ratio of two sums over examples (n, ...), 0 where the second is 0.
+
+    With `weights` (draws, n), it is of each resample.
+    """
+    weights = np.ones(len(above)) if weights is None else weights
+    above, below = weights @ above, weights @ below
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def predicted(task: Task, outputs: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
+    """Return the classes, or the scores of a regression (n,), of outputs (n, classes or 1).
+
+    `idx` (n,) are the examples of the words in a task with a label for each.
+    """
+    if task.by_word:
+        return decode(task, outputs, idx)
     return outputs[:, 0] if task.regression else outputs.argmax(axis=1)
 
 
 def intervals(
-    task: Task, outputs: np.ndarray, labels: np.ndarray, draws: int = 500
+    task: Task,
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    idx: np.ndarray | None = None,
+    draws: int = 500,
 ) -> dict[str, tuple[float, float]]:
     """Return the metrics' 95 % intervals in percent, by a bootstrap over examples.
 
     Percentiles of `draws` resamples from a fixed seed; arguments as of `score`.
     """
-    weights = resamples(len(labels), draws, np.random.default_rng(0))
-    predictions = predicted(task, outputs)[:, None]
-    values = {name: weighted(name, weights, predictions, labels) for name in task.metrics}
+    size = len(np.unique(idx)) if task.by_word else len(labels)
+    weights = resamples(size, draws, np.random.default_rng(0))
+    predictions = predicted(task, outputs, idx)[:, None]
+    values = {
+        name: resampled(task, name, weights, predictions, labels, idx) for name in task.metrics
+    }
     return {name: tuple(np.percentile(drawn, [2.5, 97.5])) for name, drawn in values.items()}
 
 
@@ -66,14 +93,31 @@ def resamples(examples: int, draws: int, random: np.random.Generator) -> np.ndar
     return random.multinomial(examples, np.full(examples, 1 / examples), size=draws)
 
 
-def weighted(
-    name: str, weights: np.ndarray, predictions: np.ndarray, labels: np.ndarray
+def resampled(
+    task: Task,
+    name: str,
+    weights: np.ndarray,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    idx: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return a metric of many resamples at once (draws, systems): what `score` gives for each.
 
     `weights` (draws, n) says how often an example is in a resample; `predictions` (n, systems) are
-    classes or scores, `labels` (n,).
+    classes or scores, `labels` (n,). With a label for each word, these and `idx`, as in `score`,
+    have a row for each word.
     """
+    if not task.by_word:
+        return weighted(name, weights, predictions, labels)
+    systems = [counts(task, name, column, labels, idx) for column in predictions.T]
+    above, below = (np.stack(sums, axis=1) for sums in zip(*systems, strict=True))
+    return 100 * ratio(above, below, weights)
+
+
+def weighted(
+    name: str, weights: np.ndarray, predictions: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Return a metric of GLUE's of many resamples at once; see `resampled`."""
     weights, truth = np.asarray(weights, dtype=float), labels[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         if name == "accuracy":

@@ -17,19 +17,21 @@ CPU_BATCH, GPU_BATCH = 2048, 8192
 def predict(
     model: nn.Module, examples: Examples, precision: str = "fp32", rows: range | None = None
 ) -> np.ndarray:
-    """Return the logits (n, classes), or scores (n, 1), of examples in their order, in fp32.
+    """Return the logits (u, classes), or scores (u, 1), of examples in their order, in fp32.
 
-    `rows` are consecutive; None: all.
+    u is the number of their labels (see `mtkd.data.dataset.Batch`). `rows` are consecutive
+    examples; None: all.
     """
     device, rows = next(model.parameters()).device, rows or range(len(examples))
     lengths = examples.lengths[rows.start : rows.stop]
-    outputs = np.empty((len(rows), examples.task.num_outputs), dtype=np.float32)
+    outputs = np.empty((len(examples.units(rows)), examples.task.num_outputs), dtype=np.float32)
     model.eval()
     batches = [*length_batches(lengths, CPU_BATCH if device.type == "cpu" else GPU_BATCH)]
     # Around the loop, so that weights are cast once and not for every batch.
     with torch.autocast(device.type, half_precision(device.type), enabled=precision == "bf16"):
         logits = [model(examples.batch(batch + rows.start).to(device)) for batch in batches]
-    outputs[np.concatenate(batches)] = torch.cat(logits).cpu().numpy()
+    places = examples.units(np.concatenate(batches) + rows.start) - examples.units(rows)[:1]
+    outputs[places] = torch.cat(logits).cpu().numpy()
     return outputs
 
 
@@ -40,18 +42,39 @@ def half_precision(device: str) -> torch.dtype:
     return torch.float16
 
 
-def probabilities(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Return the softmax of logits (..., classes) (MT-DNN_KD, Eq. 1); scores (..., 1) unchanged."""
+def probabilities(task: Task, logits: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
+    """Return the softmax of logits (..., classes) (MT-DNN_KD, Eq. 1); scores (..., 1) unchanged.
+
+    A span's (..., u, 2) are normalised over the words of each example; `idx` (u,) says which.
+    """
     if task.regression:
         return logits
+    if task.grouped:
+        return group_softmax(idx, logits)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
+def group_softmax(groups: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return the softmax of logits (..., u, c) over the rows of each group (u,)."""
+    _, group = np.unique(groups, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+
+    def each(reduce: np.ufunc, values: np.ndarray) -> np.ndarray:
+        return reduce.reduceat(values[..., order, :], starts, axis=-2)[..., group, :]
+
+    powers = np.exp(logits - each(np.maximum, logits))
+    return powers / each(np.add, powers)
+
+
 def score_rows(
-    task: Task, split: str, outputs: np.ndarray, labels: np.ndarray
+    task: Task, split: str, outputs: np.ndarray, labels: np.ndarray, idx: np.ndarray | None = None
 ) -> tuple[list[dict], list[str]]:
-    """Return a row per metric (task, split, metric, value in percent, n), and notes."""
-    values, notes = metrics.score(task, outputs, labels)
-    row = {"task": task.name, "split": split, "n": len(labels)}
+    """Return a row per metric (task, split, metric, value in percent, n examples), and notes.
+
+    Arguments as of `metrics.score`.
+    """
+    values, notes = metrics.score(task, outputs, labels, idx)
+    row = {"task": task.name, "split": split, "n": len(labels if idx is None else np.unique(idx))}
     return [row | {"metric": name, "value": round(values[name], 4)} for name in values], notes

@@ -44,10 +44,14 @@ def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.Data
 def one_hot(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return labels (n,) as class probabilities (n, classes), or as scores (n, 1).
 
+    Of a span's words they are the probabilities of being its start and its end (n, 2).
+
     Eq. 4 with them is Eq. 2 (MT-DNN_KD, section 3).
     """
     if task.regression:
         return labels[:, None]
+    if task.grouped:
+        return np.stack([labels & 1, labels >> 1], axis=1).astype(np.float32)
     return np.eye(task.num_outputs, dtype=np.float32)[labels]
 
 
@@ -71,7 +75,8 @@ class SoftTargets:
     """An ensemble's predictions on the examples of one task.
 
     `idx` (n,) and `fingerprint` are of the examples; `member_logits` (k, n, outputs), float32, and
-    `names` are of the members, the best first. The logits of a regression are its scores.
+    `names` are of the members, the best first. The logits of a regression are its scores. In a task
+    with a label for each word, n is the number of words, and `idx` repeats their example's.
     """
 
     task: Task
@@ -83,11 +88,14 @@ class SoftTargets:
     @cached_property
     def member_probabilities(self) -> np.ndarray:
         """Class probabilities of each member, or scores (k, n, outputs)."""
-        return probabilities(self.task, self.member_logits)
+        return probabilities(self.task, self.member_logits, self.idx)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """The ensemble's class probabilities, or scores (n, outputs) (MT-DNN_KD, Eq. 3)."""
+        """The ensemble's class probabilities, or scores (n, outputs) (MT-DNN_KD, Eq. 3).
+
+        Those of words, their tags or a span's start and end, are averaged alike.
+        """
         return average_members(self.member_probabilities)
 
     @cached_property
@@ -109,9 +117,10 @@ class SoftTargets:
 
         Raises `UserError` where they are not the examples that the teacher predicted.
         """
-        order = pd.Index(self.idx).get_indexer(examples.idx)
+        idx = examples.idx
+        order = _numbered(self.task, self.idx).get_indexer(_numbered(self.task, idx))
         mine = (self.task.name, self.fingerprint, len(self.idx))
-        theirs = (examples.task.name, examples.fingerprint, len(examples))
+        theirs = (examples.task.name, examples.fingerprint, len(idx))
         if mine != theirs or (order < 0).any():
             differ = f"task, fingerprint and number are {mine} and {theirs}"
             raise UserError(
@@ -119,6 +128,13 @@ class SoftTargets:
                 "tasks, or run its stage again."
             )
         return (self.logits if kind == "logits" else self.probabilities)[order]
+
+
+def _numbered(task: Task, idx: np.ndarray) -> pd.Index:
+    """Return idx (n,), with the number of the word in the example where each word has a label."""
+    if not task.by_word:
+        return pd.Index(idx)
+    return pd.MultiIndex.from_arrays([idx, pd.Series(idx).groupby(idx).cumcount()])
 
 
 def chunks(count: int) -> list[range]:

@@ -10,6 +10,7 @@ from integration.stages.small import small
 from mtkd import tasks
 from mtkd.errors import UserError
 from mtkd.stages import ranking
+from mtkd.training.predict import group_softmax
 
 QNLI = tasks.get("qnli")  # class 0 is right
 GROUPS = np.array([0, 0, 1, 2, 2, 3, 3, 3])
@@ -25,7 +26,7 @@ def test_questions_with_several_candidates_and_one_right_are_ranked():
 
 def test_softmax_over_the_candidates_of_a_question():
     scores = np.array([0.0, np.log(3), 9, 1, 1, 1000.0, 1000, 1000])
-    assert ranking.group_softmax(GROUPS, scores) == pytest.approx(RANKED)
+    assert group_softmax(GROUPS, scores[:, None])[:, 0] == pytest.approx(RANKED)
 
 
 def test_a_lone_candidate_keeps_its_classification():

@@ -63,7 +63,7 @@ def test_annealing_is_at_0_in_the_first_update_and_at_1_in_the_last(tmp_path, mo
     done = []
 
     def seen(*args):
-        done.append(args[5])
+        done.append(args[4])
         return task_loss(*args)
 
     monkeypatch.setattr(loop, "task_loss", seen)
