@@ -34,13 +34,22 @@ def random_examples(
     random = np.random.default_rng(0)
     pieces = [[2, *random.integers(5, VOCABULARY, random.integers(4, 12)), 3] for _ in range(count)]
     labels = random.uniform(0, 5, count) if task.regression else np.arange(count) % task.num_outputs
+    labels = labels.astype("float32" if task.regression else "int64")
+    words = [list(range(1, len(ids) - 1)) for ids in pieces]  # the last word of every third is cut
+    for cut in words[::3]:
+        cut[-1] = -1
+    if task.kind == "tokens":
+        labels = [random.integers(0, task.num_outputs, len(one)).tolist() for one in words]
+    elif task.kind == "span":
+        labels = [[0, tasks.START, *[0] * (len(one) - 4), tasks.END, 0] for one in words]
     columns = {
-        "label": labels.astype("float32" if task.regression else "int64"),
+        "label": labels,
         "idx": np.arange(count) if idx is None else idx,
         "input_ids": pieces,
         "segment_start": [len(ids) // 2 for ids in pieces],
     }
     integers = datasets.List(datasets.Value("int32"))
+    columns |= {"words": words} if task.by_word else {}
     split = datasets.Dataset.from_dict(columns).cast_column("input_ids", integers)
     return Examples(task, split, fingerprint, **arrays)
 
@@ -48,7 +57,8 @@ def random_examples(
 def small_model(
     names=NAMES, seed: int = 0, dropout: float = 0.0, layers: int = 1, pooling: str = "cls"
 ) -> MultiTaskModel:
-    """A small BERT with a head for each of these tasks."""
+    """A small BERT with a head for each of these tasks, GLUE's by their names."""
+    known = [tasks.get(one) if isinstance(one, str) else one for one in names]
     seed_everything(seed)
     config = BertConfig(
         vocab_size=VOCABULARY,
@@ -60,7 +70,7 @@ def small_model(
         attention_probs_dropout_prob=dropout,
     )
     encoder = TransformerEncoder(BertModel(config, add_pooling_layer=False), pooling)
-    return MultiTaskModel(encoder, list(map(tasks.get, names)), dict.fromkeys(names, dropout))
+    return MultiTaskModel(encoder, known, {task.name: dropout for task in known})
 
 
 def small_run(count: int = 40, names=NAMES, soft=(), **settings) -> TrainingRun:

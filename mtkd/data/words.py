@@ -139,14 +139,19 @@ def _span_rows(path: Path, own: CustomTask, where: str, unlabelled: bool) -> Ite
 
 
 def _answer_at(context: str, answer: str, given: str | None, where: str) -> int:
-    """Return the character at which the answer begins in the context."""
+    """Return the character at which the answer begins in the context.
+
+    If that is not given, it is the first place where the answer is whole words, or else any.
+    """
     shown = f"the answer '{answer[:80]}'"
     if not split_words(answer):
         raise UserError(f"{where}: {shown} has no word: give one that is in the text.")
     if not given:
-        if (at := context.find(answer)) < 0:
+        places = [match.start() for match in re.finditer(re.escape(answer), context)]
+        if not places:
             raise UserError(f"{where}: {shown} is not in the text: copy it from there.")
-        return at
+        edges = {edge for word in split_words(context) for edge in word}
+        return next((at for at in places if {at, at + len(answer)} <= edges), places[0])
     if not re.fullmatch(r"\d+(\.0*)?", given) or not context.startswith(answer, int(float(given))):
         raise UserError(f"{where}: {shown} is not at character '{given}' of the text: correct it.")
     return int(float(given))

@@ -25,7 +25,7 @@ from small_training import (
 from mtkd import tasks
 from mtkd.config.distillation import Distil
 from mtkd.errors import UserError
-from mtkd.training import loop
+from mtkd.training import loop, metrics
 from mtkd.training.loop import Trainer, TrainingRun, make_optimizer, train
 from mtkd.training.losses import task_loss
 from mtkd.training.predict import predict, probabilities, score_rows
@@ -211,8 +211,35 @@ def test_a_killed_training_resumed_equals_an_undisturbed_one_to_the_last_bit(tmp
 def test_a_task_of_groups_is_ranked(tmp_path):
     groups = np.arange(30) // 2  # labels alternate: one candidate in two is correct
     examples = random_examples(tasks.get("qnli"), 30, group_ids=groups)
+    task = replace(tasks.get("qnli"), labels=())  # a candidate has a score
+    examples = examples.replace(task=task)
     run = TrainingRun({"qnli": examples}, FAST.model_copy(update={"epochs": 40}), seed=0)
-    model = small_model(["qnli"])
+    model = small_model([task])
     train(model, run, checkpoint=tmp_path / "c.pt")
     scores = predict(model, examples)[:, 0].reshape(15, 2)
     assert (scores.argmax(axis=1) == tasks.get("qnli").positive_label).all()
+
+
+TAGS = tasks.Task("tags", "Tags", "tokens", ("words",), ("O", "B-X", "I-X"), ("entity_f1",))
+SPAN = tasks.Task("span", "Span", "span", ("a", "b"), ("start", "end"), ("exact_match",))
+
+
+@pytest.mark.parametrize("task", [TAGS, SPAN], ids=lambda task: task.name)
+def test_overfits_tasks_with_a_label_for_each_word(task, tmp_path):
+    examples = random_examples(task, 30)
+    run = TrainingRun({task.name: examples}, FAST.model_copy(update={"epochs": 60}), seed=0)
+    model = small_model([task])
+    train(model, run, checkpoint=tmp_path / "c.pt")
+    outputs = probabilities(task, predict(model, examples), examples.idx)
+    found, labels = metrics.predicted(task, outputs, examples.idx), examples.labels
+    cut = np.concatenate(examples.split["words"]) < 0
+    assert cut.sum() == 10
+    assert (found == labels)[~cut].mean() > 0.98
+    assert np.ptp(predict(model, examples)[cut]) == 0  # nothing is known of a word that is cut off
+    row = score_rows(task, "train", outputs, labels, examples.idx)[0][0]
+    assert row["n"] == 30
+    assert row["value"] > (95 if task is SPAN else 70)
+    part = predict(model, examples, rows=range(7, 19))
+    np.testing.assert_allclose(
+        part, predict(model, examples)[examples.units(range(7, 19))], atol=1e-5
+    )
