@@ -10,13 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
 from mtkd.config.custom_task import CustomTask
 from mtkd.data.dataset import WORD_STARTS
 from mtkd.data.files import ROWS, parquet_batches, read_rows, select_columns
-from mtkd.data.text_files import parse_json, text_lines, word
+from mtkd.data.text_files import parse_json, text_lines
+from mtkd.data.text_files import word as as_text
 from mtkd.errors import UserError, listed
 from mtkd.tasks import END, START
 
@@ -31,13 +34,10 @@ def split_words(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in WORD.finditer(text)]
 
 
-def join_words(words: Sequence[str]) -> tuple[str, list[int]]:
-    """Return words as a text, a space between them, and the character at which each begins."""
-    starts, at = [], 0
-    for length in map(len, words):
-        starts.append(at)
-        at += length + 1
-    return " ".join(words), starts
+def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """Return words as a text, a space between them, and their characters as `split_words` does."""
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    return " ".join(words), [(end - len(word), end) for word, end in zip(words, ends.tolist())]
 
 
 def read_word_examples(
@@ -63,7 +63,11 @@ def read_word_examples(
 
 
 def read_lists(
-    path: Path, where: str, words: str, tags: str | None
+    file: Path | BinaryIO,
+    where: str,
+    words: str,
+    tags: str | None = None,
+    suffix: str | None = None,
 ) -> Iterator[list[tuple[list[str], list[str] | None]]]:
     """Yield the lists of words, and of tags if they are wanted, of many rows at a time.
 
@@ -72,10 +76,11 @@ def read_lists(
             no list of texts, with its row from 0.
     """
     columns, first = [words, tags] if tags else [words], 0
-    if path.suffix.lower() == ".parquet":
-        batches = (batch.to_pylist() for batch in parquet_batches(path, where, (columns, [])))
-    elif path.suffix.lower() == ".jsonl":
-        lines = enumerate(filter(str.strip, text_lines(path, where)))
+    suffix = suffix or file.suffix.lower()
+    if suffix == ".parquet":
+        batches = (batch.to_pylist() for batch in parquet_batches(file, where, (columns, [])))
+    elif suffix == ".jsonl":
+        lines = enumerate(filter(str.strip, text_lines(file, where)))
         rows = (parse_json(line, f"{where}, row {row}") for row, line in lines)
         batches = iter(lambda: list(islice(rows, ROWS)), [])
     else:
@@ -89,7 +94,7 @@ def read_lists(
                     held = f"column '{name}' holds {json.dumps(value, default=str)[:80]}"
                     raise UserError(f"{where}, row {row}: {held}, no list of texts: correct it.")
         first += len(batch)
-        yield [(list(map(word, one[words])), one[tags] if tags else None) for one in batch]
+        yield [(list(map(as_text, one[words])), one[tags] if tags else None) for one in batch]
 
 
 Row = tuple[tuple[str, ...], list[int], list[int]]  # texts, starts of words, labels
@@ -112,7 +117,8 @@ def _token_rows(path: Path, own: CustomTask, where: str, unlabelled: bool) -> It
             if wrong := [tag for tag in tags if tag is not None and tag not in numbers]:
                 known = f"none of the task's ({listed(own.classes)})"
                 raise UserError(f"{at}: tag '{wrong[0][:80]}' is {known}: correct it.")
-            text, starts = join_words(words)
+            text, places = join_words(words)
+            starts = [start for start, _ in places]
             rows.append(((text,), starts, [numbers.get(tag, -1) for tag in tags]))
         first += len(rows)
         yield rows

@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from mtkd.data.dataset import Examples, encode
 from mtkd.data.text_files import chunks
+from mtkd.data.words import join_words, split_words
 from mtkd.errors import UserError
 from mtkd.inference.reader import Row, Source
 from mtkd.tasks import Task
 from mtkd.training.predict import predict, probabilities
+from mtkd.training.word_metrics import best_span
 
 if TYPE_CHECKING:
     from mtkd.inference.load import TrainedModel
@@ -30,8 +32,14 @@ CHUNK_ROWS, CHUNK_CHARACTERS = 1024, 2_000_000  # read ahead, to batch texts of 
 
 
 def predict_rows(trained: TrainedModel, rows: list[Row]) -> list[dict]:
-    """Return `label` and `probabilities` of each row, or its `score` for a regression."""
-    task, outputs = trained.task, _outputs(trained, rows).tolist()
+    """Return `label` and `probabilities` of each row, or its `score` for a regression.
+
+    In a task with a label for each word they are what `predict_words` returns.
+    """
+    task = trained.task
+    if task.by_word:
+        return predict_words(trained, rows)
+    outputs = _outputs(trained, rows).tolist()
     if task.regression:
         return [{"score": score} for (score,) in outputs]
     by_label = [dict(zip(task.labels, values, strict=True)) for values in outputs]
@@ -46,6 +54,12 @@ def predict_frame(
     if isinstance(texts, pd.DataFrame):
         texts = texts.itertuples(index=False, name=None)
     rows = _rows([texts] if isinstance(texts, str) else texts, task)
+    if task.by_word:
+        parts = [
+            predict_words(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)
+        ]
+        columns = ["words", "tags"] if task.kind == "tokens" else ["answer", "start", "probability"]
+        return pd.DataFrame([row for part in parts for row in part], index, columns)
     parts = [_outputs(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)]
     outputs = np.concatenate([np.empty((0, task.num_outputs)), *parts])
     if task.regression:
@@ -59,9 +73,44 @@ def _rows(texts: Iterable[str | Sequence[str]], task: Task) -> Iterator[Row]:
     needed = " and ".join(task.columns)
     for number, text in enumerate(texts):
         row = (text,) if isinstance(text, str) else tuple(text) if np.iterable(text) else (text,)
-        if len(row) != len(task.columns) or not all(isinstance(one, str) for one in row):
+        texts = all(isinstance(one, str) for one in row)
+        if texts and task.kind == "tokens" and not isinstance(text, str):
+            yield (list(row),)
+            continue
+        if len(row) != len(task.columns) or not texts:
             raise UserError(f"Row {number} is {text!r:.80}: {task.title} needs {needed}, as text.")
         yield tuple(one.encode("utf-8", "replace").decode() for one in row)
+
+
+def predict_words(trained: TrainedModel, rows: list[Row]) -> list[dict]:
+    """Return `words` and `tags` of each row, or a span's `answer`, `start` and `probability`.
+
+    A list of words is taken as it is, those of a text are split as in `mtkd.data.words`. The answer
+    is the most probable span of the last text, `start` its first character; they are "" and -1
+    where there is no word.
+    """
+    task, texts, places = trained.task, [], []
+    for *others, last in rows:
+        text, spans = (last, split_words(last)) if isinstance(last, str) else join_words(last)
+        texts.append((*others, text))
+        places.append(spans)
+    starts = [[first for first, _ in spans] for spans in places]
+    examples = _examples(trained, texts, starts)
+    outputs = probabilities(task, predict(trained.model, examples), examples.idx)
+    found = []
+    for row, ((*_, text), spans) in enumerate(zip(texts, places, strict=True)):
+        part = outputs[examples.units([row])]
+        if task.kind == "tokens":
+            words = [text[first:last] for first, last in spans]
+            found.append({"words": words, "tags": [task.labels[tag] for tag in part.argmax(1)]})
+        elif not spans:
+            found.append({"answer": "", "start": -1, "probability": 0.0})
+        else:
+            first, last = best_span(*part.T)
+            start, product = spans[first][0], float(part[first, 0] * part[last, 1])
+            answer = {"answer": text[start : spans[last][1]], "start": start}
+            found.append(answer | {"probability": round(product, 6)})
+    return found
 
 
 def _outputs(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
@@ -74,11 +123,17 @@ def _outputs(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
 
 def predict_logits(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
     """Return the logits (n, classes), or scores (n, 1), of n rows of texts."""
+    return predict(trained.model, _examples(trained, rows))
+
+
+def _examples(
+    trained: TrainedModel, rows: list[Row], word_starts: list[list[int]] | None = None
+) -> Examples:
     columns = [list(column) for column in zip(*rows, strict=True)]
-    tokens = encode(columns, trained.tokenizer, trained.max_length)
-    tokens |= {"label": [0] * len(rows), "idx": range(len(rows))}
+    tokens = encode(columns, trained.tokenizer, trained.max_length, word_starts)
+    tokens |= {"label": tokens.get("words", [0] * len(rows)), "idx": range(len(rows))}
     split = datasets.Dataset.from_dict(tokens)
-    return predict(trained.model, Examples(trained.task, split, "", trained.tokenizer.pad_token_id))
+    return Examples(trained.task, split, "", trained.tokenizer.pad_token_id)
 
 
 def write_predictions(trained: TrainedModel, source: Source, out: Path | None) -> int:

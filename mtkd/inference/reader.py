@@ -9,11 +9,12 @@ from typing import BinaryIO
 
 from mtkd.data.files import count_rows, read_rows
 from mtkd.data.text_files import text_lines
+from mtkd.data.words import read_lists
 from mtkd.errors import UserError, listed
 from mtkd.tasks import Task
 
 SUFFIXES = {"csv": ".csv", "tsv": ".tsv", "jsonl": ".jsonl", "parquet": ".parquet", "text": ".txt"}
-Row = tuple[str, ...]
+Row = tuple[str | list[str], ...]  # texts, or the words of one
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def source(
         if sys.stdin is None or sys.stdin.isatty():
             raise UserError("There is nothing to predict: give a text or a file, or pipe lines.")
         where = "the standard input"
-        return Source(_rows(sys.stdin.buffer, names, where, SUFFIXES[kind or "text"], quotes))
+        suffix = SUFFIXES[kind or "text"]
+        return Source(_rows(sys.stdin.buffer, task, names, where, suffix, quotes))
     is_file, suffix = os.path.isfile(given[0]), Path(given[0]).suffix.lower()
     named = suffix in SUFFIXES.values() and " " not in given[0]
     if len(given) == 1 and (kind or is_file or named):
@@ -62,7 +64,7 @@ def source(
             raise UserError(f"There is no file {path}: correct the path.")
         if suffix not in SUFFIXES.values():
             raise UserError(f"{path}: give --format ({', '.join(SUFFIXES)}).")
-        rows = _rows(path, names, str(path), suffix, quotes)
+        rows = _rows(path, task, names, str(path), suffix, quotes)
         return Source(rows, count_rows(path, path.stat().st_mtime_ns))
     if len(given) != len(task.columns):
         raise UserError(f"{needed}: {len(given)} texts are given; put each in quotes.")
@@ -71,10 +73,19 @@ def source(
 
 
 def _rows(
-    file: Path | BinaryIO, columns: list[str], where: str, suffix: str, quotes: bool | None
+    file: Path | BinaryIO,
+    task: Task,
+    columns: list[str],
+    where: str,
+    suffix: str,
+    quotes: bool | None,
 ) -> Iterator[Row]:
     if suffix == ".txt":
         yield from _lines(file, columns, where)
+        return
+    if task.kind == "tokens" and suffix in (".jsonl", ".parquet"):
+        for batch in read_lists(file, where, columns[0], suffix=suffix):
+            yield from ((words,) for words, _ in batch)
         return
     for batch in read_rows(file, where, columns, quotes=quotes, suffix=suffix):
         texts = (batch.column(name).to_pylist() for name in columns)

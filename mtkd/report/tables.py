@@ -16,6 +16,7 @@ GAIN = "vs. MT-DNN (95 % interval)"
 PUBLISHED = "Published train/dev/test"
 METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews"}
 METRICS |= {"pearson": "Pearson", "spearman": "Spearman"}
+METRICS |= {"entity_f1": "entity F1", "exact_match": "exact match", "overlap_f1": "F1"}
 
 
 def millions(results: pd.DataFrame, system: str) -> str:

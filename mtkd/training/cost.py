@@ -89,7 +89,7 @@ def measure_speeds(cases: list[CostCase], rounds: int, device: torch.device) -> 
     for (case, size), (_, *timed) in passes.items():  # the first round warms up
         seconds = np.array(timed)  # (rounds, batches)
         medians = 1000 * np.median(seconds, axis=1)
-        examples = sum(len(batch.labels) for batch in case.batches[size][0])
+        examples = sum(len(batch.input_ids) for batch in case.batches[size][0])
         rates = examples / seconds.sum(axis=1)
         row = {"measured": case.name, "device": device.type, "batch": size}
         row |= {"latency": 1000 * np.median(seconds)}
@@ -137,7 +137,7 @@ def flops(model: MultiTaskModel, batches: list[Batch]) -> float:
             for module, counts in counter.get_flop_counts().items():
                 if module.rpartition(".")[2] == "lstm":
                     total -= sum(counts.values())
-    return (total + sum(lstm_flops)) / sum(len(batch.labels) for batch in batches)
+    return (total + sum(lstm_flops)) / sum(len(batch.input_ids) for batch in batches)
 
 
 @contextmanager

@@ -76,8 +76,9 @@ def test_a_word_that_the_answer_has_a_part_of_belongs_to_it():
 
 
 def test_joined_words_begin_where_it_says():
-    text, starts = join_words(["a", "bc", "d"])
-    assert [text[at] for at in starts] == ["a", "b", "d"]
+    text, places = join_words(["a", "bc", "d"])
+    assert [text[first:last] for first, last in places] == ["a", "bc", "d"]
+    assert places == split_words(text)
 
 
 @pytest.mark.parametrize(
