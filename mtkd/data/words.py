@@ -37,7 +37,9 @@ def split_words(text: str) -> list[tuple[int, int]]:
 def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """Return words as a text, a space between them, and their characters as `split_words` does."""
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    return " ".join(words), [(end - len(word), end) for word, end in zip(words, ends.tolist())]
+    return " ".join(words), [
+        (end - len(word), end) for word, end in zip(words, ends.tolist(), strict=True)
+    ]
 
 
 def read_word_examples(

@@ -29,7 +29,8 @@ EXAMPLE = (  # written for this page
 def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     """Predict every task for two texts by a student and by the tasks' teachers.
 
-    Left out are tasks with a label for each word. Tasks of one text read the first. A teacher is its ensemble's average (MT-DNN_KD, Eq. 3).
+    Tasks of one text read the first; those with a label for each word are left out. A teacher is
+    its ensemble's average (MT-DNN_KD, Eq. 3).
 
     Returns:
         A row per class: task (title), prediction (class, or `score` for a regression), student and
