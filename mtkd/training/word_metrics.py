@@ -13,7 +13,6 @@ A metric is a ratio of two sums, in percent. `counts` gives each example's share
 from collections.abc import Sequence
 
 import numpy as np
-from seqeval.metrics.sequence_labeling import get_entities
 
 from mtkd.tasks import END, START, Task
 
@@ -75,6 +74,8 @@ def _ranges(idx: np.ndarray) -> list[tuple[int, int]]:
 def _entities(
     tags: Sequence[str], predictions: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float]:
+    from seqeval.metrics.sequence_labeling import get_entities  # brings scikit-learn, a second
+
     found, true = (set(get_entities([tags[one] for one in many])) for many in (predictions, labels))
     return 2 * len(found & true), len(found) + len(true)
 
