@@ -96,11 +96,6 @@ class _Split:
     labels: np.ndarray
     outputs: dict[System, np.ndarray]
 
-    @property
-    def size(self) -> int:
-        """The number of examples."""
-        return len(np.unique(self.idx))
-
 
 class Resampled:
     """Every system's scores by task and seed, on the dev examples as they are and on resamples.
@@ -112,7 +107,9 @@ class Resampled:
     def __init__(self, tasks: Iterable[Task], parts: Iterable[Predictions]):
         known = {task.name: task for task in tasks}
         splits = _dev_splits(known, parts)
-        self.examples = {task: sum(one.size for one in splits[task]) for task in splits}
+        self.examples = {
+            task: sum(_size(known[task], one) for one in splits[task]) for task in splits
+        }
         self.scores = {task: _resampled_scores(known[task], splits[task]) for task in splits}
 
     def tasks(self, a: str, b: str) -> list[str]:
@@ -249,6 +246,11 @@ def _dev_splits(tasks: dict[str, Task], parts: Iterable[Predictions]) -> dict[st
     return {task: list(of_task.values()) for task, of_task in splits.items()}
 
 
+def _size(task: Task, split: _Split) -> int:
+    """Return the number of examples."""
+    return len(np.unique(split.idx) if task.by_word else split.idx)
+
+
 def _blocks(examples: int) -> Iterator[int]:
     """Yield block sizes that sum to DRAWS and keep a block's weights small in memory."""
     step = max(1, 4_000_000 // examples)
@@ -263,7 +265,7 @@ def _resampled_scores(task: Task, splits: list[_Split]) -> dict[System, np.ndarr
         return {}
     for split in splits:
         outputs = np.stack([split.outputs[system] for system in systems], axis=1)
-        size, random = split.size, np.random.default_rng([SEED, crc32(split.name.encode())])
+        size, random = _size(task, split), np.random.default_rng([SEED, crc32(split.name.encode())])
         weights = (resamples(size, count, random) for count in _blocks(size))
         blocks = [
             [resampled(task, one, block, outputs, split.labels, split.idx) for one in task.metrics]
