@@ -19,7 +19,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
 }
 MEASURES = METRICS | dict.fromkeys(("single", "pair", "ranking"), ("accuracy", "f1", "matthews"))
 WORDS = ("tokens", "span")  # types with a label for each word
-RESERVED_COLUMNS = ("label", "idx")
+RESERVED_COLUMNS = ("label", "idx", "word_starts")
 
 CustomTaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 

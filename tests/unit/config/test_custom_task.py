@@ -40,6 +40,15 @@ BAD = {
     "classes of a similarity": ({"type": "similarity"}, ["labels", "scores"]),
     "three classes of a ranking": ({"type": "ranking", "labels": ["a", "b", "c"]}, ["has two"]),
     "an empty range": ({"type": "similarity", "labels": [], "range": [5, 5]}, ["range", "below"]),
+    "tags of two texts": ({"type": "tokens"}, ["type tokens has one text column", "2"]),
+    "one tag": ({"type": "tokens", "columns": ["a"], "labels": ["O"]}, ["labels", "at least two"]),
+    "classes of a span": ({"type": "span"}, ["labels", "a start and an end"]),
+    "a span's metric": ({"metrics": ["exact_match"]}, ["'exact_match' does not measure type pair"]),
+    "an answer's place": ({"answer_start": "at"}, ["answer_start: it is for type span"]),
+    "words on the hub": (
+        {"type": "tokens", "columns": ["a"], "hub": "a/b"},
+        ["hub: type tokens is read from files"],
+    ),
     "an unknown metric": ({"metrics": ["bleu"]}, ["own_tasks.mine.metrics.0", "bleu"]),
     "a metric of scores": (
         {"metrics": ["pearson"]},
@@ -101,3 +110,18 @@ def test_custom_tasks_beside_glue_s_leave_its_defaults():
     both = study({"one": PAIR}, tasks=["rte", "mnli", "qqp", "qnli", "one"])
     assert both.multitask[-1] == "one" and both.task("rte") is tasks.get("rte")
     assert both.task("one").columns == ("a", "b") and "one" not in both.distil.teachers
+
+
+@pytest.mark.parametrize(
+    ("changes", "metrics"),
+    [
+        ({"type": "tokens", "labels": ["O", "B-X"]}, ("entity_f1",)),
+        ({"type": "tokens", "labels": ["NOUN", "VERB"]}, ("accuracy",)),
+        ({"type": "span", "labels": [], "columns": ["a", "b"]}, ("exact_match", "overlap_f1")),
+    ],
+)
+def test_metrics_of_words_by_default(changes, metrics):
+    task = study({"mine": SINGLE | changes}).task("mine")
+    assert task.metrics == metrics
+    assert task.by_word
+    assert task.num_outputs == 2

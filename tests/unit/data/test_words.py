@@ -5,9 +5,13 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from families import FAMILIES, make_checkpoint
+from helpers import WORDS, sentences
 from pyarrow import parquet
+from transformers import AutoTokenizer, CanineTokenizer
 
 from mtkd.config.custom_task import CustomTask
+from mtkd.data.dataset import encode
 from mtkd.data.words import join_words, mark_span, read_word_examples, split_words
 from mtkd.errors import UserError
 
@@ -120,3 +124,30 @@ def test_long_files_come_in_parts(tmp_path):
     rows = read(tmp_path, [SENTENCE] * 10_001, NER)
     assert [row["idx"] for row in rows] == list(range(10_001))
     assert np.unique([row["label"] for row in rows], axis=0).tolist() == [[1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_word_s_first_piece_is_found(family, tmp_path):
+    folder = make_checkpoint(family, tmp_path / "e", sentences(60))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    first, words = "who sees it", [*WORDS[:6], "catdog", "house"]
+    text, places = join_words(words)
+    starts = [start for start, _ in places]
+    whole = encode([[first], [text]], tokenizer, 64, [starts])
+    pieces = whole["input_ids"][0]
+    positions = whole["words"][0]
+    assert positions == sorted(set(positions))
+    assert positions[0] >= whole["segment_start"][0]
+    for word, at, end in zip(words, positions, [*positions[1:], len(pieces)], strict=True):
+        assert tokenizer.decode(pieces[at:end], skip_special_tokens=True).replace(" ", "") == word
+    cut = encode([[first], [text]], tokenizer, len(pieces) - 4, [starts])
+    kept = [at for at in cut["words"][0] if at >= 0]
+    assert len(kept) < len(words)
+    assert cut["words"][0] == [*kept, *[-1] * (len(words) - len(kept))]
+    before = [pieces[at] for at in positions[: len(kept)]]
+    assert [cut["input_ids"][0][at] for at in kept] == before
+
+
+def test_a_tokenizer_that_cannot_tell_where_words_are():
+    with pytest.raises(UserError, match="in the pieces of a CanineTokenizer: use a fast tokenizer"):
+        encode([["a b"]], CanineTokenizer(), 64, [[0, 2]])
