@@ -26,7 +26,7 @@ from mtkd.report.table import Table, number
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ROOT / "studies"
 PACKAGES = ("config", "data", "models", "training", "report", "stages", "inference", "workflow")
-COPIED = ("claims", "mkd", "ablation", "adaptation", "ranking")  # tables, as a report has them
+COPIED = ("claims", "mkd", "mkd_assistants", "ablation", "adaptation", "ranking")  # tables as is
 ABOUT = {
     "quick": "A smoke test on synthetic tasks: generated sentences, tiny encoders pre-trained on "
     "the spot. It shows that every stage runs; its scores mean nothing beyond that.",

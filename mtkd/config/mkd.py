@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mtkd.config.base import (
     Count,
@@ -17,16 +17,24 @@ from mtkd.config.base import (
     TaskNames,
     field,
 )
-from mtkd.config.checks import require, require_distinct
+from mtkd.config.checks import require, require_distinct, require_known
 from mtkd.config.experiments import Serving
 from mtkd.config.training import FineTune, Train, Width
 
 Embeddings = Literal["own", "teacher"]
 Start = Literal["teacher", "encoder", "checkpoint", "new"]
 Layers = Annotated[list[Size], Field(min_length=1)]
+ASSISTANT = "Another of the students to learn from (TAKD); null: the teacher."
 
 
-class LstmStudent(Settings):
+class _Student(Settings):
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict:
+        """Leave out an assistant that is not set: results from before there were any stay valid."""
+        return {name: one for name, one in dump(self).items() if (name, one) != ("assistant", None)}
+
+
+class LstmStudent(_Student):
     """A bi-attentive LSTM student (`mtkd.models.lstm`)."""
 
     kind: Literal["lstm"] = field(..., "The architecture.")
@@ -37,9 +45,10 @@ class LstmStudent(Settings):
     output_dim: Count = field(256, "Width of the shared layer below the task heads.")
     dropout: Dropout = field(0.1, "Dropout of embeddings and hidden states.")
     train: Train | None = field(None, "Settings of its training; null: `mkd.train`.")
+    assistant: ShortName | None = field(None, ASSISTANT)
 
 
-class TransformerStudent(Settings):
+class TransformerStudent(_Student):
     """A small Transformer student (`mtkd.models.small_transformer`)."""
 
     kind: Literal["transformer"] = field(..., "The architecture.")
@@ -55,6 +64,7 @@ class TransformerStudent(Settings):
     intermediate: Width | None = field(None, "Width of the feed-forward layers; null: 4 * hidden.")
     dropout: Dropout = field(0.1, "Dropout of layers and attention.")
     train: Train | None = field(None, "Settings of its training; null: `mkd.train`.")
+    assistant: ShortName | None = field(None, ASSISTANT)
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -79,7 +89,7 @@ class Mkd(Settings):
     hard_weight: Fraction = field(0.0, "Weight of labels; the teacher's logits have the rest.")
     mixed_hard_weight: Fraction | None = field(None, "Weight of labels of one more student.")
     layerwise: list[Literal["pkd", "minilm"]] = field(
-        [], "Layer-wise baselines of the students that have kept_layers: PKD, MiniLM."
+        [], "Baselines of students with kept_layers and without an assistant: PKD, MiniLM."
     )
     patient_weight: NonNegative = field(
         100.0, "Weight of PKD's patient loss; of the paper's 10 to 1000, 100 is this project's."
@@ -91,6 +101,12 @@ class Mkd(Settings):
     serving: Serving = field(Serving(), "How the cost of inference is measured.")
 
     @model_validator(mode="after")
+    def _has_teachers(self):
+        for name in self.students:
+            self.assistants(name)
+        return self
+
+    @model_validator(mode="after")
     def _has_layers(self):
         require_distinct("layerwise", self.layerwise)
         if self.layerwise:
@@ -98,7 +114,9 @@ class Mkd(Settings):
                 self.teacher == "mt-dnn", "layerwise: set teacher to mt-dnn, whose layers it reads"
             )
             known = [name for name in self.students if self.layerwise_of(name)]
-            require(known, "layerwise: no student has kept_layers; give one some")
+            require(
+                known, "layerwise: no student without an assistant has kept_layers; give one some"
+            )
             for name in known if "pkd" in self.layerwise else ():
                 why = f"pkd leaves out the last layer of {name}; give it two kept_layers or more"
                 require(len(self.students[name].kept_layers) > 1, f"layerwise: {why}")
@@ -114,5 +132,31 @@ class Mkd(Settings):
         }
 
     def layerwise_of(self, name: str) -> list[str]:
-        """Return the layer-wise baselines of a student; none if it has not the teacher's layers."""
-        return self.layerwise if getattr(self.students[name], "kept_layers", None) else []
+        """Return the layer-wise baselines of a student.
+
+        There are none if it has not the teacher's layers, or learns from an assistant.
+        """
+        student = self.students[name]
+        has_layers = getattr(student, "kept_layers", None) and not student.assistant
+        return self.layerwise if has_layers else []
+
+    def assistants(self, name: str) -> list[str]:
+        """Return a student's assistant, that one's and so on: the last learns from the teacher.
+
+        Raises `ValueError` where one of them is no student, or none learns from the teacher.
+        """
+        chain = [name]
+        while assistant := self.students[chain[-1]].assistant:
+            field = f"students.{chain[-1]}.assistant"
+            require_known(field, [assistant], self.students, "is no student")
+            text = ", that from ".join([*chain[1:], assistant])
+            why = f"{name} learns from {text}: let one of them learn from the teacher"
+            require(assistant not in chain, f"{field}: {why}")
+            chain.append(assistant)
+        return chain[1:]
+
+    def direct(self, name: str) -> str | None:
+        """Return the student that differs from an assisted one in having no assistant; or None."""
+        same = self.students[name].model_copy(update={"assistant": None})
+        others = (one for one, student in self.students.items() if student == same)
+        return next(others, None) if self.students[name].assistant else None

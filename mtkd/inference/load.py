@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-import torch
 from pydantic import Field, ValidationError
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
@@ -29,7 +27,7 @@ from mtkd.errors import UserError
 from mtkd.inference.predict import predict_frame
 from mtkd.models.encoders import max_positions
 from mtkd.models.multitask import MultiTaskModel, load_encoder
-from mtkd.models.student import student_encoder
+from mtkd.models.student import trained_encoder
 from mtkd.stages import all_runs, mtdnn, pretrain
 from mtkd.stages.common import Run
 from mtkd.stages.inputs import read_examples, tokenizer_of
@@ -263,9 +261,5 @@ def _new_encoder(artifact: Artifact, description: Description, encoder: Artifact
     folder, student, pooling = encoder.file("encoder"), description.student, description.pooling
     if student is None:
         return load_encoder(folder, dropout=0.0, pooling=pooling, weights=False)
-
-    def empty_table() -> torch.Tensor:
-        weights = load_file(artifact.file(WEIGHTS))
-        return torch.zeros_like(weights["encoder.embeddings.weight"])
-
-    return student_encoder(student, folder, pooling, empty_table, description.max_length)
+    weights = artifact.file(WEIGHTS)
+    return trained_encoder(student, folder, pooling, weights, description.max_length)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer
 
@@ -59,6 +60,21 @@ def student_encoder(
     if settings.init_from == "teacher" and teacher is not None:
         MultiTaskModel(encoder, [], {}).load(teacher(), heads=False)
     return keep_layers(encoder, settings.kept_layers)
+
+
+def trained_encoder(
+    settings: LstmStudent | TransformerStudent,
+    folder: Path,
+    pooling: str,
+    weights: Path,
+    max_length: int,
+) -> nn.Module:
+    """Return a student's encoder for the trained `weights` of a file, which are not loaded yet."""
+
+    def table() -> torch.Tensor:
+        return torch.zeros_like(load_file(weights)["encoder.embeddings.weight"])
+
+    return student_encoder(settings, folder, pooling, table, max_length)
 
 
 def _vocabulary_sizes(folder: Path) -> set[int]:

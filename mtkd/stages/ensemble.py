@@ -1,6 +1,6 @@
 """Ensembles of models fine-tuned on one task, and their soft targets (MT-DNN_KD, section 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate
 from mtkd.data.dataset import Examples
+from mtkd.models.multitask import MultiTaskModel
 from mtkd.stages import mtdnn
 from mtkd.stages.common import weight_settings
 from mtkd.stages.fit import ModelTraining, fit
@@ -29,13 +30,17 @@ SOFT_TARGETS = "soft_targets.parquet"
 
 @dataclass(frozen=True)
 class EnsembleMember:
-    """A trained model with heads for `tasks`, whose predictions are averaged with others'."""
+    """A trained model with heads for `tasks`, whose predictions are averaged with others'.
+
+    `new_model` returns a model for the weights where they are no MT-DNN's.
+    """
 
     encoder: str
     dropout: float
     model: Artifact
     name: str
     tasks: tuple[Task, ...]
+    new_model: Callable[[], MultiTaskModel] | None = None
 
 
 def single_model(
@@ -119,7 +124,10 @@ def predict_soft_targets(
     for chunk in chunks(len(examples)):
         logits = []
         for member in members:
-            model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
+            if member.new_model:
+                model = member.new_model()
+            else:
+                model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
             model.load(member.model.file("model.safetensors"))
             logits.append(predict(model, sets[member.encoder], precision, chunk))
         rows = idx[examples.units(chunk)]

@@ -13,6 +13,9 @@ A student is trained in several ways, for a seed with the same updates, batches 
 
 pkd and minilm are baselines of `mkd.layerwise`, for a Transformer with layers of the teacher's
 architecture: mtl-kd's loss and one between hidden layers (`mtkd.training.layerwise`).
+A student with an `assistant` (TAKD, Mirzadeh et al. 2020, arXiv:1902.03393) has the logits of that
+student's mtl-kd, of the same seed and before fine-tuning, in the teacher's place. It is trained in
+stl-kd, mtl-kd and mtl-kd-hard alone, for the other ways do without an assistant.
 `:mtl` marks scores before per-task fine-tuning. With `mkd.finetune` the students of mtl-hard,
 mtl-kd, pkd and minilm are fine-tuned on each task's labels, as `mt-<student>`, `mkd-<student>` and
 so on, which adds updates. Settings, fine-tuning and the shapes of students are this project's
@@ -24,25 +27,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
 from mtkd.artifacts import Artifact
 from mtkd.config.distillation import Distil
-from mtkd.config.mkd import LstmStudent, TransformerStudent
 from mtkd.config.study import Study
 from mtkd.config.training import Train
-from mtkd.data.dataset import vocabulary_size
-from mtkd.models.encoders import read_config, without_weights, word_embeddings
-from mtkd.models.lstm import projected_table
 from mtkd.models.multitask import MultiTaskModel
-from mtkd.models.student import student_encoder
 from mtkd.stages import mtdnn, teacher
 from mtkd.stages.checkpoint import file_hashes
-from mtkd.stages.common import Run, count_updates, lookup, weight_settings
-from mtkd.stages.ensemble import build_soft_targets, single_model
+from mtkd.stages.common import Run, count_updates, weight_settings
+from mtkd.stages.ensemble import EnsembleMember, build_soft_targets, single_model
 from mtkd.stages.fit import ModelTraining, fit
-from mtkd.stages.inputs import Inputs, Output, encoder_run, head_dropouts, tokenizer_of
+from mtkd.stages.inputs import Inputs, Output, encoder_run
+from mtkd.stages.mkd_student import find_student, new_student, teacher_run, trained_student
 from mtkd.tasks import Task
 from mtkd.training.layerwise import LayerwiseLoss, PatientLoss, RelationLoss
 from mtkd.training.loop import seed_everything
@@ -50,23 +46,34 @@ from mtkd.training.loop import seed_everything
 NAME = "09_mkd"
 LAYERWISE = ("pkd", "minilm")
 JOINT = ("mtl-hard", "mtl-kd", "mtl-kd-hard", *LAYERWISE)  # ways with one student of all tasks
+ASSISTANT = "mtl-kd/all"  # the training by which a student can be an assistant
 
 
 def runs(study: Study) -> list[Run]:
-    """Return a run per student and seed."""
-    students, seeds = (study.mkd.students, study.mkd.seeds) if study.mkd else ((), ())
-    return [Run(NAME, student=name, seed=seed) for name in students for seed in seeds]
+    """Return a run per student and seed, assistants before those who learn from them."""
+    if not study.mkd:
+        return []
+    students = sorted(study.mkd.students, key=lambda name: len(study.mkd.assistants(name)))
+    return [Run(NAME, student=name, seed=seed) for name in students for seed in study.mkd.seeds]
 
 
 def parents(study: Study, run: Run) -> list[Run]:
-    """Return the teachers, and the encoder whose word pieces the students read."""
+    """Return the teachers or the assistant, and the encoder whose word pieces the students read."""
     find_student(study, run.student)
     above = [encoder_run(study.mkd.teacher_encoder)]
     if mtdnn.uses_mkd_teacher(study, run.student):
         above.append(teacher_run(study))
-    if study.mkd.teacher == "ensemble":
+    if assistant := _assistant_run(study, run):
+        above.append(assistant)
+    elif study.mkd.teacher == "ensemble":
         above += [Run(teacher.NAME, task=name) for name in study.mkd.tasks]
     return above
+
+
+def _assistant_run(study: Study, run: Run) -> Run | None:
+    """Return the run of a student's assistant, or None if it learns from the teacher."""
+    assistant = study.mkd.students[run.student].assistant
+    return Run(NAME, student=assistant, seed=run.seed) if assistant else None
 
 
 def depends(study: Study, run: Run) -> dict:
@@ -77,7 +84,7 @@ def depends(study: Study, run: Run) -> dict:
         "mkd": mkd.model_dump(include={"teacher", "tasks", "hard_weight", "mixed_hard_weight"}),
         **_layerwise_settings(study, mkd.layerwise_of(run.student)),
         "finetune": mkd.finetune and mkd.finetune.model_dump(),
-        "ensemble_size": _members(study),
+        "ensemble_size": _members(study, run.student),
         "precision": study.train.precision,
     }
 
@@ -99,17 +106,6 @@ def steps(study: Study, run: Run) -> int:
     """Return the updates of all ways of training, and of fine-tuning."""
     planned = trainings(study, run.student)
     return sum(count_updates(study, one.tasks, one.settings) for one in planned)
-
-
-def teacher_run(study: Study) -> Run:
-    """Return the run of the multi-task teacher, a vanilla MT-DNN."""
-    return mtdnn.baseline_run(study, study.candidates.seeds[0], study.mkd.teacher_encoder)
-
-
-def find_student(study: Study, name: str) -> LstmStudent | TransformerStudent:
-    """Return the settings of a student; raise `UserError` if there is none of that name."""
-    students = study.require("mkd").resolved(study.resolve_checkpoint)
-    return lookup(study, "student", name, students)
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,10 @@ class StudentTraining:
 
 
 def trainings(study: Study, student: str) -> list[StudentTraining]:
-    """Return all trainings of a student: each way, then fine-tuning."""
+    """Return all trainings of a student: each way, then fine-tuning.
+
+    One with an assistant is not trained on labels alone, or from the teacher's layers.
+    """
     mkd, planned = study.mkd, []
     settings, mixed = mkd.students[student].train or mkd.train, mkd.mixed_hard_weight
     ways = [
@@ -152,6 +151,8 @@ def trainings(study: Study, student: str) -> list[StudentTraining]:
         ways.append(("mtl-kd-hard", f"mkd-{student}:hard-{mixed:g}", mixed))
     layerwise = mkd.layerwise_of(student)
     ways += [(way, f"{way}-{student}:mtl", mkd.hard_weight) for way in layerwise]
+    if mkd.students[student].assistant:
+        ways = [one for one in ways if one[2] is not None]
     for way, system, weight in ways:
         parts = {"all": mkd.tasks} if way in JOINT else {name: [name] for name in mkd.tasks}
         for part, names in parts.items():
@@ -159,12 +160,12 @@ def trainings(study: Study, student: str) -> list[StudentTraining]:
     if mkd.finetune:
         changed = mkd.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
         settings = settings.model_copy(update=changed)
-        tuned = {"mtl-hard": "mt", "mtl-kd": "mkd"} | {way: way for way in layerwise}
-        for way, prefix in tuned.items():
+        joint = [one for one in planned if one.joint and one.system.endswith(":mtl")]
+        for start in joint:
+            way, system = start.part.removesuffix("/all"), start.system.removesuffix(":mtl")
             for name in mkd.tasks:
-                part, start = f"{way}-tuned/{name}", f"{way}/all"
-                system = f"{prefix}-{student}"
-                planned.append(StudentTraining(part, system, [name], settings, start=start))
+                part = f"{way}-tuned/{name}"
+                planned.append(StudentTraining(part, system, [name], settings, start=start.part))
     return planned
 
 
@@ -177,29 +178,37 @@ def run(study: Study, student: str, seed: int) -> Artifact:
     find_student(study, student)
     inputs = Inputs(study, Run(NAME, student=student, seed=seed))
     planned = trainings(study, student)
-    logits = {name: _teacher_logits(inputs, study.task(name)) for name in study.mkd.tasks}
+    logits = {name: _logits(inputs, study.task(name)) for name in study.mkd.tasks}
     parts: dict[str, Artifact] = {}
     for training in planned:
         parts[training.part] = _train(inputs, training, logits, parts.get(training.start))
     return inputs.merge(parts, [{"system": training.system} for training in planned])
 
 
-def _members(study: Study) -> int | None:
-    """Return the size of the ensembles that teach, or None if an MT-DNN does."""
-    return study.candidates.ensemble_size if study.mkd.teacher == "ensemble" else None
+def _members(study: Study, student: str) -> int | None:
+    """Return the size of the ensembles that teach a student, or None if a single model does."""
+    ensembles = study.mkd.teacher == "ensemble" and not study.mkd.students[student].assistant
+    return study.candidates.ensemble_size if ensembles else None
 
 
-def _teacher_logits(inputs: Inputs, task: Task) -> Artifact:
-    """Return an artifact with the teacher's logits of a task's train examples.
+def _logits(inputs: Inputs, task: Task) -> Artifact:
+    """Return an artifact with the logits of the teacher or assistant of a task's train examples.
 
-    They are written once; no teacher runs while a student trains.
+    They are written once; neither runs while a student trains.
     """
-    study = inputs.study
-    if _members(study):
+    study, encoder = inputs.study, inputs.study.mkd.teacher_encoder
+    if _members(study, inputs.this.student):
         return inputs[Run(teacher.NAME, task=task.name)]
-    model = inputs[teacher_run(study)]
-    teams = single_model(study, study.mkd.teacher_encoder, model, "mt-dnn")
-    return build_soft_targets(inputs, f"teacher_logits/{task.name}", task, teams, shared=True)
+    if run := _assistant_run(study, inputs.this):
+        trained, tasks = inputs.part(run, ASSISTANT), list(map(study.task, study.mkd.tasks))
+        new_model = partial(trained_student, inputs, run.student, tasks, trained)
+        name, dropout = f"mkd-{run.student}", study.mkd.students[run.student].dropout
+        member = EnsembleMember(encoder, dropout, trained, name, tuple(tasks), new_model)
+        part, teams = f"assistant_logits/{run.label}/{task.name}", {None: [member]}
+    else:
+        teams = single_model(study, encoder, inputs[teacher_run(study)], "mt-dnn")
+        part = f"teacher_logits/{task.name}"
+    return build_soft_targets(inputs, part, task, teams, shared=True)
 
 
 def _train(
@@ -228,7 +237,8 @@ def _train(
     def build(output: Output) -> None:
         train_sets = inputs.train_sets(encoder, training.tasks)
         for name in taught:
-            targets = teacher.soft_targets(logits[name], study.task(name), _members(study) or 1)
+            size = _members(study, this.student) or 1
+            targets = teacher.soft_targets(logits[name], study.task(name), size)
             aligned = targets.aligned(train_sets[name], "logits")
             train_sets[name] = train_sets[name].replace(soft_targets=aligned)
         weight = training.hard_weight if taught else 1.0
@@ -265,24 +275,3 @@ def _layerwise_loss(
     if way == "pkd":
         return partial(PatientLoss, teacher=model, weight=study.mkd.patient_weight)
     return partial(RelationLoss, teacher=model)
-
-
-def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
-    """Return an untrained student with a head per task; seed first."""
-    study, settings = inputs.study, find_student(inputs.study, name)
-
-    def teacher_weights() -> Path:
-        return inputs[teacher_run(study)].file("model.safetensors")
-
-    def table() -> torch.Tensor:
-        if settings.embeddings == "teacher":
-            name = word_embeddings(without_weights(read_config(folder)))
-            weights = load_file(teacher_weights())[f"encoder.model.{name}"]
-            return projected_table(weights, settings.embedding_dim)
-        pieces = vocabulary_size(tokenizer_of(inputs.encoder(study.mkd.teacher_encoder)))
-        return torch.randn(pieces, settings.embedding_dim)  # as nn.Embedding draws it
-
-    folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
-    how = study.model.pooling, table, study.data.max_length, teacher_weights
-    encoder = student_encoder(settings, folder, *how)
-    return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))

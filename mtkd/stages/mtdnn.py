@@ -41,7 +41,8 @@ def baseline_run(study: Study, seed: int, encoder: str | None = None) -> Run:
 
 def uses_mkd_teacher(study: Study, student: str) -> bool:
     """Tell whether a student of MKD learns from a vanilla MT-DNN, or starts from its weights."""
-    return study.mkd.teacher == "mt-dnn" or starts_from_teacher(study, student)
+    learns = study.mkd.teacher == "mt-dnn" and not study.mkd.students[student].assistant
+    return learns or starts_from_teacher(study, student)
 
 
 def starts_from_teacher(study: Study, student: str) -> bool:

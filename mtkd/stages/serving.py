@@ -105,7 +105,11 @@ def _cases(inputs: Inputs) -> list[CostCase]:
         case(members, [one.encoder for one in chosen], {"mt-dnn-ensemble": many}),
     ]
     for name in section.students:
-        systems = {one.system: 1 if one.joint else many for one in mkd.trainings(study, name)}
+        if section.direct(name):  # measured with the student without an assistant
+            continue
+        same = [name, *(one for one in section.students if section.direct(one) == name)]
+        planned = [one for student in same for one in mkd.trainings(study, student)]
+        systems = {one.system: 1 if one.joint else many for one in planned}
         model = mkd.new_student(inputs, name, tasks)
         cases.append(case([model], [section.teacher_encoder], systems))
     return cases

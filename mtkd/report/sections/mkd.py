@@ -1,6 +1,6 @@
 """MKD (Liu et al. 2020, arXiv:1911.03588): scores, size and speed of students of other shapes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from mtkd.report import published, scores
 from mtkd.report.figures import Series, bars, forest
 from mtkd.report.scores import ENSEMBLE, STUDENT, judged, name, title
 from mtkd.report.sections import Artifacts, SystemsSection, rows_of
+from mtkd.report.significance import METHOD
 from mtkd.report.style import empty_figure, styled
 from mtkd.report.table import NONE, Table, count, gain_text, number
 
@@ -49,6 +50,9 @@ class MkdResults(SystemsSection):
         machine: what the costs were measured on: cpu, gpu, threads, precision.
         students: their names in the study.
         teacher: the system that gave the logits.
+        assistants: of the students with an assistant, the one in the teacher's place, that one's
+            assistant and so on.
+        direct: the same students without an assistant, by the name of those with one.
     """
 
     title: ClassVar[str] = "MKD: small students of another shape"
@@ -63,6 +67,8 @@ class MkdResults(SystemsSection):
     machine: dict
     students: list[str]
     teacher: str
+    assistants: dict[str, list[str]] = field(default_factory=dict)
+    direct: dict[str, str] = field(default_factory=dict)
 
     def cost(self, system: str, batch: int) -> pd.Series | None:
         """Return a system's costs on the processor; None where they were not measured."""
@@ -71,12 +77,16 @@ class MkdResults(SystemsSection):
         return rows.iloc[0] if len(rows) else None
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return multi-task distillation of every student against its other ways of training."""
+        """Return multi-task distillation of every student against its other ways of training.
+
+        After these, against multi-task distillation without the student's assistant.
+        """
         names = [(student, base) for student in self.students for base in COMPARISONS]
-        return [(f"mkd-{student}:mtl", base.format(student)) for student, base in names]
+        pairs = [(f"mkd-{student}:mtl", base.format(student)) for student, base in names]
+        return pairs + [(f"mkd-{a}:mtl", f"mkd-{b}:mtl") for a, b in self.direct.items()]
 
     def finding(self) -> list[str]:
-        """Return what multi-task distillation adds."""
+        """Return what multi-task distillation adds, and what assistants do."""
         sentences = []
         for student in self.students:
             rows = {
@@ -91,11 +101,21 @@ class MkdResults(SystemsSection):
                     f"**{student}: multi-task distillation is {judged(first)} than task-specific "
                     f"distillation**; in points (95 % interval) {', '.join(texts)}."
                 )
+        for student, direct in self.direct.items():
+            row = self.gain(f"mkd-{student}:mtl", f"mkd-{direct}:mtl")
+            if pd.notna(row["gain"]):
+                sentences.append(
+                    f"**{student}: distillation by its assistant {self.assistants[student][0]} is "
+                    f"{judged(row)} than by the teacher**; in points (95 % interval) over {direct} "
+                    f"{gain_text(row)}."
+                )
         return sentences
 
     def tables(self) -> list[Table]:
-        """Return scores with sizes and speeds, costs, and published small models."""
+        """Return scores with sizes and speeds, assistants, costs, and published small models."""
         tables = [self._scores_table(), costs_table(self.costs, self.machine)]
+        if self.direct:
+            tables.insert(1, self._assistants_table())
         if scores.beside_the_paper(self.results):
             frame = published.read("small_models").replace("-", NONE).reset_index()
             note = "For scale only: other data, splits and teachers, and none of them is MKD's."
@@ -136,8 +156,31 @@ class MkdResults(SystemsSection):
         if added:
             ours = "mkd- has the loss on logits of MKD (Liu et al. 2020, arXiv:1911.03588)"
             notes.append(f"{'; '.join([ours, *added])}. No figure is one of these papers'.")
+        if self.assistants:
+            texts = [f"{one} from {others[0]}" for one, others in self.assistants.items()]
+            learn = f"These learn from the logits of another student's mkd-: {', '.join(texts)}"
+            notes.append(f"{learn} (TAKD, Mirzadeh et al. 2020, arXiv:1902.03393).")
         frame, caption = pd.DataFrame(rows).fillna(NONE), "MKD: dev scores, size and speed"
         return Table("mkd", caption, frame, notes, divide=len(systems) - len(students))
+
+    def _assistants_table(self) -> Table:
+        """Return a row per student with an assistant: its gains over the same without."""
+        rows = []
+        for student, direct in self.direct.items():
+            gains = self.gains(f"mkd-{student}:mtl", f"mkd-{direct}:mtl").iterrows()
+            texts = {task: gain_text(row) for task, row in gains}
+            chain = " ← ".join([*self.assistants[student], name(self.teacher)])
+            cells = {"Student": f"mkd-{student}", "Learns from": chain, "Over": f"mkd-{direct}"}
+            order = ["average", *scores.in_order(self.tasks)]
+            rows.append(cells | {title(task): texts.get(task, NONE) for task in order})
+        notes = [
+            "Points on dev over the same student that learns from the teacher, with the same "
+            f"updates, batches and initial weights, both before fine-tuning; {self.averaged}. "
+            f"Paired by seed. {METHOD} An assistant has its own training, whose updates are not "
+            "counted here.",
+        ]
+        caption = "MKD: students that learn from an assistant (TAKD)"
+        return Table("mkd_assistants", caption, pd.DataFrame(rows), notes)
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
@@ -162,7 +205,8 @@ class MkdResults(SystemsSection):
 
         def shape(system: str) -> str:
             base = system.partition(":")[0]
-            return next((one for one in self.students if base.endswith(one)), "BERT")
+            ends = [one for one in self.students if base.endswith(one)]
+            return max(ends, key=len, default="BERT")
 
         return rows.assign(
             training=rows["system"].map(training),
@@ -229,13 +273,15 @@ def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> MkdRes
     """Return the section where the study has students of MKD."""
     if not study.mkd:
         return None
-    (cost,) = artifacts("10_serving").values()
+    (cost,), students = artifacts("10_serving").values(), list(study.mkd.students)
     return MkdResults(
         rows=rows_of(study.name, artifacts("09_mkd").values(), "scores.csv"),
         results=results,
         tasks=study.mkd.tasks,
         costs=cost.frame("costs.csv"),
         machine=cost.json("machine.json"),
-        students=list(study.mkd.students),
+        students=students,
         teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else ENSEMBLE,
+        assistants={one: chain for one in students if (chain := study.mkd.assistants(one))},
+        direct={one: direct for one in students if (direct := study.mkd.direct(one))},
     )
