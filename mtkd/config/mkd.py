@@ -1,6 +1,7 @@
 """Settings of MKD (Liu et al. 2020, arXiv:1911.03588)."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -149,10 +150,11 @@ class Mkd(Settings):
         while assistant := self.students[chain[-1]].assistant:
             field = f"students.{chain[-1]}.assistant"
             require_known(field, [assistant], self.students, "is no student")
-            text = ", that from ".join([*chain[1:], assistant])
-            why = f"{name} learns from {text}: let one of them learn from the teacher"
-            require(assistant not in chain, f"{field}: {why}")
-            chain.append(assistant)
+            again, chain = assistant in chain, [*chain, assistant]
+            text = ", ".join(f"{one} from {other}" for one, other in pairwise(chain))
+            require(
+                not again, f"{field}: none learns from the teacher ({text}); remove one assistant"
+            )
         return chain[1:]
 
     def direct(self, name: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import mirror, rows
-from integration.stages.small import ADAPTATION, MKD, overrides
+from integration.stages.small import ADAPTATION, ASSISTED, MKD, overrides
 
 from mtkd.tasks import SNLI
 
@@ -58,7 +58,7 @@ def every_stage(ranking_task) -> list[str]:
     """Settings of a study that has all stages, and every source of soft targets."""
     self_distillation = {"source": "self_distillation"}
     return overrides(
-        *("name=whole", "seeds=[0, 1]", *ranking_task, MKD, ADAPTATION),
+        *("name=whole", "seeds=[0, 1]", *ranking_task, MKD, ASSISTED, ADAPTATION),
         kl={"loss": "kl"},
         texts={"source": "unlabelled", "unlabelled": {"other_tasks": 9}},
         folds={"source": "cross_fit", "folds": 2},

@@ -14,6 +14,9 @@ MKD = """mkd={
   students: {
     lstm: {kind: lstm, embedding_dim: 16, hidden: 16, output_dim: 32, embeddings: teacher},
     transformer: {kind: transformer, init_from: encoder, kept_layers: [0]}}}"""
+ASSISTED = """mkd.students.assisted={
+  kind: lstm, embedding_dim: 16, hidden: 16, output_dim: 32, embeddings: teacher,
+  assistant: transformer}"""
 ADAPTATION = """adaptation={
   fractions: [0.01, 0.1, 1.0], seeds: [0], max_train: 100, max_dev: 40, min_updates: 5}"""
 

@@ -1,11 +1,12 @@
 """Students of MKD: the teacher's logits, ways that differ in their targets alone, and shapes."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from integration.stages.small import MKD, small
+from integration.stages.small import ASSISTED, MKD, small
 from safetensors.torch import load_file
 
 from mtkd.artifacts import read
@@ -39,6 +40,56 @@ def test_the_stored_logits_are_the_teachers():
     expected = predict(model, examples, study.train.precision)
     logits = read_soft_targets(stored, task).aligned(examples, "logits")
     np.testing.assert_allclose(logits, expected, atol=1e-6)
+
+
+def test_a_chain_of_assistants(monkeypatch):
+    """Each student has the logits of the one before it, whether or not an ensemble begins."""
+    seen, train = {}, fit.train
+
+    def watched(model, training, **named):
+        if training.title.startswith(mkd.NAME):
+            name, part = training.title.split(".")[1].split("-s0 ")
+            seen[name, part] = training.train_sets
+        return train(model, training, **named)
+
+    def weights(study, name):
+        run = Run(mkd.NAME, student=name, seed=0)
+        return load_file(read(run.part_folder(study, "mtl-kd/all")).file("model.safetensors"))
+
+    monkeypatch.setattr(fit, "train", watched)
+    chain = [
+        ASSISTED,
+        "mkd.students.last={kind: transformer, kept_layers: [0], assistant: assisted}",
+    ]
+    chain += ["name=chain", "mkd.finetune=null", "mkd.teacher=ensemble"]
+    study = small(MKD, *chain)
+    artifact = mkd.run(study, "last", 0)
+    assert list(artifact.frame("scores.csv").system.unique()) == [
+        *("task-kd-last", "mkd-last:mtl", "mkd-last:hard-0.5"),
+    ]
+    names = ["transformer", "assisted", "last"]  # and none else, such as the student "lstm"
+    assert list(dict.fromkeys(name for name, _ in seen)) == names
+    inputs = Inputs(study, Run(mkd.NAME, student="lstm", seed=0))
+    for assistant, name in pairwise(names):
+        model = mkd.new_student(inputs, assistant, tasks_of(study, "rte", "stsb"))
+        part = Run(mkd.NAME, student=assistant, seed=0).part_folder(study, "mtl-kd/all")
+        model.load(read(part).file("model.safetensors"))
+        for task in ("rte", "stsb"):
+            examples = inputs.train_set("uncased", study.task(task))
+            expected = predict(model, examples, study.train.precision)
+            for way in ("mtl-kd/all", "mtl-kd-hard/all", f"stl-kd/{task}"):
+                targets = seen[name, way][task].soft_targets
+                np.testing.assert_allclose(targets, expected, atol=1e-5)
+
+    seen.clear()
+    assert mkd.run(study, "last", 0).fingerprint == artifact.fingerprint and not seen
+    before = [weights(study, name) for name in names]
+    changed = small(MKD, *chain, "mkd.students.assisted.train={learning_rate: 1.0e-2}")
+    assert mkd.run(changed, "last", 0).fingerprint != artifact.fingerprint
+    after = [weights(study, name) for name in names]
+    assert list(dict.fromkeys(name for name, _ in seen)) == names[1:]
+    equal = [[torch.equal(a[one], b[one]) for one in a] for a, b in zip(before, after, strict=True)]
+    assert all(equal[0]) and not all(equal[1]) and not all(equal[2])
 
 
 def test_an_ensemble_as_teacher(monkeypatch):

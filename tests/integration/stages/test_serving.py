@@ -1,7 +1,7 @@
 """Costs of a study's systems, measured after every other run."""
 
 import pytest
-from integration.stages.small import MKD, small
+from integration.stages.small import ASSISTED, MKD, small
 
 from mtkd.stages import all_runs, mkd, serving
 from mtkd.stages.common import Run
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("work")
 
 @pytest.mark.slow
 def test_costs_of_every_system():
-    study = small(MKD)
+    study = small(MKD, ASSISTED)
     artifact = serving.run(study)
     costs = artifact.frame("costs.csv").set_index(["system", "batch"])
     main = {"bert", "mt-dnn:mtl", "mt-dnn", "mt-dnn-kd:mtl", "mt-dnn-kd", "mt-dnn-ensemble"}
@@ -22,6 +22,8 @@ def test_costs_of_every_system():
     assert models["bert"] == 2 and models["mt-dnn:mtl"] == 1 and models["mt-dnn-ensemble"] == 4
     assert models["lstm"] == 2 and models["mkd-lstm:mtl"] == 1 and models["mkd-lstm"] == 2
     assert costs.params["mt-dnn-ensemble", 1] > 1.9 * costs.params["bert", 1]
+    same = costs.loc[[("mkd-lstm:mtl", 1), ("mkd-assisted:mtl", 1)]]
+    assert (same.nunique() == 1).all() and set(same.measured) == {"lstm"}
     assert artifact.json("machine.json")["precision"] == "fp32"
 
 

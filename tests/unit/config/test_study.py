@@ -183,6 +183,16 @@ BAD = {
     "mkd: {students: {bert: {kind: lstm}}}": ["mkd.students", "bert is another system"],
     "mkd: {students: {s: {kind: lstm}}, tasks: [wnli]}": ["mkd.tasks", "'wnli' is not trained"],
     "mkd: {students: {s: {kind: lstm}}, teacher_encoder: x}": ["mkd.teacher_encoder", "'x'"],
+    "mkd: {students: {s: {kind: lstm, assistant: t}}}": ["students.s.assistant", "'t' is no", "s."],
+    "mkd: {students: {s: {kind: lstm, assistant: s}}}": ["s.assistant", "teacher (s from s)"],
+    "mkd: {students: {s: {kind: lstm, assistant: t}, t: {kind: lstm, assistant: s}}}": [
+        "mkd: students.t.assistant: none learns from the teacher (s from t, t from s)",
+    ],
+    "mkd: {students: {s: {kind: lstm, assistant: T!}}}": ["mkd.students.s.lstm.assistant", "T!"],
+    f"mkd: {{students: {{t: {{kind: lstm}}, {KEPT[11:-2]}, assistant: t}}}}, layerwise: [pkd]}}": [
+        "layerwise",
+        "no student without an assistant has kept_layers",
+    ],
     f"mkd: {{{KEPT}, layerwise: [tiny]}}": ["mkd.layerwise", "'pkd' or 'minilm'"],
     f"mkd: {{{KEPT}, layerwise: [pkd, pkd]}}": ["mkd", "layerwise", "twice"],
     f"mkd: {{{KEPT}, layerwise: [pkd]}}": [

@@ -9,6 +9,12 @@ from mtkd.errors import UserError
 from mtkd.stages import all_runs, keys, mkd, mtdnn, serving
 from mtkd.stages.common import Run, count_updates
 
+# The student "last" without an assistant, and the same behind two of them.
+CHAIN = [
+    "mkd.students={assisted: {kind: lstm, hidden: 8, assistant: next_to},"
+    " last: {kind: lstm, hidden: 8}, next_to: {kind: lstm, hidden: 16, assistant: first},"
+    " first: {kind: transformer, kept_layers: [0]}}"
+]
 LSTM = Run(mkd.NAME, student="lstm", seed=0)
 
 
@@ -89,6 +95,58 @@ def test_steps():
     study = small(MKD)
     both = count_updates(study, ["rte", "stsb"], study.mkd.train)
     assert mkd.steps(study, LSTM) == 5 * both + 2 * both
+
+
+def test_assistants_come_before_their_students():
+    study = small(MKD, *CHAIN, "mkd.seeds=[0, 3]")
+    assert [run.label for run in mkd.runs(study)] == [
+        *("last-s0", "last-s3", "first-s0", "first-s3"),
+        *("next_to-s0", "next_to-s3", "assisted-s0", "assisted-s3"),
+    ]
+    encoder, baseline = Run("01_pretrain", encoder="uncased"), mtdnn.baseline_run(study, 0)
+    first, second, assisted = (
+        Run(mkd.NAME, student=name, seed=3) for name in ("first", "next_to", "assisted")
+    )
+    assert mkd.parents(study, assisted) == [encoder, second]
+    assert mkd.parents(study, second) == [encoder, first]
+    assert mkd.parents(study, first) == [encoder, baseline]
+    starts = small(MKD, *CHAIN, "mkd.students.assisted.embeddings=teacher")
+    assert mkd.parents(starts, assisted) == [encoder, baseline, second]
+    ensembles = small(MKD, *CHAIN, "mkd.teacher=ensemble")
+    assert mkd.parents(ensembles, assisted) == [encoder, second]
+    assert Run("03_teacher", task="rte") in mkd.parents(ensembles, first)
+
+
+def test_an_assisted_student_is_trained_where_its_assistant_counts():
+    study = small(MKD, *CHAIN, "mkd.layerwise=[minilm]")
+    planned = mkd.trainings(study, "assisted")
+    assert [one.part for one in planned] == [
+        *("stl-kd/rte", "stl-kd/stsb", "mtl-kd/all", "mtl-kd-hard/all"),
+        *("mtl-kd-tuned/rte", "mtl-kd-tuned/stsb"),
+    ]
+    both = count_updates(study, ["rte", "stsb"], study.mkd.train)
+    assert mkd.steps(study, Run(mkd.NAME, student="assisted", seed=0)) == 4 * both
+    kept = "mkd.students.next_to={kind: transformer, kept_layers: [0], assistant: first}"
+    study = small(MKD, *CHAIN, "mkd.layerwise=[minilm]", kept)
+    assert [one.part for one in mkd.trainings(study, "next_to")] == [one.part for one in planned]
+    assert "minilm/all" in [one.part for one in mkd.trainings(study, "first")]
+
+
+def test_settings_follow_the_assistant_and_no_other_student_s_change():
+    study = small(MKD, *CHAIN)
+    shorter = small(MKD, *CHAIN, "mkd.students.assisted.assistant=first")
+    plain = small(MKD, *CHAIN, "mkd.students.assisted.assistant=null")
+    run = Run(mkd.NAME, student="assisted", seed=0)
+    settings = [mkd.depends(one, run) for one in (study, shorter, plain)]
+    assert all(one != other for one, other in pairwise([*settings, settings[0]]))
+    assert settings[2] == mkd.depends(plain, Run(mkd.NAME, student="last", seed=0))
+    assert "assistant" not in str(mkd.depends(plain, run)["student"])
+    assert [keys(study)[one] == keys(plain)[one] for one in mkd.runs(study)] == [1, 1, 1, 0]
+    tuned = small(MKD, *CHAIN, "mkd.students.first.dropout=0.3")
+    changed = [one.student for one in mkd.runs(study) if keys(study)[one] != keys(tuned)[one]]
+    assert changed == ["first", "next_to", "assisted"]
+    assert (study.mkd.direct("assisted"), study.mkd.direct("last")) == ("last", None)
+    assert study.mkd.direct("next_to") is None
 
 
 def test_without_the_section_nothing_else_changes():

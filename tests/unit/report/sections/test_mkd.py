@@ -112,6 +112,39 @@ def test_layerwise_baselines_have_their_papers_and_comparisons():
     assert set(points.loc["minilm-lstm", "shape"]) == {"lstm"}
 
 
+def test_an_assisted_student_is_compared_with_the_same_student_without():
+    shifts = {"lstm": -6, "task-kd-lstm": -4, "mkd-lstm:mtl": -3, "mkd-big:mtl": -1}
+    shifts |= {"task-kd-by_lstm": -4, "mkd-by_lstm:mtl": -1.5, "mkd-by_lstm": -1}
+    students = replace(
+        section(),
+        rows=scores(shifts, 3),
+        costs=costs([*MAIN, *shifts]),
+        students=["lstm", "by_lstm", "big"],
+        assistants={"by_lstm": ["big", "large"], "other": ["big"]},
+        direct={"by_lstm": "lstm"},
+    )
+    assert students.pairs()[-1] == ("mkd-by_lstm:mtl", "mkd-lstm:mtl")
+    students = replace(students, compared=compared(students.scored, students.pairs(), 0.5))
+    assert students.finding()[-1] == (
+        "**by_lstm: distillation by its assistant big is better than by the teacher**; in points "
+        "(95 % interval) over lstm +1.50 (+1.00 to +2.00)."
+    )
+    first, second, *_ = students.tables()
+    assert "by_lstm from big, other from big (TAKD, Mirzadeh" in first.notes[-1]
+    (row,) = second.frame.to_dict("records")
+    assert second.name == "mkd_assistants" and list(row)[:4] == (
+        ["Student", "Learns from", "Over", "Average"]
+    )
+    assert row["Learns from"] == "big ← large ← MT-DNN (before fine-tuning)"
+    assert row["Average"] == row["RTE"] == "+1.50 (+1.00 to +2.00)"
+    points = students.latencies().set_index("system")
+    assert set(points.loc["mkd-by_lstm", "shape"]) == {"by_lstm"}
+    unfinished = replace(students, rows=students.rows[students.rows.system != "mkd-by_lstm:mtl"])
+    assert set(unfinished.tables()[1].frame.iloc[0, 3:]) == {"–"}
+    assert len(unfinished.finding()) == 1
+    assert [table.name for table in section().tables()] == ["mkd", "costs", "published_small"]
+
+
 def test_systems_that_were_not_measured_have_scores_alone():
     students = section()
     students = replace(students, costs=students.costs[students.costs["system"] != "bert"])
