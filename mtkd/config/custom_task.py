@@ -161,10 +161,15 @@ def check_task_names(study: Any) -> None:
         "distil.teachers": study.distil.teachers,
         "mkd.tasks": study.mkd.tasks or () if study.mkd else (),
         "model.head_dropout_of": study.model.head_dropout_of,
+        "model.heads": study.model.heads,
         "distil.hard_weight_of": study.distil.hard_weight_of,
     }
     for where, names in fields.items():
         require_known(where, names, [*GLUE, *study.own_tasks], "is an unknown task")
+    for name, kind in study.model.heads.items():
+        task, needs = study.task(name), "two texts with one label, which"
+        fits = kind == "linear" or (len(task.columns) == 2 and not task.by_word)
+        require(fits, f"model.heads: {kind} is for {needs} {name} has not: leave it out")
     for name in study.ranking:
         ranks = study.task(name).kind == "ranking" and name in study.trainable
         require(ranks, f"ranking: {name} is no task of type ranking that this study trains")

@@ -26,6 +26,7 @@ from mtkd.config.checks import require
 Width = Annotated[int, Field(ge=8, lt=2**63)]
 Pooling = Literal["cls", "pooler", "mean"]
 NumberFormat = Literal["bf16", "fp32"]
+HeadKind = Literal["linear", "san"]
 Sampling = Literal["proportional", "sqrt", "temperature"]
 Exclusive = Annotated[float, Field(gt=0, lt=1)]
 PackageFolder = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/\w[\w.-]*)*$")]
@@ -124,6 +125,12 @@ class Model(Settings):
         {"mnli": 0.3, "cola": 0.05, "sst2": 0.05}, "Dropout before the heads of these tasks."
     )
     encoder_dropout: Dropout = field(0.1, "Dropout in all encoders but the candidates'.")
+    heads: dict[str, HeadKind] = field(
+        {},
+        "Output layers of these tasks: Eq. 1, the default, or for two texts the stochastic answer "
+        "network (arXiv:1804.07888).",
+        exclude_if=lambda heads: set(heads.values()) <= {"linear"},  # as if they were not given
+    )
 
 
 class Train(Settings):

@@ -42,11 +42,16 @@ def export_transformers(
         The model as loaded from `folder`: a batch to fp32 logits (b, classes), or scores (b, 1).
 
     Raises:
-        UserError: transformers has no class for the encoder.
+        UserError: transformers has no class for the encoder or the head.
     """
     if not isinstance(model.encoder, TransformerEncoder):
         raise UserError(
             f"The encoder ({type(model.encoder).__name__}) has no class in transformers: "
+            "use --format onnx."
+        )
+    if model.kinds[task.name] != "linear":
+        raise UserError(
+            f"The head of {task.title} ({model.kinds[task.name]}) has no class in transformers: "
             "use --format onnx."
         )
     encoder, pooling, head = model.encoder.model, model.encoder.pooling, model.heads[task.name]

@@ -18,10 +18,11 @@ from transformers.initialization import no_init_weights
 
 from mtkd import tasks
 from mtkd.artifacts import Artifact, read
-from mtkd.config.base import Settings, ShortName
+from mtkd.config.base import Settings, ShortName, field
 from mtkd.config.custom_task import CustomTask
 from mtkd.config.mkd import Student
 from mtkd.config.study import Study, load
+from mtkd.config.training import HeadKind
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError
 from mtkd.inference.predict import predict_frame
@@ -57,6 +58,7 @@ class Description(Settings):
     max_length: Annotated[int, Field(ge=8)]
     student: Student | None
     system: str
+    heads: dict[str, HeadKind] = field({}, "Those that are not linear.")
 
     @property
     def known(self) -> list[Task]:
@@ -89,13 +91,18 @@ class TrainedModel:
 
     @property
     def input_names(self) -> list[str]:
-        """The inputs of the encoder; an LSTM's `token_type_ids` are 1 on the second text."""
-        segments = getattr(self.model.encoder, "segments", True)
+        """The model's inputs; an LSTM's and a SAN's `token_type_ids` are 1 on the second text."""
+        segments = getattr(self.model.encoder, "segments", True) or self.head != "linear"
         return ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
 
     @property
+    def head(self) -> HeadKind:
+        """The kind of the task's output layer."""
+        return self.model.kinds[self.task.name]
+
+    @property
     def lacks_segments(self) -> bool:
-        """Whether the encoder reads segments that its tokenizer does not give."""
+        """Whether the model reads segments that its tokenizer does not give."""
         types = self.tokenizer("a", "a", return_token_type_ids=True)["token_type_ids"]
         return "token_type_ids" in self.input_names and not any(types)
 
@@ -174,7 +181,8 @@ def open_model(name: str) -> TrainedModel:
     tokenizer = tokenizer_of(encoder)
     with no_init_weights():  # random ones, which take seconds
         shared = _new_encoder(artifact, description, encoder)
-        model = MultiTaskModel(shared, known, dict.fromkeys((task.name for task in known), 0.0))
+        dropout = dict.fromkeys((task.name for task in known), 0.0)
+        model = MultiTaskModel(shared, known, dropout, description.heads)
     model.load(artifact.file(WEIGHTS))
     return TrainedModel(artifact, description, encoder, model.eval(), tokenizer, known[0])
 

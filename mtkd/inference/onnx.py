@@ -55,13 +55,17 @@ class _Graph(nn.Module):
     def __init__(self, model: MultiTaskModel, task: Task):
         super().__init__()
         self.encoder, self.head, self.task = model.encoder, model.heads[task.name], task
+        self.linear = model.kinds[task.name] == "linear"
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
         segments = torch.zeros_like(ids) if segments is None else segments
         batch = Batch(self.task.name, ids, mask, segments, labels=ids[:, 0])
-        if isinstance(self.encoder, BiAttentiveEncoder):
-            parts = split_sentences(batch, pair=len(self.task.columns) == 2)
-            return self.head(self.encoder.encode(parts))
+        lstm, pair = isinstance(self.encoder, BiAttentiveEncoder), len(self.task.columns) == 2
+        if not self.linear:
+            states = self.encoder.states(batch, pair) if lstm else self.encoder.states(batch)
+            return self.head(states, batch)
+        if lstm:
+            return self.head(self.encoder.encode(split_sentences(batch, pair)))
         return self.head(self.encoder(batch))
 
 
@@ -71,7 +75,8 @@ def _trace(graph: _Graph, path: Path) -> None:
     column = torch.arange(12)
     mask = (column < torch.tensor([[12], [9]])).long()
     segments = mask * (column >= 5) if len(graph.task.columns) == 2 else torch.zeros_like(mask)
-    names = INPUTS if getattr(graph.encoder, "segments", True) else INPUTS[:2]
+    marked = getattr(graph.encoder, "segments", True) or not graph.linear
+    names = INPUTS if marked else INPUTS[:2]
     axes = {name: {0: "examples", 1: "pieces"} for name in names} | {"logits": {0: "examples"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every shape it takes for a constant

@@ -106,7 +106,7 @@ class BiAttentiveEncoder(nn.Module):
             for part, (start, length) in zip(values.chunk(len(parts)), spans, strict=True):
                 at = position - start[:, None]  # (b, n): a position's place in its sentence
                 inside = (at >= 0) & (at < length[:, None])
-                rows = at.clamp(0, part.shape[1] - 1)[..., None].expand(-1, -1, part.shape[2])
+                rows = at.clamp(0, part.shape[1] - 1)[..., None].expand(-1, -1, self.states_width)
                 states.append(part.gather(1, rows) * inside[..., None])
             return sum(states)
 

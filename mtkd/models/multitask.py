@@ -1,5 +1,6 @@
 """MT-DNN (Liu et al. 2019, arXiv:1901.11504, Figure 1): a shared encoder, one head per task."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from mtkd.config.training import HeadKind
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError, first_line
 from mtkd.models.encoders import FP32_FAMILIES, dropouts, has_segments, pooler_options, set_dropout
 from mtkd.models.fast_cpu import every_position, use_fast_cpu
+from mtkd.models.heads import init_head, new_head
 from mtkd.tasks import Task
 
 
@@ -66,10 +69,6 @@ class TransformerEncoder(nn.Module):
             return self.model(**inputs)
 
 
-def _width(encoder: nn.Module, task: Task) -> int:
-    return encoder.states_width if task.by_word else encoder.width
-
-
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average contextual embeddings (b, n, d) over the word pieces in `mask` (b, n): (b, d)."""
     inside = mask[..., None].to(hidden.dtype)
@@ -95,33 +94,41 @@ class MultiTaskModel(nn.Module):
     In a task with a label for each word the head reads the vectors of the words' first pieces
     (BERT, Devlin et al. 2019, section 5.3) from the encoder's `states` (b, n, states_width).
     `dropout` holds each task's dropout before its head. The heads' weights are drawn here: seed
-    first.
+    first. `kinds` names the tasks whose head is another (`mtkd.models.heads`); it reads what the
+    encoder's `states` makes of the batch, (b, n, states_width).
     """
 
-    def __init__(self, encoder: nn.Module, tasks: list[Task], dropout: dict[str, float]):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tasks: list[Task],
+        dropout: dict[str, float],
+        kinds: Mapping[str, HeadKind] | None = None,
+    ):
         super().__init__()
+        self.kinds = {task.name: (kinds or {}).get(task.name, "linear") for task in tasks}
         self.encoder = encoder
         self.tasks = {task.name: task for task in tasks}
         self.dropout = nn.ModuleDict({task.name: nn.Dropout(dropout[task.name]) for task in tasks})
         self.heads = nn.ModuleDict(
-            {task.name: nn.Linear(_width(encoder, task), task.num_outputs) for task in tasks}
+            {task.name: new_head(self.kinds[task.name], task, encoder) for task in tasks}
         )
         for head in self.heads.values():
-            nn.init.normal_(head.weight, std=encoder.initializer_range)
-            nn.init.zeros_(head.bias)
+            init_head(head, encoder.initializer_range)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits (b, classes) of the batch's task, or scores (b, 1), in fp32.
 
         In a task with a label for each word, b is the number of words; one cut off has logits 0.
         """
+        head, dropout = self.heads[batch.task], self.dropout[batch.task]
+        if self.kinds[batch.task] != "linear":
+            return head(dropout(self.encoder.states(batch)), batch).float()
         if batch.words is not None:
             example, position = batch.words.unbind(1)
             vectors = self.encoder.states(batch)[example, position.clamp_min(0)]
-            logits = self.heads[batch.task](self.dropout[batch.task](vectors)).float()
-            return logits.masked_fill(position[:, None] < 0, 0)
-        shared = self.encoder(batch)
-        return self.heads[batch.task](self.dropout[batch.task](shared)).float()
+            return head(dropout(vectors)).float().masked_fill(position[:, None] < 0, 0)
+        return head(dropout(self.encoder(batch))).float()
 
     def save(self, path: Path) -> None:
         """Write all weights to a safetensors file."""
@@ -140,11 +147,7 @@ class MultiTaskModel(nn.Module):
         state = self.state_dict()
         names = list(self.heads) if heads is True else heads or []
         for name in names:
-            head = weights.get(f"heads.{name}.weight")
-            if head is None or head.shape != state[f"heads.{name}.weight"].shape:
-                has = "no head" if head is None else f"a head for {head.shape[0]} outputs"
-                needs = f"for '{name}', this model needs one for {self.tasks[name].num_outputs}"
-                raise UserError(f"{path} has {has} {needs}: train the tasks together.")
+            self._check_head(path, name, weights)
         prefixes = ("encoder.", *(f"heads.{name}." for name in names))
         shapes, wanted = (
             {name: tensor.shape for name, tensor in tensors.items() if name.startswith(prefixes)}
@@ -155,6 +158,25 @@ class MultiTaskModel(nn.Module):
             other = f"another encoder ({wrong} is missing, unknown or of another shape)"
             raise UserError(f"{path} holds {other}: use the encoder that it was trained with.")
         self.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+
+    def _check_head(self, path: Path, name: str, weights: dict[str, torch.Tensor]) -> None:
+        """Raise `UserError` where a file has no head for a task, or one of another kind or size.
+
+        Another width is the encoder's, which is checked afterwards.
+        """
+        prefix = f"heads.{name}."
+        has, needs = (
+            {key: value.numel() for key, value in tensors.items() if key.startswith(prefix)}
+            for tensors in (weights, self.state_dict())
+        )
+        outputs = next(key for key in needs if key.endswith(".bias"))
+        if has and has.keys() != needs.keys():
+            kind = f"another kind of head for '{name}' than this model's, {self.kinds[name]}"
+            raise UserError(f"{path} has {kind}: set model.heads as it was trained.")
+        if has.get(outputs) != needs[outputs]:
+            held = f"a head for {has[outputs]} outputs" if has else "no head"
+            needed = f"for '{name}', this model needs one for {self.tasks[name].num_outputs}"
+            raise UserError(f"{path} has {held} {needed}: train the tasks together.")
 
     def parameter_count(self) -> int:
         """Return the number of parameters, embeddings included."""

@@ -84,7 +84,7 @@ def fit(inputs: Inputs, training: ModelTraining, output: Output) -> MultiTaskMod
     arguments = (model, run, dev_sets, test_sets, output, training.system)
     run_on_all(_train_and_score, *arguments, num_processes=settings.num_processes)
     if training.keep:
-        write_json(output.folder / "model.json", _describe(inputs, training))
+        write_json(output.folder / "model.json", _describe(inputs, training, model))
         model.save(output.folder / "model.safetensors")
     return model
 
@@ -143,9 +143,10 @@ def predictions(split: str, examples: Examples, outputs: np.ndarray) -> pd.DataF
     return pd.DataFrame(columns)
 
 
-def _describe(inputs: Inputs, training: ModelTraining) -> dict:
-    """Return what is needed to use a model's weights: tasks, encoder, settings of a student."""
+def _describe(inputs: Inputs, training: ModelTraining, model: MultiTaskModel) -> dict:
+    """Return what a model's weights need: tasks, encoder, heads, settings of a student."""
     study = inputs.study
+    heads = {name: kind for name, kind in model.kinds.items() if kind != "linear"}
     custom = {name: task.model_dump(mode="json") for name, task in study.own_tasks.items()}
     return {
         "system": training.system,
@@ -154,4 +155,5 @@ def _describe(inputs: Inputs, training: ModelTraining) -> dict:
         "pooling": study.model.pooling,
         "max_length": study.data.max_length,
         "student": training.student,
+        **({"heads": heads} if heads else {}),
     }

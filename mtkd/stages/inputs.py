@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mtkd.artifacts import Artifact, make, read, write_json
@@ -195,7 +196,7 @@ class Inputs:
         """Return a model on a pre-trained encoder with a new head per task; seed first."""
         folder = self.encoder(encoder).file("encoder")
         shared = load_encoder(folder, dropout=dropout, pooling=self.study.model.pooling)
-        return MultiTaskModel(shared, tasks, head_dropouts(self.study, tasks))
+        return add_heads(self.study, shared, tasks)
 
 
 def _fingerprints(artifacts: dict[Run, Artifact]) -> dict[str, str]:
@@ -232,7 +233,10 @@ def read_examples(
     return Examples(as_task or task, split_data, fingerprint, tokens.json("pad.json"))
 
 
-def head_dropouts(study: Study, tasks: list[Task]) -> dict[str, float]:
-    """Return the dropout before each task's head (MT-DNN_KD, section 4.1)."""
+def add_heads(study: Study, encoder: nn.Module, tasks: list[Task]) -> MultiTaskModel:
+    """Return a model on an encoder with a new head per task, as the study has it; seed first."""
     model = study.model
-    return {task.name: model.head_dropout_of.get(task.name, model.head_dropout) for task in tasks}
+    dropout = {
+        task.name: model.head_dropout_of.get(task.name, model.head_dropout) for task in tasks
+    }
+    return MultiTaskModel(encoder, tasks, dropout, model.heads)

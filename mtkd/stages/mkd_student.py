@@ -15,7 +15,7 @@ from mtkd.models.multitask import MultiTaskModel
 from mtkd.models.student import student_encoder, trained_encoder
 from mtkd.stages import mtdnn
 from mtkd.stages.common import Run, lookup
-from mtkd.stages.inputs import Inputs, head_dropouts, tokenizer_of
+from mtkd.stages.inputs import Inputs, add_heads, tokenizer_of
 from mtkd.tasks import Task
 
 
@@ -48,7 +48,7 @@ def new_student(inputs: Inputs, name: str, tasks: list[Task]) -> MultiTaskModel:
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
     how = study.model.pooling, table, study.data.max_length, teacher_weights
     encoder = student_encoder(settings, folder, *how)
-    return MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))
+    return add_heads(study, encoder, tasks)
 
 
 def trained_student(
@@ -59,6 +59,6 @@ def trained_student(
     folder = inputs.encoder(study.mkd.teacher_encoder).file("encoder")
     shape = study.model.pooling, weights, study.data.max_length
     encoder = trained_encoder(find_student(study, name), folder, *shape)
-    model = MultiTaskModel(encoder, tasks, head_dropouts(study, tasks))
+    model = add_heads(study, encoder, tasks)
     model.load(weights)
     return model

@@ -177,4 +177,4 @@ def _file_size(model: MultiTaskModel, folder: Path) -> int:
 
 def _one_head(model: MultiTaskModel) -> MultiTaskModel:
     task = next(iter(model.tasks.values()))
-    return MultiTaskModel(model.encoder, [task], {task.name: 0.0})
+    return MultiTaskModel(model.encoder, [task], {task.name: 0.0}, model.kinds)
