@@ -221,6 +221,9 @@ BAD = {
     "data: {source: disk}": ["data.source", "'synthetic' or 'glue'", '"disk"'],
     "tasks: [rte, mnli, snli]": ["tasks", "'snli' is an unknown task", "cola", "mnli", "ax"],
     "model: {head_dropout_of: {snli: 0.1}}": ["model.head_dropout_of", "'snli'", "mnli"],
+    "model: {heads: {rta: san}}": ["model.heads: 'rta' is an unknown task", "rte"],
+    "model: {heads: {cola: san}}": ["model.heads: san is for two texts with one label", "cola has"],
+    "model: {heads: {rte: sam}}": ["model.heads.rte", "'linear' or 'san'", '"sam"'],
     "test_predictions: [bertt]": ["test_predictions.0", '"bertt"', "'mt-dnn-kd'"],
     "ranking: [rte]": ["ranking", "rte is no task of type ranking"],
     "tasks: [rte, mnli, cola]\ndistil: {teachers: [rte, qqp]}": [

@@ -1,4 +1,5 @@
-"""A study's folder with a BERT and an LSTM in it, drawn at random, as the stages leave them."""
+"""A study's folder with a BERT, an LSTM and a BERT under SANs, drawn at random, as the stages leave
+them."""
 
 import hashlib
 import json
@@ -43,6 +44,7 @@ class MadeStudy:
         self.encoder = self.root / "01_pretrain" / "uncased.parts" / "encoder"
         self.transformer = self.root / "04_student" / "s0"
         self.lstm = self.root / "09_mkd" / "lstm-s0.parts" / "mtl-kd" / "all"
+        self.san = self.root / "04_student" / "san"
 
     def change_record(self, folder: Path, **changes) -> None:
         record = json.loads((folder / "record.json").read_text())
@@ -116,7 +118,8 @@ def _make_encoder(study: MadeStudy) -> Artifact:
 
 
 def _make_model(folder: Path, encoder: torch.nn.Module, tokens: Artifact, **changes) -> None:
-    model = MultiTaskModel(encoder, TASKS, {task.name: 0.0 for task in TASKS})
+    dropout = {task.name: 0.0 for task in TASKS}
+    model = MultiTaskModel(encoder, TASKS, dropout, changes.get("heads"))
     random = np.random.default_rng(0)
 
     def predictions(task: tasks.Task, split: str) -> pd.DataFrame:
@@ -144,6 +147,8 @@ def made(tmp_path_factory) -> MadeStudy:
     torch.manual_seed(0)
     lstm = student_encoder(LSTM, folder, "cls", lambda: torch.randn(300, 8), 64)
     student = LSTM.model_dump(exclude={"train"})
+    san = {"heads": {"mnli": "san", "stsb": "san"}}
+    _make_model(study.san, load_encoder(folder, dropout=0.0), tokens, **san)
     _make_model(study.lstm, lstm, tokens, system="mkd-lstm:mtl", student=student)
     return study
 

@@ -105,6 +105,22 @@ def test_an_lstm_has_no_class_in_transformers(made, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_san_has_no_class_in_transformers_and_is_exported_to_onnx(made, tmp_path):
+    trained = load_model(str(made.san), "mnli")
+    with pytest.raises(UserError, match=r"head of MNLI \(san\) has no class .*--format onnx"):
+        export(trained, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    export(trained.for_task("sst2"), tmp_path / "linear")
+    pytest.importorskip("onnxruntime")
+    table = export(trained, tmp_path / "out", "onnx").set_index("variant")
+    assert table.gap["onnx"] < 1e-4 and table.gap["onnx int8"] < 0.5
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Output layer: a stochastic answer network" in card
+    assert "Output layer" not in (tmp_path / "linear" / "README.md").read_text()
+    expected = predict_logits(trained, [("a text", "another text")])
+    assert np.allclose(run_snippet(card, tmp_path / "out"), expected, atol=1e-4)
+
+
 def test_an_export_that_differs_is_not_written(made, tmp_path, monkeypatch):
     trained = load_model(str(made.transformer), "sst2")
     monkeypatch.setattr("mtkd.inference.export.TOLERANCE", -1.0)

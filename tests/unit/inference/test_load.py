@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from helpers import TINY
 
@@ -18,6 +19,14 @@ def test_a_model_is_loaded_for_a_task_of_its_own(folder):
     assert trained.task.name == "mrpc" and trained.max_length == 64
     assert [len(examples) for _, examples in trained.dev_sets()] == [12]
     assert not trained.model.training
+
+
+def test_a_san_is_loaded_where_the_description_has_one(made):
+    trained = load_model(str(made.san), "mnli")
+    assert trained.head == "san" and trained.for_task("sst2").head == "linear"
+    assert load_model(str(made.transformer), "mnli").head == "linear"
+    table = trained.predict([("a cat", "a dog sees it"), ("", "")], "mnli")
+    assert np.allclose(table[list(trained.task.labels)].sum(axis=1), 1, atol=1e-5)
 
 
 def test_ax_is_predicted_by_the_head_of_mnli(made):
@@ -103,6 +112,12 @@ DAMAGED = {
     "a path for the encoder": (described(encoder="../x"), NO_MODEL.format("encoder")),
     "an unknown encoder": (described(encoder="cased"), "01_pretrain/cased is not a finished"),
     "an unknown student": (described(student={"kind": "tree"}), NO_MODEL.format("student")),
+    "a san that is none": (described(heads={"mnli": "san"}), "another kind of head for 'mnli'"),
+    "a san on one text": (
+        described(heads={"sst2": "san"}),
+        "two texts with one label, which SST-2 has not",
+    ),
+    "an unknown head": (described(heads={"mnli": "tree"}), NO_MODEL.format("heads.mnli")),
     "another shape": (described(student=KEPT), "another encoder"),
 }
 

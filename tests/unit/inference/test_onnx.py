@@ -34,6 +34,37 @@ def test_onnx_has_equal_logits_for_other_shapes_than_it_was_traced_on(tmp_path, 
         assert np.abs(logits["onnx int8"](batch) - expected).max() < 0.5 * largest
 
 
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+@pytest.mark.parametrize("kind", ["cls", "lstm"])
+@pytest.mark.parametrize("name", ["mnli", "stsb"])
+def test_a_san_is_exported_with_equal_logits(tmp_path, name, kind, scale):
+    pytest.importorskip("onnxruntime")
+    task = tasks.get(name)
+    model = make_model(task, kind, head="san", scale=scale)
+    logits, examples = export_onnx(model, task, tmp_path), some_examples(task, 20)
+    for rows in (np.arange(1), np.arange(20), np.arange(3, 8)):
+        batch = examples.batch(rows)
+        with torch.inference_mode():
+            expected = model(batch).numpy()
+        largest = max(1, np.abs(expected).max())
+        assert np.abs(logits["onnx"](batch) - expected).max() < 1e-5 * largest
+        assert np.abs(logits["onnx int8"](batch) - expected).max() < 0.5 * largest
+
+
+def test_a_san_is_told_the_second_text_of_an_encoder_without_segments(tmp_path):
+    pytest.importorskip("onnxruntime")
+    task = tasks.get("mnli")
+    model = family_model("roberta", task, "cls", head="san")
+    logits = export_onnx(model, task, tmp_path)["onnx"]
+    batch = some_examples(task, 6).batch(np.arange(6))
+    types = batch.token_type_ids
+    longer = dataclasses.replace(batch, token_type_ids=types | types.roll(-1, 1))
+    with torch.inference_mode():
+        expected, other = model(batch).numpy(), model(longer).numpy()
+    assert np.abs(logits(batch) - expected).max() < 1e-5
+    assert np.abs(logits(longer) - other).max() < 1e-5 < np.abs(other - expected).max() / 10
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_exported(tmp_path, family):
     pytest.importorskip("onnxruntime")

@@ -19,11 +19,13 @@ def bert(tmp_path_factory):
     return tiny_bert(tmp_path_factory.mktemp("model") / "bert")
 
 
-def model_of(bert, *names: str, pooling: str = "cls", dropout: float = 0.0, seed: int = 0, of=()):
+def model_of(
+    bert, *names: str, pooling: str = "cls", dropout: float = 0.0, seed: int = 0, of=(), kinds=None
+):
     torch.manual_seed(seed)
     of = of or [tasks.get(name) for name in names]
     encoder = load_encoder(bert, dropout=dropout, pooling=pooling)
-    return MultiTaskModel(encoder, of, {task.name: dropout for task in of})
+    return MultiTaskModel(encoder, of, {task.name: dropout for task in of}, kinds)
 
 
 def batch_of(name: str, count: int = 6):
@@ -139,6 +141,38 @@ def test_saved_and_loaded_gives_equal_logits(bert, tmp_path):
     assert not torch.equal(model(batch), other(batch))
     other.load(tmp_path / "model.safetensors")
     assert torch.equal(model(batch), other(batch))
+
+
+@torch.no_grad()
+def test_a_san_is_saved_and_loaded_with_its_head_or_with_a_new_one(bert, tmp_path):
+    san = {"kinds": {"mnli": "san"}}
+    model, other = (model_of(bert, "mnli", "stsb", seed=seed, **san).eval() for seed in (0, 1))
+    model.save(tmp_path / "model.safetensors")
+    batch, new = batch_of("mnli"), other.heads["mnli"].classify.weight.clone()
+    other.load(tmp_path / "model.safetensors", heads=False)
+    assert torch.equal(other.heads["mnli"].classify.weight, new)
+    assert not torch.equal(model(batch), other(batch))
+    other.load(tmp_path / "model.safetensors")
+    assert torch.equal(model(batch), other(batch))
+
+
+@pytest.mark.parametrize(("saved", "needed"), [("linear", "san"), ("san", "linear")])
+def test_a_head_of_another_kind_is_refused(bert, tmp_path, saved, needed):
+    model_of(bert, "rte", kinds={"rte": saved}).save(tmp_path / "model.safetensors")
+    message = f"another kind of head for 'rte' than this model's, {needed}: set model.heads as"
+    with pytest.raises(UserError, match=message):
+        model_of(bert, "rte", kinds={"rte": needed}).load(tmp_path / "model.safetensors")
+
+
+def test_a_san_of_another_size_is_refused(bert, tmp_path):
+    three, path = dataclasses.replace(tasks.get("rte"), labels=("a", "b", "c")), tmp_path / "model"
+    san = {"kinds": {"rte": "san"}}
+    model_of(bert, of=[three], **san).save(path)
+    with pytest.raises(UserError, match="a head for 3 outputs for 'rte', this model needs one for"):
+        model_of(bert, "rte", **san).load(path)
+    model_of(tiny_bert(tmp_path / "other", hidden=16), "rte", **san).save(path)
+    with pytest.raises(UserError, match="holds another encoder"):
+        model_of(bert, "rte", **san).load(path)
 
 
 @pytest.mark.parametrize("heads", [False, ["rte"]])
