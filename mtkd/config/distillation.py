@@ -177,5 +177,8 @@ def _check_distil(where: str, distil: Distil, size: int, study: Any) -> None:
     name = f"{where}.teachers"
     require_known(name, distil.teachers, tasks, "is not trained in this study")
     require_distinct(name, distil.teachers)
+    words = [one for one in distil.teachers if distil.unlabelled and study.task(one).by_word]
+    alone = f"{', '.join(words)} has a label for each word, and takes no unlabelled texts"
+    require(not words, f"{where}.teachers: {alone}: leave it out")
     name = f"{where}.hard_weight_of"
     require_known(name, distil.hard_weight_of, distil.teachers, "has no teacher")

@@ -125,3 +125,15 @@ def test_metrics_of_words_by_default(changes, metrics):
     assert task.metrics == metrics
     assert task.by_word
     assert task.num_outputs == 2
+
+
+def test_a_task_of_words_takes_no_further_texts():
+    tags = SINGLE | {"type": "tokens", "labels": ["O", "B-X"]}
+    for where, settings in {
+        "distil": {"distil": {"unlabelled": {"snli": 5}}},
+        "ablation.variants.more": {
+            "ablation": {"variants": {"more": {"source": "unlabelled", "unlabelled": {"snli": 5}}}}
+        },
+    }.items():
+        with pytest.raises(UserError, match=f"{where}.teachers: mine has a label for each word"):
+            study({"mine": tags}, **settings)
