@@ -3,7 +3,8 @@
 A BERT's head on [CLS] becomes a `BertForSequenceClassification`. A head on the mean over word
 pieces fits no class of transformers, and the classes of other families put layers of their own
 between: such a folder holds the encoder for `AutoModel`, as sentence-transformers' models do, and
-the head in `classifier.safetensors`; the model card shows its use.
+the head in `classifier.safetensors`; the model card shows its use. In tasks with a label for each
+word, transformers' classes for tokens and for answers have the same head, on every word piece.
 """
 
 from collections.abc import Callable
@@ -16,20 +17,24 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     BertForSequenceClassification,
     BertModel,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
 from mtkd.models.encoders import has_segments, pooler_options
-from mtkd.models.multitask import MultiTaskModel, TransformerEncoder
+from mtkd.models.multitask import MultiTaskModel, TransformerEncoder, at_words, hide_cut
 from mtkd.tasks import Task
 
 HEAD = "classifier.safetensors"
+WORD_CLASSES = {"tokens": AutoModelForTokenClassification, "span": AutoModelForQuestionAnswering}
 OPTIONS = {"dtype": torch.float32, "trust_remote_code": False}
 
 
@@ -57,10 +62,14 @@ def export_transformers(
     encoder, pooling, head = model.encoder.model, model.encoder.pooling, model.heads[task.name]
     labels = dict(enumerate(task.labels or ("score",)))
     problem = "regression" if task.regression else "single_label_classification"
+    problem = None if task.by_word else problem
     settings = encoder.config.to_dict() | {"id2label": labels, "problem_type": problem}
     settings |= {"label2id": {label: i for i, label in labels.items()}, "dtype": "float32"}
     config = type(encoder.config).from_dict(settings)
     tokenizer.save_pretrained(folder)
+    if task.by_word:
+        _words_classifier(model, config, task).save_pretrained(folder)
+        return _load_words_classifier(folder, task)
     if has_class(model.encoder):
         _sequence_classifier(model, config, head).save_pretrained(folder)
         return _load_classifier(folder)
@@ -76,6 +85,42 @@ def export_transformers(
     weights = head.state_dict() | _pooler_weights(model.encoder)
     save_file(weights, folder / HEAD, metadata={"format": "pt"})
     return _load_encoder(folder, pooling)
+
+
+def _words_classifier(
+    model: MultiTaskModel, config: PreTrainedConfig, task: Task
+) -> PreTrainedModel:
+    """Return transformers' model with a head on every word piece, of which words' first count."""
+    encoder, head = model.encoder.model, model.heads[task.name]
+    try:
+        classifier = WORD_CLASSES[task.kind].from_config(config)
+        classifier.base_model.load_state_dict(_without_pooler(encoder.state_dict()))
+        last = classifier.qa_outputs if task.kind == "span" else classifier.classifier
+        last.load_state_dict(head.state_dict())
+        mine = {*classifier.base_model.parameters(), *last.parameters()}
+        if set(classifier.parameters()) - mine:
+            raise ValueError("there is another layer between")
+    except (AttributeError, RuntimeError, ValueError):
+        raise UserError(
+            f"transformers has no class for the words of a {type(encoder).__name__}: "
+            "use --format onnx."
+        ) from None
+    return classifier
+
+
+def _load_words_classifier(folder: Path, task: Task) -> Callable[[Batch], np.ndarray]:
+    loaded = WORD_CLASSES[task.kind].from_pretrained(folder, **OPTIONS).eval()
+    segments = has_segments(loaded.base_model)
+
+    @torch.inference_mode()
+    def logits(batch: Batch) -> np.ndarray:
+        types = {"token_type_ids": batch.token_type_ids} if segments else {}
+        out = loaded(batch.input_ids, attention_mask=batch.attention_mask, **types)
+        pieces = [out.start_logits, out.end_logits] if task.kind == "span" else None
+        values = torch.stack(pieces, dim=-1) if pieces else out.logits
+        return hide_cut(at_words(values, batch), batch).numpy()
+
+    return logits
 
 
 def has_class(encoder: nn.Module) -> bool:

@@ -27,6 +27,7 @@ def model_card(
 ) -> str:
     """Return the README.md of an export; `table` is what `compare` returned (see export.py)."""
     texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
+    pipeline = {"tokens": "token-classification", "span": "question-answering"}
     record, sizes, source = trained.artifact.record, [], None
     with suppress(UserError):  # the study's examples may be gone
         examples = read(trained.study_folder / data.NAME)
@@ -35,7 +36,7 @@ def model_card(
         sizes = sizes.to_dict("records")
     card_data = ModelCardData(
         library_name=export_format,
-        pipeline_tag="text-classification",
+        pipeline_tag=pipeline.get(trained.task.kind, "text-classification"),
         tags=["mtkd", "knowledge-distillation"],
         model_name=name,
     )

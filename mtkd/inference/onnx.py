@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
 from mtkd.models.lstm import BiAttentiveEncoder
-from mtkd.models.multitask import MultiTaskModel
+from mtkd.models.multitask import MultiTaskModel, at_words, hide_cut
 from mtkd.models.sentences import split_sentences
 from mtkd.tasks import Task
 
@@ -25,7 +25,8 @@ def export_onnx(
 ) -> dict[str, Callable[[Batch], np.ndarray]]:
     """Write `model.onnx` and `model.int8.onnx`, which is dynamically quantised, to `folder`.
 
-    The graphs map int64 `INPUTS` (b, n) to fp32 `logits` (b, outputs). Returns both, as loaded, by
+    The graphs map int64 `INPUTS` (b, n) to fp32 `logits` (b, outputs); in a task with a label for
+    each word to those of all word pieces (b, n, outputs). Returns both, as loaded, by
     the names "onnx" and "onnx int8". Raises `UserError` where ONNX's packages are not installed.
     """
     try:
@@ -56,14 +57,15 @@ class _Graph(nn.Module):
         super().__init__()
         self.encoder, self.head, self.task = model.encoder, model.heads[task.name], task
         self.linear = model.kinds[task.name] == "linear"
+        self.pooled = self.linear and not task.by_word
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
         segments = torch.zeros_like(ids) if segments is None else segments
         batch = Batch(self.task.name, ids, mask, segments, labels=ids[:, 0])
         lstm, pair = isinstance(self.encoder, BiAttentiveEncoder), len(self.task.columns) == 2
-        if not self.linear:
+        if not self.pooled:
             states = self.encoder.states(batch, pair) if lstm else self.encoder.states(batch)
-            return self.head(states, batch)
+            return self.head(states) if self.linear else self.head(states, batch)
         if lstm:
             return self.head(self.encoder.encode(split_sentences(batch, pair)))
         return self.head(self.encoder(batch))
@@ -77,7 +79,9 @@ def _trace(graph: _Graph, path: Path) -> None:
     segments = mask * (column >= 5) if len(graph.task.columns) == 2 else torch.zeros_like(mask)
     marked = getattr(graph.encoder, "segments", True) or not graph.linear
     names = INPUTS if marked else INPUTS[:2]
-    axes = {name: {0: "examples", 1: "pieces"} for name in names} | {"logits": {0: "examples"}}
+    axes = {name: {0: "examples", 1: "pieces"} for name in [*names, "logits"]}
+    if not graph.task.by_word:
+        axes["logits"] = {0: "examples"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every shape it takes for a constant
         # The newer exporter has no packed LSTM and takes a minute where tracing takes seconds.
@@ -97,6 +101,9 @@ def _logits(session) -> Callable[[Batch], np.ndarray]:
     names = [entry.name for entry in session.get_inputs()]
 
     def run(batch: Batch) -> np.ndarray:
-        return session.run(None, {name: getattr(batch, name).numpy() for name in names})[0]
+        (logits,) = session.run(None, {name: getattr(batch, name).numpy() for name in names})
+        if batch.words is None:
+            return logits
+        return hide_cut(at_words(torch.from_numpy(logits), batch), batch).numpy()
 
     return run

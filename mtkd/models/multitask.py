@@ -69,6 +69,17 @@ class TransformerEncoder(nn.Module):
             return self.model(**inputs)
 
 
+def at_words(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the values (b, n, d) at each word's first piece: (words, d)."""
+    example, position = batch.words.unbind(1)
+    return values[example, position.clamp_min(0)]
+
+
+def hide_cut(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the words' logits (words, classes), 0 where a word was cut off."""
+    return logits.masked_fill(batch.words[:, 1:] < 0, 0)
+
+
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average contextual embeddings (b, n, d) over the word pieces in `mask` (b, n): (b, d)."""
     inside = mask[..., None].to(hidden.dtype)
@@ -125,9 +136,8 @@ class MultiTaskModel(nn.Module):
         if self.kinds[batch.task] != "linear":
             return head(dropout(self.encoder.states(batch)), batch).float()
         if batch.words is not None:
-            example, position = batch.words.unbind(1)
-            vectors = self.encoder.states(batch)[example, position.clamp_min(0)]
-            return head(dropout(vectors)).float().masked_fill(position[:, None] < 0, 0)
+            vectors = at_words(self.encoder.states(batch), batch)
+            return hide_cut(head(dropout(vectors)).float(), batch)
         return head(dropout(self.encoder(batch))).float()
 
     def save(self, path: Path) -> None:
