@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mtkd.config.base import Count, Fraction, Positive, Seeds, Settings, Size, TaskNames, field
 from mtkd.config.checks import require, require_distinct, require_known
+from mtkd.config.training import Combine
 
 Loss = Literal["cross-entropy", "kl", "logits"]
 Source = Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"]
@@ -85,6 +86,9 @@ class Variant(Settings):
     ensemble_size: Count | None = field(None, "Members of an ensemble; null: as in candidates.")
     teachers: TaskNames | None = field(None, "Tasks with a teacher; null: `distil.teachers`.")
     epochs: Count | None = field(None, "Passes of the student's training; null: train.epochs.")
+    combine: Combine | None = field(
+        None, "See train; null: as there.", exclude_if=lambda combine: combine is None
+    )
     source: Source | None = field(
         None, "Ensembles, cross-fitted ones, ensembles on further texts, or an earlier student."
     )

@@ -145,7 +145,7 @@ class Study(Settings):
     def finetuning(self) -> Train:
         """Return the settings of per-task fine-tuning."""
         changed = self.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
-        return self.train.model_copy(update=changed)
+        return self.train.for_one_task.model_copy(update=changed)
 
     def finetuning_of(self, system: str) -> Train:
         """Return the settings of a system's per-task fine-tuning; a baseline may have its own."""

@@ -4,7 +4,7 @@ The defaults are those of MT-DNN_KD, section 4.1 (Liu et al. 2019, arXiv:1904.09
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -133,6 +133,34 @@ class Model(Settings):
     )
 
 
+class Combine(Settings):
+    """How multi-task training combines its tasks (`mtkd.training.combine`); default: Algorithm 1.
+
+    In a training on one task, such as per-task fine-tuning, all of this is left out.
+    """
+
+    task_weights: Literal["equal", "uncertainty"] = field(
+        "equal", "Weights of the tasks' losses: 1, or learned by uncertainty (arXiv:1705.07115)."
+    )
+    variance_learning_rate: Positive = field(
+        0.01, "Peak learning rate of uncertainty's log variances; an encoder's would not move them."
+    )
+    regression_weight: Positive = field(1.0, "Factor on the losses of regressions.")
+    batches_per_update: Count = field(
+        1, "Consecutive mini-batches that make one update; updates are fewer by this factor."
+    )
+    gradients: Literal["mean", "pcgrad"] = field(
+        "mean", "Their mean, or PCGrad's: without conflicts between tasks (arXiv:2001.06782)."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        several = self.gradients == "mean" or self.batches_per_update > 1
+        needs = "pcgrad needs the gradients of several mini-batches: set batches_per_update above 1"
+        require(several, f"gradients: {needs}")
+        return self
+
+
 class Train(Settings):
     """One training run."""
 
@@ -152,6 +180,16 @@ class Train(Settings):
     score_every_epoch: bool = field(True, "Whether to score after every epoch, or the last.")
     num_processes: Count = field(1, "Processes (GPUs) per batch; results depend on it.")
     checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")
+    combine: Combine = field(
+        Combine(),
+        "How multi-task training combines its tasks.",
+        exclude_if=lambda combine: combine == Combine(),  # fingerprints are those without the field
+    )
+
+    @property
+    def for_one_task(self) -> Self:
+        """Return the settings without what only several tasks have."""
+        return self.model_copy(update={"combine": Combine()})
 
 
 class FineTune(Settings):

@@ -1,7 +1,8 @@
 """Stage 06: students distilled in other ways than MT-DNN_KD, compared with it before fine-tuning.
 
 The encoder, the batches of a seed and the initial weights are those of 04_student. A variant
-changes how soft targets enter the loss, the ensembles, the epochs, or the source of soft targets:
+changes how soft targets enter the loss, the ensembles, the epochs, how tasks are combined, or the
+source of soft targets:
 
     ensemble           the study's teachers (MT-DNN_KD, Eq. 3)
     unlabelled         the study's teachers, also on texts without labels
@@ -131,7 +132,9 @@ def training_of(study: Study, run: Run) -> StudentTraining:
     """Return how a variant's student is trained."""
     variant = find_variant(study, run.variant)
     distil = variant.distil(study.distil, study.multitask)
-    train = study.train.model_copy(update={"epochs": variant.epochs or study.train.epochs})
+    train, epochs = study.train, variant.epochs or study.train.epochs
+    changed = {"epochs": epochs, "combine": variant.combine or train.combine}
+    train = train.model_copy(update=changed)
     size = variant.ensemble_size or study.candidates.ensemble_size
     return StudentTraining(f"mt-dnn-kd:{run.variant}", distil, train, run.seed, size)
 

@@ -142,6 +142,6 @@ def num_train(study: Study, name: str) -> int:
 
 
 def count_updates(study: Study, names: Iterable[str], settings: Train) -> int:
-    """Return the updates of weights in one training on these tasks."""
+    """Return the mini-batches of one training on these tasks: its updates, by Algorithm 1."""
     batches = sum(-(-num_train(study, name) // settings.batch_size) for name in names)
     return settings.epochs * batches

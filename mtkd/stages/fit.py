@@ -62,8 +62,9 @@ class ModelTraining:
 def fit(inputs: Inputs, training: ModelTraining, output: Output) -> MultiTaskModel:
     """Train and score a model, in `settings.num_processes` processes, and return it.
 
-    Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores per epoch),
-    notes.json, predictions.parquet and, if the weights are kept, model.json and model.safetensors.
+    Write scores.csv (dev scores after the last epoch), curve.csv (loss and scores per epoch, and
+    log_variance where tasks are weighted by uncertainty), notes.json, predictions.parquet and, if
+    the weights are kept, model.json and model.safetensors.
     """
     encoder, seed, settings = training.encoder, training.seed, training.settings
     tasks = [examples.task for examples in training.train_sets.values()]
@@ -117,9 +118,10 @@ def _train_and_score(
             notes.extend(remarks)
         return rows
 
-    curve = pd.DataFrame(
-        train(model, run, checkpoint=output.checkpoint, scorer=score), columns=CURVE_COLUMNS
-    )
+    learned = run.settings.combine.task_weights == "uncertainty"
+    columns = [*CURVE_COLUMNS, *(["log_variance"] if learned else [])]
+    log = train(model, run, checkpoint=output.checkpoint, scorer=score)
+    curve = pd.DataFrame(log, columns=columns)
     if not PartialState().is_main_process:
         return
     for split, examples in test_sets:

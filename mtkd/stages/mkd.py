@@ -154,12 +154,14 @@ def trainings(study: Study, student: str) -> list[StudentTraining]:
     if mkd.students[student].assistant:
         ways = [one for one in ways if one[2] is not None]
     for way, system, weight in ways:
-        parts = {"all": mkd.tasks} if way in JOINT else {name: [name] for name in mkd.tasks}
+        parts, how = {"all": mkd.tasks}, settings
+        if way not in JOINT:
+            parts, how = {name: [name] for name in mkd.tasks}, settings.for_one_task
         for part, names in parts.items():
-            planned.append(StudentTraining(f"{way}/{part}", system, names, settings, weight))
+            planned.append(StudentTraining(f"{way}/{part}", system, names, how, weight))
     if mkd.finetune:
         changed = mkd.finetune.model_dump(exclude={"new_head"}, exclude_none=True)
-        settings = settings.model_copy(update=changed)
+        settings = settings.for_one_task.model_copy(update=changed)
         joint = [one for one in planned if one.joint and one.system.endswith(":mtl")]
         for start in joint:
             way, system = start.part.removesuffix("/all"), start.system.removesuffix(":mtl")

@@ -18,12 +18,13 @@ from torch import nn
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from mtkd.config.distillation import Distil
-from mtkd.config.training import Train
+from mtkd.config.training import Combine, Train
 from mtkd.data.dataset import Batch, Examples
 from mtkd.data.sampler import length_batches, plan_epoch
 from mtkd.errors import UserError
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
+from mtkd.training.combine import Combiner
 from mtkd.training.losses import task_loss
 from mtkd.training.predict import CPU_BATCH, half_precision
 
@@ -92,7 +93,8 @@ def train(
                 trainer.update(*batches[step], done)
                 done += 1
                 now, last = time.perf_counter(), step + 1 == len(batches)
-                due = now - saved > settings.checkpoint_seconds and not last
+                due = now - saved > settings.checkpoint_seconds
+                due = due and not last and not trainer.in_update
                 if due or last or len(trainer.unread) == trainer.read_every:
                     for task, size, loss in trainer.read_losses(done):
                         total, count = losses.get(task, (0.0, 0))
@@ -105,7 +107,8 @@ def train(
             seconds = round(time.perf_counter() - started, 2)
             scored = settings.score_every_epoch or epoch + 1 == settings.epochs
             scores = scorer(model) if scorer and scored and trainer.is_main else []
-            state["log"] += _log_rows(epoch, losses, scores, seconds)
+            rows = _log_rows(epoch, losses, scores, seconds)
+            state["log"] += trainer.combiner.describe(rows) if trainer.combiner else rows
             state |= {"step": 0, "losses": {}}
     return state["log"]
 
@@ -131,7 +134,7 @@ class Trainer:
     """The model, its optimizer and schedule, and one update of them in a group of processes.
 
     Losses are read `read_every` updates at a time (`read_losses`): a GPU need not be waited for in
-    between.
+    between. `updates` are mini-batches; settings of `combine` may make fewer updates of them.
     """
 
     def __init__(self, model: nn.Module, run: TrainingRun, updates: int):
@@ -146,17 +149,23 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self.read_every, self.unread = 1 if cpu else 50, []
         optimizer = make_optimizer(model, run.settings)
+        self.combiner, self.in_update = None, False  # in_update: it waits for more mini-batches
+        if run.settings.combine != Combine():
+            self.combiner = Combiner(model, optimizer, run, updates, self.accelerator)
+            updates = self.combiner.updates
         warmup = math.ceil(run.settings.warmup_ratio * updates)
         self.scheduler = get_linear_schedule_with_warmup(optimizer, warmup, updates)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.parts = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        if self.combiner:
+            self.parts["log_variances"] = self.combiner.log_variances
         if scaled:
             self.parts["scaler"] = self.accelerator.scaler
 
     def update(self, task: str, rows: np.ndarray, done: int) -> None:
         """Update the model by one mini-batch (MT-DNN_KD, Algorithm 1, lines 3 to 5).
 
-        `rows` are of the task's train set, `done` updates were made before. Heads of other tasks
+        `rows` are of the task's train set, `done` mini-batches came before. Heads of other tasks
         stay as they are. The mini-batch's loss is left for `read_losses`.
         """
         accelerator, settings = self.accelerator, self.run.settings
@@ -183,16 +192,21 @@ class Trainer:
             # Gradients are averaged over the processes: the sum is to be the mini-batch's.
             accelerator.backward(loss * processes)
             total += loss.detach()
+        total = accelerator.reduce(total, "sum")
+        self.unread.append((task, len(rows), total))
+        if self.combiner:
+            self.in_update = not self.combiner.add(task, total, done)
+            if self.in_update:
+                return
         accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
-        self.unread.append((task, len(rows), accelerator.reduce(total, "sum")))
 
     def read_losses(self, done: int) -> list[tuple[str, int, float]]:
         """Return task, examples and loss of each mini-batch since the last time.
 
-        `done` updates were made so far. Raises `UserError` if a loss is not finite.
+        `done` mini-batches came so far. Raises `UserError` if a loss is not finite.
         """
         unread, self.unread = self.unread, []
         values = torch.stack([loss for *_, loss in unread]).tolist() if unread else []
@@ -200,7 +214,7 @@ class Trainer:
             if not math.isfinite(value):
                 rate = self.run.settings.learning_rate
                 mend = f"lower train.learning_rate ({rate:g}) or use fp32"
-                wrong = f"the loss is {value} on {task} in update {done - len(unread) + number}"
+                wrong = f"the loss is {value} on {task} in batch {done - len(unread) + number}"
                 raise UserError(f"{self.run.title}: {wrong}: {mend}.")
         return [(task, size, value) for (task, size, _), value in zip(unread, values, strict=True)]
 

@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all(tmp_path):
     process = start("torchrun", "bad_target", tmp_path)
     _, errors = process.communicate()
     assert process.returncode != 0
-    assert "UserError: shared: the loss is nan on rte in update 1" in errors
+    assert "UserError: shared: the loss is nan on rte in batch 1" in errors
 
 
 @pytest.mark.slow

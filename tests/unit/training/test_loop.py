@@ -135,7 +135,7 @@ def test_the_log_has_losses_and_scores_of_every_task_and_epoch(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
     model = small_model(["rte"])
     model.heads["rte"].weight.data.fill_(float("nan"))
-    message = r"the loss is nan on rte in update 1: lower train.learning_rate \(0.003\)"
+    message = r"the loss is nan on rte in batch 1: lower train.learning_rate \(0.003\)"
     with pytest.raises(UserError, match=message):
         train(model, small_run(16, ["rte"]), checkpoint=tmp_path / "c.pt")
 
@@ -158,7 +158,7 @@ def test_losses_read_several_at_a_time_are_those_of_every_update(tmp_path, monke
         if number == 1:
             model.heads["rte"].weight.data.fill_(float("nan"))
         trainer.update("rte", np.arange(8), number)
-    with pytest.raises(UserError, match="the loss is nan on rte in update 7: "):
+    with pytest.raises(UserError, match="the loss is nan on rte in batch 7: "):
         trainer.read_losses(8)
 
 
