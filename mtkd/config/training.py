@@ -166,7 +166,7 @@ class Train(Settings):
 
     optimizer: Literal["adamax", "adamw"] = field("adamax", "The optimizer.")
     learning_rate: Positive = field(5e-5, "Peak learning rate; it decays linearly to 0.")
-    batch_size: Count = field(32, "Examples per update.")
+    batch_size: Count = field(32, "Examples per mini-batch.")
     epochs: Count = field(5, "Passes over the training examples.")
     warmup_ratio: Fraction = field(0.1, "Fraction of the updates with a rising learning rate.")
     weight_decay: NonNegative = field(0.0, "Weight decay.")

@@ -19,6 +19,7 @@ from small_training import (
 )
 
 from mtkd import tasks
+from mtkd.config.training import Combine
 from mtkd.training import loop
 from mtkd.training.loop import Trainer
 from mtkd.training.predict import predict
@@ -28,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU"),
 ]
 RTE = tasks.get("rte")
+COMBINED = Combine(task_weights="uncertainty", batches_per_update=2, gradients="pcgrad")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -38,13 +40,15 @@ def test_training_learns_on_the_gpu(precision, tmp_path):
     assert losses[30] < 0.3 * losses[1]
 
 
-def test_a_gpu_without_bf16_trains_in_fp16_with_a_scaled_loss(tmp_path, monkeypatch):
+@pytest.mark.parametrize("combine", [Combine(), COMBINED])
+def test_a_gpu_without_bf16_trains_in_fp16_with_a_scaled_loss(combine, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "half_precision", lambda device: torch.float16)
-    run = small_run(precision="bf16", epochs=30)
+    epochs = 30 * combine.batches_per_update
+    run = small_run(precision="bf16", epochs=epochs, combine=combine)
     assert "scaler" in Trainer(small_model(), run, 9).parts
     _, log = train_small(tmp_path, run)
     losses = {row["epoch"]: row["loss"] for row in log if row["task"] == "rte"}
-    assert losses[30] < 0.3 * losses[1]
+    assert losses[epochs] < 0.3 * losses[1]
 
 
 def test_an_update_waits_for_the_gpu_once_at_most():
@@ -62,11 +66,16 @@ def test_an_update_waits_for_the_gpu_once_at_most():
     assert len(trainer.read_losses(100)) == 100
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_training_resumed_on_the_gpu_ends_with_the_same_bits(precision, tmp_path, monkeypatch):
-    run = small_run(soft=["mnli"], precision=precision, checkpoint_seconds=1e-9)
+@pytest.mark.parametrize(
+    ("precision", "combine"), [("fp32", Combine()), ("bf16", Combine()), ("bf16", COMBINED)]
+)
+def test_a_training_resumed_on_the_gpu_ends_with_the_same_bits(
+    precision, combine, tmp_path, monkeypatch
+):
+    given = {"precision": precision, "combine": combine}
+    run = small_run(soft=["mnli"], checkpoint_seconds=1e-9, **given)
     undisturbed, log = train_small(tmp_path / "a", run)
-    with stopped_at_save(17, monkeypatch):
+    with stopped_at_save(17 if combine == Combine() else 9, monkeypatch):
         train_small(tmp_path / "b", run)
     resumed, log_resumed = train_small(tmp_path / "b", run)
     assert same_weights(undisturbed, resumed)

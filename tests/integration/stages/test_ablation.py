@@ -1,9 +1,12 @@
 """Variants of distillation: each is the student of its settings and of its soft targets."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from integration.stages.small import small
+from safetensors.torch import load_file
 
 from mtkd.artifacts import read
 from mtkd.data.dataset import Examples
@@ -64,6 +67,26 @@ def test_more_epochs_are_those_of_the_student_alone():
     twice = small("name=twice", "train.epochs=2", "train.score_every_epoch=false")
     baseline = load(twice, mtdnn.baseline_run(twice, 0))
     assert predictions(long).equals(predictions(baseline))
+
+
+def test_a_variant_that_combines_tasks_is_trained_as_a_study_that_does():
+    combine = {
+        "task_weights": "uncertainty",
+        "regression_weight": 0.2,
+        "batches_per_update": 2,
+        "gradients": "pcgrad",
+    }
+    study = small(combined={"combine": combine, "hard_weight": 1.0})
+    made = ablation.run(study, "combined", 0)
+    values = made.frame("curve.csv").log_variance
+    assert values.notna().all() and (values != 0).any()
+    assert "log_variance" not in student.run(study, 0).frame("curve.csv")
+    same = small("name=combined", f"train.combine={json.dumps(combine)}")
+    baseline = load(same, mtdnn.baseline_run(same, 0))
+    assert predictions(made).equals(predictions(baseline))
+    assert not predictions(made).equals(predictions(load(study, mtdnn.baseline_run(study, 0))))
+    weights = load_file(made.file("model.safetensors"))
+    assert not any("variance" in name for name in weights)
 
 
 def test_ensembles_of_other_sizes_and_teachers_of_more_tasks():

@@ -76,6 +76,17 @@ BAD = [
     ({}, {"X": {"temperature": 2.0}}, "pattern"),
     ({}, {"x": {"temperature": 2.0, "control": "x"}}, "x.control: 'x' is not another variant"),
     ({"temperature": 2.0}, {"x": {"loss": "logits"}}, "ablation.variants.x: temperature"),
+    (
+        {},
+        {"x": {"combine": {"gradients": "pcgrad"}}},
+        "combine: gradients: pcgrad needs the gradients of several mini-batches: set "
+        "batches_per_update above 1",
+    ),
+    (
+        {},
+        {"x": {"combine": {"pcgrad": True}}},
+        "unknown field 'ablation.variants.x.combine.pcgrad'",
+    ),
 ]
 
 

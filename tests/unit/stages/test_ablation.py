@@ -1,13 +1,16 @@
 """What a variant reads, and what its runs are."""
 
 import pytest
-from integration.stages.small import small
+from integration.stages.small import MKD, small
 
+from mtkd.config.training import Combine, Train
 from mtkd.errors import UserError
-from mtkd.stages import ablation, all_runs, mtdnn
+from mtkd.report.sections.ablation import describe
+from mtkd.stages import ablation, all_runs, mkd, mtdnn
 from mtkd.stages.common import Run
 
 SELF = {"source": "self_distillation"}
+NAMED = ("same", "uncertain", "plain")
 
 
 def run_of(variant: str, seed: int = 0) -> Run:
@@ -75,6 +78,38 @@ def test_steps_of_a_variant():
     assert steps["folds-s0"] == multitask + 3 * (multitask + members)
     assert steps["folds-s1"] == multitask
     assert steps["self-s0"] == steps["self-s1"] == multitask
+
+
+def test_a_variant_combines_tasks_in_its_own_way():
+    uncertain, both = {"task_weights": "uncertainty"}, Combine(regression_weight=0.5)
+    study = small(
+        "train.combine={regression_weight: 0.5}",
+        same={"hard_weight": 0.5},
+        uncertain={"combine": uncertain},
+        plain={"combine": {}, "epochs": 3},
+    )
+    settings = {name: ablation.training_of(study, run_of(name)).train for name in NAMED}
+    assert settings["same"] == study.train and study.train.combine == both
+    assert settings["uncertain"].combine == Combine(**uncertain)
+    assert settings["plain"] == study.train.model_copy(update={"combine": Combine(), "epochs": 3})
+    found = {name: ablation.depends(study, run_of(name))["train"] for name in NAMED}
+    assert found["uncertain"]["combine"]["task_weights"] == "uncertainty"
+    assert "combine" not in found["plain"], "artifacts of Algorithm 1 are those of earlier versions"
+    described = {name: describe(variant) for name, variant in study.ablation.variants.items()}
+    assert described["uncertain"] == "combine: task weights: uncertainty"
+    assert described["plain"] == "epochs: 3; combine: none"
+
+
+def test_only_multi_task_training_combines_tasks():
+    study = small("train.combine={task_weights: uncertainty}", MKD)
+    assert mtdnn.depends(study, mtdnn.baseline_run(study, 0))["train"]["combine"]
+    tuned = [study.finetuning, study.finetuning_of("bert"), study.member_finetuning]
+    assert all(settings.combine == Combine() for settings in tuned)
+    how = {"train": Train(combine=Combine(batches_per_update=2)), "finetune": study.finetune}
+    study = study.model_copy(update={"mkd": study.mkd.model_copy(update=how)})
+    for training in mkd.trainings(study, "transformer"):
+        joint = training.part.endswith("/all")
+        assert training.settings.combine.batches_per_update == (2 if joint else 1), training.part
 
 
 def test_a_variant_that_is_none_is_refused():

@@ -24,6 +24,7 @@ from small_training import (
 )
 
 from mtkd import tasks
+from mtkd.config.training import Combine
 from mtkd.errors import UserError
 from mtkd.training import distributed
 from mtkd.training.distributed import lead_group, run_on_all
@@ -46,6 +47,13 @@ def layerwise(folder: Path) -> None:
     run, model = small_run(41, soft=["mnli"], epochs=2), small_model(HEADS)
     teacher = small_model(HEADS, seed=1, layers=2)
     run = replace(run, extra_loss=RelationLoss(model, teacher))
+    write(folder, model, train(model, run, checkpoint=folder / "checkpoint.pt"))
+
+
+def combined(folder: Path) -> None:
+    """Train as `curve` does, with learned weights and PCGrad."""
+    combine = Combine(task_weights="uncertainty", batches_per_update=4, gradients="pcgrad")
+    run, model = small_run(41, soft=["mnli"], epochs=2, combine=combine), small_model(HEADS)
     write(folder, model, train(model, run, checkpoint=folder / "checkpoint.pt"))
 
 
@@ -118,6 +126,21 @@ def test_two_processes_share_a_layerwise_loss(tmp_path):
     layerwise(tmp_path / "one")
     two, one = losses(tmp_path / "log-0.json"), losses(tmp_path / "one" / "log-0.json")
     assert len(one) == 6 and two == pytest.approx(one, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_combine_tasks_as_one_does(tmp_path):
+    process = start("torchrun", "combined", tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (tmp_path / "one").mkdir()
+    combined(tmp_path / "one")
+    paths = [tmp_path / "log-0.json", tmp_path / "one" / "log-0.json"]
+    for field in ("loss", "log_variance"):
+        two, one = ([row[field] for row in json.loads(path.read_text())] for path in paths)
+        assert len(one) == 6 and two == pytest.approx(one, abs=1e-4)
+    first = tmp_path / "model-0.safetensors"
+    assert same_files(first, tmp_path / "model-1.safetensors")
 
 
 @pytest.mark.slow
