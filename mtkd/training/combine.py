@@ -30,7 +30,7 @@ class Combiner:
     2018, arXiv:1705.07115, section 3.2). They are in the optimizer, without weight decay.
 
     Attributes:
-        updates: Of the training's mini-batches; the last may be of fewer than the others.
+        updates: Number of them; the last may be of fewer mini-batches than the others.
         log_variances: Parameters () by task; none without `task_weights: uncertainty`.
     """
 
@@ -120,7 +120,8 @@ def project(tasks: list[Gradients], random: np.random.Generator) -> Gradients:
     shared = [all(gradient is not None for gradient in column) for column in columns]
     vectors = [[part.flatten() for part in compress(task, shared)] for task in tasks]
     dots = torch.stack([_dot(one, other) for one in vectors for other in vectors])
-    weights = projection_weights(dots.view(len(tasks), -1).cpu().numpy(), random)
+    with np.errstate(invalid="ignore"):  # in fp16 gradients may overflow: no update is made then
+        weights = projection_weights(dots.view(len(tasks), -1).cpu().numpy(), random)
     return [
         sum(map(mul, weights, column)) if common else reduce(_add, column)
         for column, common in zip(columns, shared, strict=True)

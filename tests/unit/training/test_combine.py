@@ -77,6 +77,14 @@ def test_tasks_that_do_not_conflict_are_summed():
     assert summed.tolist() == [2.0, 3.0]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_gradient_that_is_not_finite_leaves_the_sum_so(sign):
+    lists = vectors([1.0, 2.0], [sign * float("inf"), 1.0], [-1.0, 1.0])
+    (summed,) = project(lists, np.random.default_rng(0))
+    assert not summed.isfinite().all()
+
+
 def seen_gradients(trainer: Trainer, batches: list[tuple[str, np.ndarray]]) -> list[dict]:
     """Return the gradients of every update, before they are clipped, by parameter."""
     model, seen = trainer.parts["model"], []
