@@ -179,6 +179,25 @@ def uncertain(scaler=None, **settings) -> tuple[Combiner, torch.optim.Optimizer,
     return Combiner(model, optimizer, run, 10_000, accelerator), optimizer, model
 
 
+def test_the_order_of_projections_is_of_the_seed_and_the_update_alone():
+    model, names = torch.nn.Linear(3, 1, bias=False), ["rte", "mnli", "stsb", "cola"]
+    run = small_run(8, names, combine=Combine(**PCGRAD))
+    accelerator = SimpleNamespace(device="cpu", scaler=None)
+    directions = torch.tensor([[3.0, 0, 0], [-1, 2, 0], [-1, -1, 2], [-1, -1, -1]])
+    expected = [
+        project([[one] for one in directions], np.random.default_rng([run.seed, done]))[0] / 4
+        for done in range(3, 80, 4)
+    ]
+    assert len({tuple(one.tolist()) for one in expected}) > 1, "the order matters"
+    optimizer = torch.optim.SGD(model.parameters())
+    combiner, ends = Combiner(model, optimizer, run, 80, accelerator), []
+    for done in range(80):
+        model.weight.grad = directions[done % 4].clone()[None]
+        if combiner.add(names[done % 4], torch.tensor(1.0), done):
+            ends.append(model.weight.grad[0].clone())
+    torch.testing.assert_close(ends, expected)
+
+
 def test_log_variances_end_where_the_loss_with_them_is_least():
     combiner, optimizer, model = uncertain()
     losses = {"rte": torch.tensor(0.3), "stsb": torch.tensor(2.5)}
