@@ -5,11 +5,11 @@ from typing import Literal
 
 from mtkd.errors import UserError
 
-Kind = Literal["single", "pair", "similarity", "ranking", "tokens", "span"]
-Metric = Literal[
-    "matthews", "accuracy", "f1", "pearson", "spearman", "entity_f1", "exact_match", "overlap_f1"
-]
+Kind = Literal["single", "pair", "similarity", "ranking", "tokens", "span", "text"]
+ClassMetric = Literal["matthews", "accuracy", "f1", "pearson", "spearman"]
+Metric = ClassMetric | Literal["entity_f1", "exact_match", "overlap_f1", "rouge_l"]
 START, END = 1, 2  # bits of a word's label in span extraction
+TOP = 16  # most probable word pieces that are kept of a piece of a target text
 SELECTION = "selection"  # a split: train examples that are left out, to compare candidates on
 
 
@@ -19,13 +19,15 @@ class Task:
 
     Attributes:
         columns: One or two text columns.
-        labels: Class names in the order of their numbers; empty for a regression. Of a span, its
-            start and end.
+        labels: Class names in the order of their numbers; empty for a regression and for texts. Of
+            a span, its start and end.
         published: Sizes in Table 1 (#Train, #Dev, #Test).
         num_train: Training examples of the full data set, to estimate updates before reading it.
         predicted_by: The task whose head predicts this one, for a task without a training set.
         range: Lowest and highest score of a regression.
         positive_label: Of a ranking's two classes, the one of a relevant candidate (second column).
+        max_target: Most word pieces of a target text.
+        beam: Beams of the search for a text; 1: the most probable piece each time.
     """
 
     name: str
@@ -42,16 +44,21 @@ class Task:
     predicted_by: str | None = None
     range: tuple[float, float] = (0, 5)
     positive_label: int = 1
+    max_target: int = 0
+    beam: int = 1
 
     @property
     def regression(self) -> bool:
         """Whether the labels are scores."""
-        return not self.labels
+        return not self.labels and not self.generates
 
     @property
     def num_outputs(self) -> int:
-        """Width of the head: the number of classes, or 1 for a score."""
-        return len(self.labels) or 1
+        """Width of the outputs: the number of classes, or 1 for a score.
+
+        Of a piece of a target text, `TOP` word pieces and the logarithms of their probabilities.
+        """
+        return 2 * TOP if self.generates else len(self.labels) or 1
 
     @property
     def by_word(self) -> bool:
@@ -60,6 +67,16 @@ class Task:
         Otherwise there is one for each example.
         """
         return self.kind in ("tokens", "span")
+
+    @property
+    def generates(self) -> bool:
+        """Whether the label is a text: a row of outputs for each of its word pieces, and an end."""
+        return self.kind == "text"
+
+    @property
+    def by_unit(self) -> bool:
+        """Whether an example has several labels: of its words, or of its target's word pieces."""
+        return self.by_word or self.generates
 
     @property
     def grouped(self) -> bool:

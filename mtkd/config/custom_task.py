@@ -16,6 +16,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "similarity": ("pearson", "spearman"),
     "tokens": ("entity_f1", "accuracy"),
     "span": ("exact_match", "overlap_f1"),
+    "text": ("rouge_l",),
 }
 MEASURES = METRICS | dict.fromkeys(("single", "pair", "ranking"), ("accuracy", "f1", "matthews"))
 WORDS = ("tokens", "span")  # types with a label for each word
@@ -35,6 +36,8 @@ def _class_name(label: Any) -> Any:
 
 ClassName = Annotated[str, BeforeValidator(_class_name)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
+Pieces = Annotated[int, Field(ge=1, le=512)]
+Beams = Annotated[int, Field(ge=1, le=64)]
 
 
 class CustomTask(Settings):
@@ -42,8 +45,8 @@ class CustomTask(Settings):
 
     type: Kind = field(
         ...,
-        "Text and class, pair and class, pair and score, candidates, words and tags, or question "
-        "and text with the answer in it.",
+        "Text and class, pair and class, pair and score, candidates, words and tags, question and "
+        "text with the answer in it, or one or two texts and a text to write.",
     )
     train: str = field(..., ".csv, .tsv, .jsonl or .parquet file, or the hub's split.")
     dev: str | float | None = field(None, "File, split, or fraction of train to hold out.")
@@ -51,7 +54,7 @@ class CustomTask(Settings):
     hub: str | None = field(None, "Hub id or directory of a data set; null: files.")
     config: str | None = field(None, "Configuration of the hub's data set.")
     columns: list[str] = field(..., "The text column, or the two.", min_length=1, max_length=2)
-    label: str = field("label", "The column of the class or score, of the tags, or the answer.")
+    label: str = field("label", "The column of the class, score, tags, answer, or text to write.")
     answer_start: str | None = field(
         None, "The column of the answer's first character; null: where the text first has it."
     )
@@ -62,8 +65,10 @@ class CustomTask(Settings):
     metrics: list[Metric] = field(
         [],
         "Default: accuracy; of a similarity pearson and spearman, of tags like B-PER entity_f1, of "
-        "a span exact_match and overlap_f1.",
+        "a span exact_match and overlap_f1, of a text rouge_l.",
     )
+    max_target: Pieces = field(32, "Most word pieces of a text to write; the rest is cut off.")
+    beam: Beams = field(1, "Beams of the search for a text to write; 1: greedy.")
     quotes: bool | None = field(None, 'Whether " encloses a field; null: in .csv only.')
 
     @property
@@ -88,6 +93,8 @@ class CustomTask(Settings):
             metrics=tuple(self.metrics) or self._default_metrics,
             test=("test",) if self.test else (),
             range=self.range,
+            max_target=self.max_target if self.type == "text" else 0,
+            beam=self.beam,
         )
 
     @property
@@ -101,7 +108,8 @@ class CustomTask(Settings):
     def _consistent(self):
         columns, count = self.columns, 1 if self.type in ("single", "tokens") else 2
         wanted = f"type {self.type} has {'one text column' if count == 1 else 'two text columns'}"
-        require(len(columns) == count, f"columns: {wanted}, not {len(columns)}")
+        fits = len(columns) == count or self.type == "text"
+        require(fits, f"columns: {wanted}, not {len(columns)}")
         require_distinct("columns and label", [*columns, self.label])
         for column in columns:
             require(column not in RESERVED_COLUMNS, f"columns: '{column}' is reserved: rename it")
@@ -111,6 +119,8 @@ class CustomTask(Settings):
         require(self.hub or not self.config, "config: give it together with hub")
         spans = self.type == "span" or not self.answer_start
         require(spans, "answer_start: it is for type span: leave it out")
+        texts = self.type == "text" or (self.max_target, self.beam) == (32, 1)
+        require(texts, "max_target, beam: they are for type text: leave them out")
         require(not (self.hub and self.type in WORDS), f"hub: type {self.type} is read from files")
         self._check_scoring()
         return self
@@ -120,8 +130,9 @@ class CustomTask(Settings):
             require(not self.labels, "labels: a similarity has scores, not classes: leave them out")
             low, high = self.range
             require(low < high, f"range: {low:g} is not below {high:g}")
-        elif self.type == "span":
-            require(not self.labels, "labels: a span has a start and an end: leave them out")
+        elif self.type in ("span", "text"):
+            has = {"span": "a start and an end", "text": "word pieces"}[self.type]
+            require(not self.labels, f"labels: a {self.type} has {has}: leave them out")
         else:
             require(len(self.classes) >= 2, f"labels: name at least two (they are {self.labels})")
             require_distinct("labels", self.classes)
@@ -168,7 +179,7 @@ def check_task_names(study: Any) -> None:
         require_known(where, names, [*GLUE, *study.own_tasks], "is an unknown task")
     for name, kind in study.model.heads.items():
         task, needs = study.task(name), "two texts with one label, which"
-        fits = kind == "linear" or (len(task.columns) == 2 and not task.by_word)
+        fits = kind == "linear" or (len(task.columns) == 2 and not task.by_unit)
         require(fits, f"model.heads: {kind} is for {needs} {name} has not: leave it out")
     for name in study.ranking:
         ranks = study.task(name).kind == "ranking" and name in study.trainable

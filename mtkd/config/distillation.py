@@ -184,5 +184,10 @@ def _check_distil(where: str, distil: Distil, size: int, study: Any) -> None:
     words = [one for one in distil.teachers if distil.unlabelled and study.task(one).by_word]
     alone = f"{', '.join(words)} has a label for each word, and takes no unlabelled texts"
     require(not words, f"{where}.teachers: {alone}: leave it out")
+    plain = distil.loss != "logits" and distil.temperature == 1 and not distil.unlabelled
+    for task in map(study.task, () if plain else distil.teachers):
+        why = "type text is taught by probabilities of its own texts, at temperature 1"
+        mend = "leave it out, or keep loss, temperature and unlabelled as they are by default"
+        require(not task.generates, f"{name}: {task.name}: {why}: {mend}")
     name = f"{where}.hard_weight_of"
     require_known(name, distil.hard_weight_of, distil.teachers, "has no teacher")

@@ -76,6 +76,10 @@ class Study(Settings):
         encoders = [self.student_encoder]
         if self.mkd:
             require_known("mkd.tasks", self.mkd.tasks or (), trained, why)
+            taught = self._taught_by_logits(self.mkd.tasks or self.multitask)
+            fits = taught == (self.mkd.tasks or taught) != []
+            why = "type text keeps no logits for students to learn from"
+            require(fits, f"mkd.tasks: {why}: leave out such tasks, or mkd if there is no other")
             encoders.append(self.mkd.teacher_encoder or self.student_encoder)
             for name in SYSTEMS:
                 require(name not in self.mkd.students, f"mkd.students: {name} is another system")
@@ -97,9 +101,13 @@ class Study(Settings):
         self._resolve_defaults()
         return self
 
+    def _taught_by_logits(self, names: list[str]) -> list[str]:
+        return [name for name in names if not self.task(name).generates]
+
     def _resolve_defaults(self) -> None:
         seeds = {"seeds": self.seeds}
-        mkd = {"tasks": self.multitask, "teacher_encoder": self.student_encoder} | seeds
+        taught = self._taught_by_logits(self.multitask)
+        mkd = {"tasks": taught, "teacher_encoder": self.student_encoder} | seeds
         for name, defaults in (("mkd", mkd), ("ablation", seeds), ("adaptation", seeds)):
             if (section := getattr(self, name)) is not None:
                 missing = {key: defaults[key] for key in defaults if getattr(section, key) is None}

@@ -35,7 +35,7 @@ def check_split(
     if names and task.labels and tuple(names) != task.labels:
         order = f"its labels are {names}, the task's are {list(task.labels)} in that order"
         raise UserError(f"{where}: {order}: reorder them.")
-    if not task.by_word:
+    if not task.by_unit:
         split = _cast(split, "label", "float32" if task.regression else "int64", where)
     split = _cast(split, "idx", "int64", where)
     for column in task.columns:
@@ -74,6 +74,8 @@ def _check_labels(task: Task, where: str, labels: np.ndarray, train: bool) -> No
         allowed = f"a number from {low:g} to {high:g}"
     elif task.grouped:
         return
+    elif task.generates:
+        valid, allowed = labels != "", "a text"
     else:
         valid = (labels >= 0) & (labels < task.num_outputs)
         allowed = ", ".join(f"{number} ({label})" for number, label in enumerate(task.labels))

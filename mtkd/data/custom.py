@@ -55,7 +55,8 @@ def read_custom_task(study: Study, name: str, scratch: Path) -> dict[str, datase
 
     Returns:
         Memory-mapped splits of the text columns, `label` and `idx`. A label is the number of its
-        class, or -1 where a test split has none; of words, see `mtkd.data.words`.
+        class, or -1 where a test split has none; of words, see `mtkd.data.words`; of type text the
+        text itself, or "".
 
     Raises:
         UserError: A file cannot be read, a column is missing, or a label is none of the task's,
@@ -123,19 +124,7 @@ def _examples(
         for name, text in zip(own.columns, texts, strict=True):
             if name in empty and pc.any(pc.not_equal(text, "")).as_py():
                 empty.remove(name)
-        labels = pa.array(np.full(len(batch), -1))
-        if own.label in batch.schema.names:
-            words = pc.fill_null(batch.column(own.label), "")
-            labels = _scores(words) if own.type == "similarity" else _class_numbers(words, own)
-            if unlabelled:
-                missing = pc.is_in(words, pa.array(["", "-1", "-1.0"]))
-                labels = pc.if_else(missing, -1, labels)
-            if labels.null_count:
-                row = pc.index(pc.is_null(labels), True).as_py()
-                classes = f"none of the task's ({listed(own.classes)})"
-                wrong = f"'{words[row].as_py()[:80]}' is {classes if own.classes else 'no number'}"
-                raise UserError(f"{where}, row {first + row}: label {wrong}: correct it.")
-        labels = labels.cast(pa.float32() if own.type == "similarity" else pa.int64())
+        labels = _labels(batch, own, where, first, unlabelled)
         idx = pa.array(np.arange(first, first + len(batch)))
         names = [*own.columns, "label", "idx"]
         yield pa.RecordBatch.from_arrays([*texts, labels, idx], names=names)
@@ -144,6 +133,29 @@ def _examples(
         raise UserError(f"{where}: it has no examples; give it some.")
     if empty:
         raise UserError(f"{where}: column '{empty[0]}' is empty in every row: name another column.")
+
+
+def _labels(
+    batch: pa.RecordBatch, own: CustomTask, where: str, first: int, unlabelled: bool
+) -> pa.Array:
+    """Return a batch's labels; `first` is the number of its first row."""
+    words = pa.array([""] * len(batch), pa.string())
+    if own.label in batch.schema.names:
+        words = pc.fill_null(batch.column(own.label), "")
+    if own.type == "text":
+        if not unlabelled and (row := pc.index(words, "").as_py()) >= 0:
+            what = f"column '{own.label}' has no text to write"
+            raise UserError(f"{where}, row {first + row}: {what}: fill it in or remove the row.")
+        return words
+    labels = _scores(words) if own.type == "similarity" else _class_numbers(words, own)
+    if unlabelled:
+        labels = pc.if_else(pc.is_in(words, pa.array(["", "-1", "-1.0"])), -1, labels)
+    if labels.null_count:
+        row = pc.index(pc.is_null(labels), True).as_py()
+        classes = f"none of the task's ({listed(own.classes)})"
+        wrong = f"'{words[row].as_py()[:80]}' is {classes if own.classes else 'no number'}"
+        raise UserError(f"{where}, row {first + row}: label {wrong}: correct it.")
+    return labels.cast(pa.float32() if own.type == "similarity" else pa.int64())
 
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"

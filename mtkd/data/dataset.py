@@ -12,58 +12,11 @@ import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from mtkd.errors import UserError
+from mtkd.data.encode import encode, encode_targets
 from mtkd.tasks import Task
 
 WORD_STARTS = "word_starts"  # the column of the characters at which the last text's words begin
-
-
-def encode(
-    texts: list[list[str]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    word_starts: list[list[int]] | None = None,
-) -> dict[str, list]:
-    """Tokenize to `[CLS] X1 [SEP]` or `[CLS] X1 [SEP] X2 [SEP]` (MT-DNN_KD, section 2).
-
-    `texts` has a list per text column. Examples above `max_length` lose the end of their longer
-    text, and of both once these are equally long (`longest_first` in transformers). Returns
-    `input_ids`, `segment_start` (the position of X2, or the length of a single text) and `length`
-    (word pieces before the cut). Which pieces are X2's is the tokenizer's to say, whether or not it
-    gives them a segment (RoBERTa's gives none).
-
-    With `word_starts`, the characters at which the words of the last text begin, it also returns
-    `words`: the position of each word's first piece, or -1 where that is cut off. Raises
-    `UserError` for a tokenizer that does not tell which piece a character is in.
-    """
-    if word_starts is not None and not tokenizer.is_fast:
-        kind = type(tokenizer).__name__
-        raise UserError(f"Words cannot be found in the pieces of a {kind}: use a fast tokenizer.")
-    # A fast tokenizer that truncates also builds every window of what it cuts off, of a pair every
-    # two of them: millions for two texts of 100,000 words.
-    options = {"return_token_type_ids": False, "return_attention_mask": False}
-    pieces = tokenizer(*texts, truncation=False, verbose=False, **options)
-    bare = [] if tokenizer.is_fast else [_bare(column, tokenizer) for column in texts]
-    encoded: dict[str, list] = {"input_ids": [], "segment_start": []}
-    encoded["length"] = list(map(len, pieces["input_ids"]))
-    for row, ids in enumerate(pieces["input_ids"]):
-        if tokenizer.is_fast:
-            text_of = pieces.sequence_ids(row)
-        else:
-            text_of = _text_of(len(ids), [column[row] for column in bare])
-        kept = range(len(ids))
-        if len(ids) > max_length:
-            kept = _kept_positions(text_of, max_length)
-            ids, text_of = [ids[at] for at in kept], [text_of[at] for at in kept]
-        if word_starts is not None:
-            new = {old: position for position, old in enumerate(kept)}
-            where = [pieces.char_to_token(row, at, len(texts) - 1) for at in word_starts[row]]
-            encoded.setdefault("words", []).append([new.get(piece, -1) for piece in where])
-        # Of an empty X2, the last separator is left.
-        second = text_of.index(1) if 1 in text_of else len(ids) - 1
-        encoded["input_ids"].append(ids)
-        encoded["segment_start"].append(second if len(texts) == 2 else len(ids))
-    return encoded
+TARGET = "target"  # the column of the text to write, beside its word pieces
 
 
 def flat(column: pa.ChunkedArray) -> np.ndarray:
@@ -76,34 +29,6 @@ def flat(column: pa.ChunkedArray) -> np.ndarray:
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the number of rows that a table of a tokenizer's word pieces needs."""
     return max(tokenizer.get_vocab().values()) + 1
-
-
-def _bare(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the number of word pieces of each text, without special ones."""
-    pieces = tokenizer(texts, add_special_tokens=False, verbose=False)
-    return list(map(len, pieces["input_ids"]))
-
-
-def _text_of(length: int, sizes: list[int]) -> list[int | None]:
-    """Return what `sequence_ids` does for a tokenizer that has no fast form."""
-    first, second = sizes[0], sum(sizes[1:])
-    between = length - 2 - first - second
-    return [None, *[0] * first, *[None] * between, *[1] * second, None]
-
-
-def _kept_positions(text_of: list[int | None], max_length: int) -> list[int]:
-    """Return the positions to keep; `text_of` is the text of each piece, None if it is special."""
-    sizes = [text_of.count(0), text_of.count(1)]
-    room, shorter = max_length - text_of.count(None), min(sizes)
-    limits = [shorter, room - shorter] if 2 * shorter <= room else [room // 2, room - room // 2]
-    left = dict(enumerate(reversed(limits) if sizes[0] > sizes[1] else limits))
-    kept = []
-    for position, text in enumerate(text_of):
-        if text is not None:
-            left[text] -= 1
-        if text is None or left[text] >= 0:
-            kept.append(position)
-    return kept
 
 
 def tokenize(
@@ -125,10 +50,17 @@ def tokenize(
     if task.by_word:
         features["words"] = datasets.List(datasets.Value("int32"))
         columns.append(WORD_STARTS)
+    if task.generates:
+        features |= {"label": datasets.List(datasets.Value("int32"))}
+        features |= {TARGET: datasets.Value("string")}
 
     def pieces(batch: dict[str, list]) -> dict[str, list]:
         texts = [batch[name] for name in task.columns]
-        return encode(texts, tokenizer, max_length, batch.get(WORD_STARTS))
+        encoded = encode(texts, tokenizer, max_length, batch.get(WORD_STARTS))
+        if task.generates:
+            encoded[TARGET], ends = batch["label"], [ids[-1] for ids in encoded["input_ids"]]
+            encoded["label"] = encode_targets(batch["label"], tokenizer, task.max_target, ends)
+        return encoded
 
     return split.map(
         pieces,
@@ -157,18 +89,19 @@ def count_lengths(tokens: datasets.Dataset, max_length: int) -> dict[str, float]
 class Batch:
     """A mini-batch of one task: b examples, padded to n word pieces, with u labels.
 
-    u is b; in tasks with a label for each word it is the number of words, in the examples' order.
+    u is b; in tasks with a label for each word, or for each piece of a text to write, it is their
+    number, in the examples' order.
 
     Attributes:
         input_ids: (b, n), like `attention_mask`.
         token_type_ids: (b, n) 1 on X2 and its separator; a model without segments ignores it.
-        labels: (u,) class indices, or scores.
+        labels: (u,) class indices, scores, or word pieces.
         soft_targets: (u, outputs) of the teacher, or None.
         label_mask: (u,) whether there is a label; None: everywhere.
         group_ids: (u,) what the outputs are normalised over, the query of each candidate of a
             ranking or the example of each word; None: over the classes.
-        words: (u, 2) example and position of each word's first piece, -1 where it is cut off; None
-            in tasks with one label for each example.
+        words: (u, 2) example and position of each word's first piece, -1 where it is cut off, or of
+            each piece of a text to write; None in tasks with one label for each example.
     """
 
     task: str
@@ -199,6 +132,7 @@ class Examples:
         soft_targets: (u, outputs) in the order of the split, or None.
         group_ids: (n,) the query of each candidate of a ranking: a batch holds whole groups.
         epoch_size: Examples per epoch, by which batches are apportioned to tasks; default: n.
+        tokenizer: What made the word pieces of texts to write; None: there are no such texts.
     """
 
     task: Task
@@ -208,6 +142,7 @@ class Examples:
     soft_targets: np.ndarray | None = None
     group_ids: np.ndarray | None = None
     epoch_size: int | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
 
     def __post_init__(self):
         if self.epoch_size is None:
@@ -224,26 +159,31 @@ class Examples:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class indices or scores, (u,); read anew each time, as training does not need them."""
+        """Classes, scores or pieces, (u,); read anew each time, as training does not need them."""
         return flat(self.split.data.column("label"))
 
     @property
     def idx(self) -> np.ndarray:
         """The number of each label's example in its file, (u,)."""
         idx = self.split.data.column("idx").to_numpy()
-        return np.repeat(idx, np.diff(self._starts)) if self.task.by_word else idx
+        return np.repeat(idx, self.counts) if self.task.by_unit else idx
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of each example's labels, (n,)."""
+        return np.diff(self._starts)
 
     @cached_property
     def _starts(self) -> np.ndarray:
         """The first label of each example, and their number, (n + 1,)."""
-        if not self.task.by_word:
+        if not self.task.by_unit:
             return np.arange(len(self) + 1)
-        counts = pc.list_value_length(self.split.data.column("words")).to_numpy()
+        counts = pc.list_value_length(self.split.data.column("label")).to_numpy()
         return np.concatenate([[0], np.cumsum(counts)])
 
     def units(self, rows: np.ndarray | range) -> np.ndarray:
         """Return the places of the labels of these rows among all labels, in the rows' order."""
-        if not self.task.by_word:
+        if not self.task.by_unit:
             return np.asarray(rows)
         starts = self._starts
         return np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
@@ -282,9 +222,13 @@ class Examples:
         dtype = torch.float32 if self.task.regression else torch.int64
         soft, groups, words = self.soft_targets, self.group_ids, None
         groups = None if groups is None else torch.from_numpy(groups[rows])
-        if self.task.by_word:
-            positions = flat(table.column("words"))
-            example = np.repeat(np.arange(len(rows)), np.diff(self._starts)[rows])
+        if self.task.by_unit:
+            counts = self.counts[rows]
+            example = np.repeat(np.arange(len(rows)), counts)
+            if self.task.by_word:
+                positions = flat(table.column("words"))
+            else:
+                positions = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
             words = torch.from_numpy(np.stack([example, positions.astype(np.int64)], axis=1))
             groups = words[:, 0] if self.task.grouped else None
         return Batch(

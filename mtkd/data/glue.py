@@ -180,8 +180,9 @@ def left_out_train(
 
 
 def examples_fingerprint(split: datasets.Dataset, task: Task) -> str:
-    """Return a hash of idx and texts in their order; soft targets carry it."""
-    digest, columns = hashlib.sha256(), [*task.columns, *[WORD_STARTS] * task.by_word]
+    """Return a hash of idx and texts in their order, those to write too; soft targets carry it."""
+    digest, columns = hashlib.sha256(), list(task.columns)
+    columns += [WORD_STARTS] * task.by_word + ["label"] * task.generates
     for batch in split.with_format(None).iter(batch_size=1000):
         digest.update(repr([batch["idx"], *(batch[column] for column in columns)]).encode())
     return digest.hexdigest()[:16]
@@ -204,10 +205,10 @@ def table1(tasks: list[Task], splits: dict[str, datasets.DatasetDict]) -> pd.Dat
         for name, role in roles.items():
             split = splits[task.name].get(name)
             row = {"task": task.name, "title": task.title, "kind": task.kind, "split": name}
-            row |= {"role": role, "labels": task.num_outputs, "missing": split is None}
+            row |= {"role": role, "labels": len(task.labels) or 1, "missing": split is None}
             if split is not None:
                 row |= {"examples": len(split), "words": _words(split, task) / len(split)}
-                if role != "test" and not (task.regression or task.grouped):
+                if role != "test" and not (task.regression or task.grouped or task.generates):
                     counts = np.bincount(flat(split.data.column("label")))
                     row["majority"] = 100 * counts.max() / counts.sum()
                 if role == "dev":

@@ -47,6 +47,11 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: give a new folder.")
     model, task, tokenizer = trained.model, trained.task, trained.tokenizer
+    if task.generates:
+        raise UserError(
+            f"{task.title} is of type text, and neither transformers nor ONNX has its decoder: use "
+            "the model by 'mtkd predict' or mtkd.load."
+        )
     tokenizer.model_max_length = trained.max_length
     # What the model reads is what the tokenizer is to give; saved are names that it was made with.
     tokenizer.model_input_names = trained.input_names

@@ -16,12 +16,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from mtkd.data.dataset import Examples, encode
+from mtkd.data.dataset import Examples
+from mtkd.data.encode import encode
 from mtkd.data.text_files import chunks
 from mtkd.data.words import join_words, split_words
 from mtkd.errors import UserError
 from mtkd.inference.reader import Row, Source
 from mtkd.tasks import Task
+from mtkd.training.generate import generate, to_texts
 from mtkd.training.predict import predict, probabilities
 from mtkd.training.word_metrics import best_span
 
@@ -34,9 +36,12 @@ CHUNK_ROWS, CHUNK_CHARACTERS = 1024, 2_000_000  # read ahead, to batch texts of 
 def predict_rows(trained: TrainedModel, rows: list[Row]) -> list[dict]:
     """Return `label` and `probabilities` of each row, or its `score` for a regression.
 
-    In a task with a label for each word they are what `predict_words` returns.
+    In a task with a label for each word they are what `predict_words` returns; of type text it is
+    the `text` that is written.
     """
     task = trained.task
+    if task.generates:
+        return [{"text": text} for text in _write(trained, rows)]
     if task.by_word:
         return predict_words(trained, rows)
     outputs = _outputs(trained, rows).tolist()
@@ -54,11 +59,10 @@ def predict_frame(
     if isinstance(texts, pd.DataFrame):
         texts = texts.itertuples(index=False, name=None)
     rows = _rows([texts] if isinstance(texts, str) else texts, task)
-    if task.by_word:
-        parts = [
-            predict_words(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)
-        ]
-        columns = ["words", "tags"] if task.kind == "tokens" else ["answer", "start", "probability"]
+    if task.by_unit:
+        parts = [predict_rows(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)]
+        span = ["answer", "start", "probability"]
+        columns = {"tokens": ["words", "tags"], "span": span, "text": ["text"]}[task.kind]
         return pd.DataFrame([row for part in parts for row in part], index, columns)
     parts = [_outputs(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)]
     outputs = np.concatenate([np.empty((0, task.num_outputs)), *parts])
@@ -113,6 +117,13 @@ def predict_words(trained: TrainedModel, rows: list[Row]) -> list[dict]:
     return found
 
 
+def _write(trained: TrainedModel, rows: list[Row]) -> list[str]:
+    """Return the texts that are written for rows of texts."""
+    if torch.cuda.is_available():
+        trained.model.to("cuda")
+    return to_texts(generate([(trained.model, _examples(trained, rows))]), trained.tokenizer)
+
+
 def _outputs(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
     """Return probabilities (n, classes), or scores (n, 1), to six decimals."""
     if torch.cuda.is_available():
@@ -131,7 +142,8 @@ def _examples(
 ) -> Examples:
     columns = [list(column) for column in zip(*rows, strict=True)]
     tokens = encode(columns, trained.tokenizer, trained.max_length, word_starts)
-    tokens |= {"label": tokens.get("words", [0] * len(rows)), "idx": range(len(rows))}
+    label = [[0]] * len(rows) if trained.task.generates else [0] * len(rows)
+    tokens |= {"label": tokens.get("words", label), "idx": range(len(rows))}
     split = datasets.Dataset.from_dict(tokens)
     return Examples(trained.task, split, "", trained.tokenizer.pad_token_id)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mtkd.config.training import HeadKind
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError
+from mtkd.models.decoder import TextDecoder
 from mtkd.models.lstm import masked_softmax
 from mtkd.models.sentences import sentence_masks
 from mtkd.tasks import Task
@@ -15,19 +16,23 @@ def new_head(kind: HeadKind, task: Task, encoder: nn.Module) -> nn.Module:
     """Return a task's output layer on an encoder; seed first, then `init_head`.
 
     `linear` is an `nn.Linear` on the encoder's vector (b, width), or on those of words; the others
-    read all word pieces, `states` (b, n, states_width), and the batch. Raises `UserError` for a
-    `san` where there are not two texts with one label.
+    read all word pieces, `states` (b, n, states_width), and the batch. Texts to write have a
+    decoder. Raises `UserError` for a `san` where there are not two texts with one label.
     """
+    if kind == "linear" and task.generates:
+        return TextDecoder(encoder.table.shape[1], encoder.states_width, task.max_target)
     if kind == "linear":
         return nn.Linear(encoder.states_width if task.by_word else encoder.width, task.num_outputs)
-    if len(task.columns) != 2 or task.by_word:
+    if len(task.columns) != 2 or task.by_unit:
         needs = f"two texts with one label, which {task.title} has not"
         raise UserError(f"A {kind} head is for {needs}: make it linear.")
     return SanHead(encoder.states_width, task.num_outputs)
 
 
 def init_head(head: nn.Module, std: float) -> None:
-    """Draw the weights of a head's linear maps, and set their biases to 0."""
+    """Draw the weights of a head's linear maps, and set their biases to 0; a decoder has its own."""
+    if isinstance(head, TextDecoder):
+        return
     for linear in (module for module in head.modules() if isinstance(module, nn.Linear)):
         nn.init.normal_(linear.weight, std=std)
         if linear.bias is not None:

@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from mtkd.config.training import HeadKind
 from mtkd.data.dataset import Batch
 from mtkd.errors import UserError, first_line
+from mtkd.models.decoder import Step
 from mtkd.models.encoders import FP32_FAMILIES, dropouts, has_segments, pooler_options, set_dropout
 from mtkd.models.fast_cpu import every_position, use_fast_cpu
 from mtkd.models.heads import init_head, new_head
@@ -60,6 +61,11 @@ class TransformerEncoder(nn.Module):
         with every_position(self.model):
             return self._read(batch).last_hidden_state
 
+    @property
+    def table(self) -> torch.Tensor:
+        """The embeddings of word pieces (vocabulary, e)."""
+        return self.model.get_input_embeddings().weight
+
     def _read(self, batch: Batch) -> ModelOutput:
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if self.segments:
@@ -103,7 +109,8 @@ class MultiTaskModel(nn.Module):
 
     `encoder` is any module with `width` and `initializer_range` that maps a `Batch` to (b, width).
     In a task with a label for each word the head reads the vectors of the words' first pieces
-    (BERT, Devlin et al. 2019, section 5.3) from the encoder's `states` (b, n, states_width).
+    (BERT, Devlin et al. 2019, section 5.3) from the encoder's `states` (b, n, states_width). A text
+    is written by a decoder over them (`mtkd.models.decoder`).
     `dropout` holds each task's dropout before its head. The heads' weights are drawn here: seed
     first. `kinds` names the tasks whose head is another (`mtkd.models.heads`); it reads what the
     encoder's `states` makes of the batch, (b, n, states_width).
@@ -130,15 +137,27 @@ class MultiTaskModel(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits (b, classes) of the batch's task, or scores (b, 1), in fp32.
 
-        In a task with a label for each word, b is the number of words; one cut off has logits 0.
+        In a task with a label for each word, b is the number of words; one cut off has logits 0. Of
+        texts to write they are the word pieces' that follow the correct ones (b, vocabulary).
         """
         head, dropout = self.heads[batch.task], self.dropout[batch.task]
         if self.kinds[batch.task] != "linear":
             return head(dropout(self.encoder.states(batch)), batch).float()
         if batch.words is not None:
+            if self.tasks[batch.task].generates:
+                return head(*self._source(batch)).float()
             vectors = at_words(self.encoder.states(batch), batch)
             return hide_cut(head(dropout(vectors)).float(), batch)
         return head(dropout(self.encoder(batch))).float()
+
+    def begin(self, batch: Batch, beams: int) -> Step:
+        """Return what continues texts piece by piece (`TextDecoder.begin`)."""
+        return self.heads[batch.task].begin(*self._source(batch), beams)
+
+    def _source(self, batch: Batch) -> tuple[torch.Tensor, Batch, torch.Tensor]:
+        """Return what a decoder reads: states, batch and the table of word pieces."""
+        states = self.dropout[batch.task](self.encoder.states(batch))
+        return states, batch, self.encoder.table
 
     def save(self, path: Path) -> None:
         """Write all weights to a safetensors file."""
@@ -187,6 +206,13 @@ class MultiTaskModel(nn.Module):
             held = f"a head for {has[outputs]} outputs" if has else "no head"
             needed = f"for '{name}', this model needs one for {self.tasks[name].num_outputs}"
             raise UserError(f"{path} has {held} {needed}: train the tasks together.")
+        if (longest := f"{prefix}positions.weight") in needs:
+            held, needed = len(weights[longest]) - 1, self.tasks[name].max_target
+            if held != needed:
+                texts = (
+                    f"a head for texts of {held} pieces for '{name}', this model's have {needed}"
+                )
+                raise UserError(f"{path} has {texts}: set max_target as it was trained.")
 
     def parameter_count(self) -> int:
         """Return the number of parameters, embeddings included."""

@@ -1,8 +1,9 @@
 """Every system's dev predictions in one file to commit, and comparisons made of it again.
 
 predictions.parquet has a row per system, seed and dev example: the predicted `class`, or the
-`score` of a regression. It holds no text, label or probability. Rows of an example stand together,
-since systems mostly agree, so that a prediction of a class takes about two bits.
+`score` of a regression, or a text's ROUGE-L. It holds no text, label or probability. Rows of an
+example stand together, since systems mostly agree, so that a prediction of a class takes about two
+bits.
 """
 
 from collections import defaultdict
@@ -65,7 +66,7 @@ def write_predictions(path: Path, tasks: Iterable[Task], parts: Iterable[Predict
 
 def _column(task: Task) -> tuple[str, str]:
     """Return the column of a task's predictions, and its type."""
-    return ("score", "float32") if task.regression else ("class", "uint16")
+    return ("score", "float32") if task.regression or task.generates else ("class", "uint16")
 
 
 def read_predictions(

@@ -17,6 +17,7 @@ PUBLISHED = "Published train/dev/test"
 METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews"}
 METRICS |= {"pearson": "Pearson", "spearman": "Spearman"}
 METRICS |= {"entity_f1": "entity F1", "exact_match": "exact match", "overlap_f1": "F1"}
+METRICS |= {"rouge_l": "ROUGE-L"}
 
 
 def millions(results: pd.DataFrame, system: str) -> str:
@@ -101,13 +102,17 @@ def _size_row(rows: pd.DataFrame, task: Task) -> dict:
     text = "train" if task.train else "test"
     row |= {
         PUBLISHED: "/".join(task.published) if any(task.published) else NONE,
-        "Labels": "score" if task.regression else str(len(task.labels)),
+        "Labels": _labels(task),
         "Metrics": "/".join(METRICS[metric] for metric in task.metrics),
         "Majority of dev, %": mean("majority", "dev"),
         "Words": mean("words", text),
         "Dev in train, %": mean("overlap", "dev"),
     }
     return row | ({"Cut, %": mean("cut", text)} if "cut" in rows else {})
+
+
+def _labels(task: Task) -> str:
+    return "text" if task.generates else "score" if task.regression else str(len(task.labels))
 
 
 def table3(results: pd.DataFrame) -> Table:

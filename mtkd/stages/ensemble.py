@@ -1,6 +1,6 @@
 """Ensembles of models fine-tuned on one task, and their soft targets (MT-DNN_KD, section 3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,16 +10,19 @@ from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
 from mtkd.config.training import Candidate
 from mtkd.data.dataset import Examples
+from mtkd.errors import UserError
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.stages import mtdnn
 from mtkd.stages.common import weight_settings
-from mtkd.stages.fit import ModelTraining, fit
+from mtkd.stages.fit import ModelTraining, fit, predictions
 from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.tasks import SELECTION, Task
-from mtkd.training.predict import predict
+from mtkd.training.generate import generate, with_rouge
+from mtkd.training.predict import predict, score_rows
 from mtkd.training.soft_targets import (
     Fold,
     SoftTargets,
+    average_members,
     chunks,
     select_candidates,
     write_soft_targets,
@@ -112,6 +115,64 @@ def finetune_member(
     return EnsembleMember(encoder, candidate.dropout, model, candidate.name, (task,))
 
 
+def check_pieces(task: Task, sets: Iterable[Examples]) -> None:
+    """Raise `UserError` where texts to write are word pieces of several vocabularies."""
+    if task.generates and len({examples.fingerprint for examples in sets}) > 1:
+        raise UserError(
+            f"{task.title}: members of an ensemble and their student write texts by the same word "
+            "pieces, and encoders of this study have different ones: keep those of one tokenizer "
+            "(encoders), or leave the task out."
+        )
+
+
+def average_predictions(inputs: Inputs, task: Task, members: list[EnsembleMember]) -> pd.DataFrame:
+    """Return an ensemble's predictions on the dev sets (MT-DNN_KD, Eq. 3).
+
+    Texts are written by all members at once: the probability of a next piece is their mean.
+    """
+    frames = [member.model.frame("predictions.parquet") for member in members]
+    if not task.generates or len(members) == 1:
+        averaged = average_members([np.stack(frame.outputs) for frame in frames])
+        return frames[0].assign(outputs=list(averaged))
+    sets = [inputs.dev_sets(member.encoder, task) for member in members]
+    models, precision, frames = (
+        [_load(inputs, one) for one in members],
+        inputs.study.train.precision,
+        [],
+    )
+    for splits in zip(*sets, strict=True):
+        pairs = [(model, examples) for model, (_, examples) in zip(models, splits, strict=True)]
+        split, examples = splits[0]
+        outputs = with_rouge(examples, generate(pairs, precision))
+        frames.append(predictions(split, examples, outputs))
+    return pd.concat(frames, ignore_index=True)
+
+
+def score_ensemble(
+    task: Task, members: list[EnsembleMember], frame: pd.DataFrame, system: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the scores of an ensemble's predictions on the dev sets, and notes."""
+    rows, notes = [], []
+    for split, part in frame.groupby("split", sort=False):
+        outputs, labels = np.stack(part.outputs), part.label.to_numpy()
+        split_rows, split_notes = score_rows(task, split, outputs, labels, part.idx.to_numpy())
+        rows += split_rows
+        notes += split_notes
+    first = [member.model.frame("scores.csv").iloc[0] for member in members]
+    params, seconds = sum(row.params for row in first), sum(row.seconds for row in first)
+    about = {"system": system, "seed": np.nan, "params": params, "seconds": seconds}
+    return pd.DataFrame(rows).assign(**about), notes
+
+
+def _load(inputs: Inputs, member: EnsembleMember) -> MultiTaskModel:
+    if member.new_model:
+        model = member.new_model()
+    else:
+        model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
+    model.load(member.model.file("model.safetensors"))
+    return model
+
+
 def predict_soft_targets(
     inputs: Inputs, task: Task, members: list[EnsembleMember], sets: dict[str, Examples]
 ) -> Iterator[SoftTargets]:
@@ -121,14 +182,11 @@ def predict_soft_targets(
     """
     examples, names = sets[members[-1].encoder], [member.name for member in members]
     idx, precision = examples.idx, inputs.study.train.precision
+    check_pieces(task, sets.values())
     for chunk in chunks(len(examples)):
         logits = []
         for member in members:
-            if member.new_model:
-                model = member.new_model()
-            else:
-                model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
-            model.load(member.model.file("model.safetensors"))
+            model = _load(inputs, member)
             logits.append(predict(model, sets[member.encoder], precision, chunk))
         rows = idx[examples.units(chunk)]
         yield SoftTargets(task, rows, np.stack(logits), names, examples.fingerprint)

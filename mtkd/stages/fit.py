@@ -17,6 +17,7 @@ from mtkd.models.multitask import MultiTaskModel
 from mtkd.stages.common import SCORE_COLUMNS
 from mtkd.stages.inputs import Inputs, Output
 from mtkd.training.distributed import run_on_all
+from mtkd.training.generate import generate, with_rouge
 from mtkd.training.loop import TrainingRun, seed_everything, train
 from mtkd.training.predict import predict, probabilities, score_rows
 
@@ -102,8 +103,12 @@ def _train_and_score(
     notes: list[str] = []
 
     def predict_split(split: str, examples: Examples) -> np.ndarray:
-        logits = predict(model, examples, run.settings.precision)
-        outputs = probabilities(examples.task, logits, examples.idx)
+        if examples.task.generates:
+            pieces = generate([(model, examples)], run.settings.precision)
+            outputs = with_rouge(examples, pieces)
+        else:
+            logits = predict(model, examples, run.settings.precision)
+            outputs = probabilities(examples.task, logits, examples.idx)
         predicted[examples.task.name, split] = predictions(split, examples, outputs)
         return outputs
 
@@ -112,8 +117,7 @@ def _train_and_score(
         notes.clear()
         for split, examples in dev_sets:
             outputs = predict_split(split, examples)
-            known = examples.labels, examples.idx
-            scores, remarks = score_rows(examples.task, split, outputs, *known)
+            scores, remarks = score_rows(examples.task, split, outputs, *_known(examples))
             rows += scores
             notes.extend(remarks)
         return rows
@@ -138,11 +142,20 @@ def _train_and_score(
 def predictions(split: str, examples: Examples, outputs: np.ndarray) -> pd.DataFrame:
     """Return a row per label: task, split, idx, label (-1 or NaN if unknown) and outputs.
 
-    `outputs` are class probabilities (n, classes), or scores (n, 1).
+    `outputs` are class probabilities (n, classes), or scores (n, 1). A text that was written has
+    one row: its ROUGE-L and its word pieces, then -1 (`with_rouge`), and 0 as label.
     """
-    columns = {"task": examples.task.name, "split": split, "idx": examples.idx}
-    columns |= {"label": examples.labels.astype("float32"), "outputs": list(outputs)}
+    labels, idx = _known(examples)
+    columns = {"task": examples.task.name, "split": split, "idx": idx}
+    columns |= {"label": labels.astype("float32"), "outputs": list(outputs)}
     return pd.DataFrame(columns)
+
+
+def _known(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels and the idx of the rows that are predicted."""
+    if examples.task.generates:
+        return np.zeros(len(examples)), np.asarray(examples.split["idx"])
+    return examples.labels, examples.idx
 
 
 def _describe(inputs: Inputs, training: ModelTraining, model: MultiTaskModel) -> dict:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from mtkd.artifacts import Artifact, make, read, write_json
+from mtkd.artifacts import Artifact, fingerprint, make, read, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
 from mtkd.errors import UserError, first_line
@@ -155,7 +155,15 @@ class Inputs:
         known = tokens.json("fingerprints.json").get(task.name, {})
         if split not in known:
             return None
-        return read_examples(tokens, task, split, as_task, known[split])
+        examples = read_examples(tokens, task, split, as_task, known[split])
+        return self._with_tokenizer(examples, encoder) if task.generates else examples
+
+    def _with_tokenizer(self, examples: Examples, encoder: str) -> Examples:
+        """Return texts to write with their tokenizer; the fingerprint names its vocabulary."""
+        tokenizer, _ = self.tokenizer(encoder)
+        pieces = fingerprint(sorted(tokenizer.get_vocab().items()))
+        known = f"{examples.fingerprint}-{pieces}"
+        return examples.replace(tokenizer=tokenizer, fingerprint=known)
 
     def train_set(
         self, encoder: str, task: Task, fold: Fold | None = None, inside: bool = False

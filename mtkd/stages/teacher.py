@@ -19,21 +19,22 @@ from mtkd.stages.common import Run, count_updates, variants
 from mtkd.stages.ensemble import (
     SOFT_TARGETS,
     EnsembleMember,
+    average_predictions,
     best_candidates,
+    check_pieces,
     finetune_member,
     member_settings,
     predict_soft_targets,
     rank_candidates,
+    score_ensemble,
     single_model,
     targets_settings,
 )
 from mtkd.stages.inputs import Inputs, Output, encoder_run
 from mtkd.tasks import SNLI, Task
-from mtkd.training.predict import score_rows
 from mtkd.training.soft_targets import (
     CONFIDENCE_COLUMNS,
     SoftTargets,
-    average_members,
     confidence_table,
     one_hot,
     read_soft_targets,
@@ -130,8 +131,10 @@ def run(study: Study, task: str) -> Artifact:
     """
     inputs, settings = Inputs(study, Run(NAME, task=task)), study.task(task)
     ranked = rank_candidates(inputs)
-    members = []
-    for one in best_candidates(ranked, ensemble_sizes(study)[-1]):
+    members, chosen = [], best_candidates(ranked, ensemble_sizes(study)[-1])
+    encoders = [study.student_encoder, *(one.encoder for one in chosen)]
+    check_pieces(settings, (inputs.train_set(name, settings) for name in encoders))
+    for one in chosen:
         start = inputs[mtdnn.candidate_run(one)]
         members.append(finetune_member(inputs, one.name, settings, one, start))
     parts = {member.name: member.model for member in members}
@@ -149,17 +152,19 @@ def _write_ensemble(
     inputs: Inputs, task: Task, members: list[EnsembleMember], output: Output
 ) -> None:
     study, folder, size = inputs.study, output.folder, inputs.study.candidates.ensemble_size
-    chosen, predictions = members[:size], _average(members[:size])
-    scores, notes = _score(task, chosen, "mt-dnn-ensemble")
-    others = [
-        _score(task, members[:other], f"mt-dnn-ensemble:keep-{other}")[0]
-        for other in ensemble_sizes(study)
-        if other != size
-    ]
-    confidence = [
-        confidence_table(task, split, "teacher", np.stack(part.outputs), part.label.to_numpy())
-        for split, part in predictions.groupby("split", sort=False)
-    ]
+    chosen, predictions = members[:size], average_predictions(inputs, task, members[:size])
+    scores, notes = score_ensemble(task, chosen, predictions, "mt-dnn-ensemble")
+    others = []
+    for other in ensemble_sizes(study):
+        if other != size:
+            averaged = average_predictions(inputs, task, members[:other])
+            system = f"mt-dnn-ensemble:keep-{other}"
+            others.append(score_ensemble(task, members[:other], averaged, system)[0])
+    confidence = []
+    classes = not (task.regression or task.grouped or task.generates)  # to be confident of
+    for split, part in predictions.groupby("split", sort=False) if classes else ():
+        outputs, labels = np.stack(part.outputs), part.label.to_numpy()
+        confidence.append(confidence_table(task, split, "teacher", outputs, labels))
     if task.name in taught_tasks(study):
         sets = {member.encoder: inputs.train_set(member.encoder, task) for member in members}
         targets = predict_soft_targets(inputs, task, members, sets)
@@ -168,7 +173,7 @@ def _write_ensemble(
         labels = sets[chosen[0].encoder].labels
         rows = slice(None, None, -(-len(labels) // MAX_CONFIDENCE_ROWS))
         sources = [("member", outputs) for outputs in targets.member_probabilities]
-        for source, outputs in [("teacher", targets.probabilities), *sources]:
+        for source, outputs in [("teacher", targets.probabilities), *sources] if classes else ():
             table = confidence_table(task, "train", source, outputs[rows], labels[rows])
             confidence.append(table)
     scores.to_csv(folder / "scores.csv", index=False)
@@ -176,33 +181,9 @@ def _write_ensemble(
     by_member = [one.model.frame("scores.csv").assign(candidate=one.name) for one in members]
     pd.concat(by_member).to_csv(folder / "members.csv", index=False)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
-    if task.regression or task.grouped:  # it has no classes to be confident of
-        confidence = [pd.DataFrame(columns=CONFIDENCE_COLUMNS)]
-    pd.concat(confidence).to_parquet(folder / "confidence.parquet", index=False)
+    confidence = pd.concat(confidence or [pd.DataFrame(columns=CONFIDENCE_COLUMNS)])
+    confidence.to_parquet(folder / "confidence.parquet", index=False)
     write_json(folder / "notes.json", notes)
-
-
-def _average(members: list[EnsembleMember]) -> pd.DataFrame:
-    """Return an ensemble's predictions on the dev sets (Eq. 3)."""
-    frames = [member.model.frame("predictions.parquet") for member in members]
-    averaged = average_members([np.stack(frame.outputs) for frame in frames])
-    return frames[0].assign(outputs=list(averaged))
-
-
-def _score(
-    task: Task, members: list[EnsembleMember], system: str
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return an ensemble's scores on the dev sets, and notes."""
-    rows, notes = [], []
-    for split, part in _average(members).groupby("split", sort=False):
-        outputs, labels = np.stack(part.outputs), part.label.to_numpy()
-        split_rows, split_notes = score_rows(task, split, outputs, labels, part.idx.to_numpy())
-        rows += split_rows
-        notes += split_notes
-    first = [member.model.frame("scores.csv").iloc[0] for member in members]
-    params, seconds = sum(row.params for row in first), sum(row.seconds for row in first)
-    about = {"system": system, "seed": np.nan, "params": params, "seconds": seconds}
-    return pd.DataFrame(rows).assign(**about), notes
 
 
 def _predict_unlabelled(

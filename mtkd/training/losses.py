@@ -1,7 +1,8 @@
 """Losses of multi-task training and distillation (MT-DNN_KD, section 3, with its variants).
 
 Logits are (b, classes), or scores (b, 1) for a regression; b is the size of the mini-batch, or its
-number of words in a task with a label for each. Every loss is a scalar, the mean over the batch.
+number of words, or of pieces of texts to write, in a task with a label for each. Every loss is a
+scalar, the mean over the batch.
 
 With `groups` (b,), a column is normalised over the rows of a group in place of a row over its
 columns: over a query's candidates in ranking, over an example's words in span extraction.
@@ -50,7 +51,7 @@ def soft_loss(
 
     With a temperature other than 1, both distributions are softened and the loss is scaled by its
     square (Hinton et al. 2015, section 2), so that gradients keep their size. For a regression,
-    mean squared error of the scores.
+    mean squared error of the scores. Of texts to write, see `sparse_loss`.
 
     Args:
         task: of the batch.
@@ -66,6 +67,8 @@ def soft_loss(
         return F.mse_loss(logits, soft_targets)
     if kind == "logits":
         return logit_loss(logits, soft_targets)
+    if task.generates:
+        return sparse_loss(logits, soft_targets, kind)
     if groups is not None:
         logits, soft_targets = regroup(logits, groups, PADDED), regroup(soft_targets, groups, 0)
     if temperature != 1:
@@ -76,6 +79,29 @@ def soft_loss(
         log_student = F.log_softmax(logits, dim=-1)
         return temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
     return temperature**2 * F.cross_entropy(logits, soft_targets)
+
+
+def sparse_loss(logits: torch.Tensor, soft_targets: torch.Tensor, kind: str) -> torch.Tensor:
+    """Cross entropy with the most probable word pieces of a teacher, for each piece of a text.
+
+    It is Eq. 4 at each piece, after the correct ones before it: this project's extension, and the
+    word-level distillation of Kim and Rush (2016, arXiv:1606.07947). Their sequence-level one, on
+    texts that the teacher writes, is left out. The probabilities of the pieces that are kept are
+    scaled to the sum 1.
+
+    Args:
+        logits: (u, vocabulary) of the student.
+        soft_targets: (u, 2 * k) numbers of k pieces, which may come twice, and their
+            log-probabilities (`mtkd.training.soft_targets`).
+        kind: "cross-entropy" or "kl".
+    """
+    numbers, logs = soft_targets.chunk(2, dim=1)
+    numbers, weights = numbers.long(), logs.softmax(dim=1)
+    gaps = F.log_softmax(logits, dim=1).gather(1, numbers)
+    if kind == "kl":  # a piece that comes twice has the sum of both probabilities
+        same = numbers[:, :, None] == numbers[:, None]
+        gaps = gaps - (same * weights[:, None]).sum(dim=2).log()
+    return -(weights * gaps).sum(dim=1).mean()
 
 
 def logit_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:

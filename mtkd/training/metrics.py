@@ -29,12 +29,15 @@ def score(
     """Return the task's metrics in percent, and notes on correlations that had to be put at 0.
 
     `outputs` are probabilities or logits (n, classes), or scores (n, 1); `labels` (n,). With a
-    label for each word, n is the number of words, and `idx` (n,) are their examples.
+    label for each word, n is the number of words, and `idx` (n,) are their examples. Texts are
+    compared with the correct ones before that (`mtkd.training.generate`).
     """
     predictions, values = predicted(task, outputs, idx), {}
     if task.by_word:
         parts = {name: counts(task, name, predictions, labels, idx) for name in task.metrics}
         return {name: 100 * ratio(*sums) for name, sums in parts.items()}, []
+    if task.generates:
+        return {name: 100 * predictions.mean() for name in task.metrics}, []
     for name in task.metrics:
         values |= load(name).compute(predictions=predictions, references=labels)
     if np.isnan(predictions).any():
@@ -61,11 +64,12 @@ def ratio(above: np.ndarray, below: np.ndarray, weights: np.ndarray | None = Non
 def predicted(task: Task, outputs: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
     """Return the classes, or the scores of a regression (n,), of outputs (n, classes or 1).
 
-    `idx` (n,) are the examples of the words in a task with a label for each.
+    `idx` (n,) are the examples of the words in a task with a label for each. Of texts it is the
+    first column, their ROUGE-L.
     """
     if task.by_word:
         return decode(task, outputs, idx)
-    return outputs[:, 0] if task.regression else outputs.argmax(axis=1)
+    return outputs[:, 0] if task.regression or task.generates else outputs.argmax(axis=1)
 
 
 def intervals(
@@ -125,6 +129,8 @@ def weighted(
         elif name == "f1":
             hits = weights @ ((predictions == 1) & (truth == 1))
             value = 2 * hits / (weights @ (predictions == 1) + weights @ (truth == 1))
+        elif name == "rouge_l":
+            value = weights @ predictions / weights.sum(axis=1, keepdims=True)
         elif name == "matthews":
             value = _matthews(weights, predictions, truth)
         else:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mtkd.data.dataset import Examples
 from mtkd.data.sampler import length_batches
-from mtkd.tasks import Task
+from mtkd.tasks import TOP, Task
 from mtkd.training import metrics
 
 # Padded word pieces of a batch. Few on a CPU: they fit a core's cache and pad a small split little.
@@ -19,20 +20,33 @@ def predict(
 ) -> np.ndarray:
     """Return the logits (u, classes), or scores (u, 1), of examples in their order, in fp32.
 
+    Of the pieces of texts to write, which have a whole vocabulary each, it is `most_probable`.
     u is the number of their labels (see `mtkd.data.dataset.Batch`). `rows` are consecutive
     examples; None: all.
     """
     device, rows = next(model.parameters()).device, rows or range(len(examples))
     lengths = examples.lengths[rows.start : rows.stop]
+    if examples.task.generates:
+        lengths = np.maximum(lengths, examples.counts[rows.start : rows.stop])
     outputs = np.empty((len(examples.units(rows)), examples.task.num_outputs), dtype=np.float32)
     model.eval()
+    read = model if not examples.task.generates else lambda batch: most_probable(model(batch))
     batches = [*length_batches(lengths, CPU_BATCH if device.type == "cpu" else GPU_BATCH)]
     # Around the loop, so that weights are cast once and not for every batch.
     with torch.autocast(device.type, half_precision(device.type), enabled=precision == "bf16"):
-        logits = [model(examples.batch(batch + rows.start).to(device)) for batch in batches]
+        logits = [read(examples.batch(batch + rows.start).to(device)) for batch in batches]
     places = examples.units(np.concatenate(batches) + rows.start) - examples.units(rows)[:1]
     outputs[places] = torch.cat(logits).cpu().numpy()
     return outputs
+
+
+def most_probable(logits: torch.Tensor) -> torch.Tensor:
+    """Return numbers and log-probabilities of the `TOP` most probable word pieces: (u, 2 * TOP).
+
+    `logits` are (u, vocabulary). fp32 holds numbers up to 2^24.
+    """
+    logs, numbers = F.log_softmax(logits, dim=1).topk(TOP)
+    return torch.cat([numbers.float(), logs], dim=1)
 
 
 def half_precision(device: str) -> torch.dtype:
@@ -45,9 +59,10 @@ def half_precision(device: str) -> torch.dtype:
 def probabilities(task: Task, logits: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
     """Return the softmax of logits (..., classes) (MT-DNN_KD, Eq. 1); scores (..., 1) unchanged.
 
-    A span's (..., u, 2) are normalised over the words of each example; `idx` (u,) says which.
+    A span's (..., u, 2) are normalised over the words of each example; `idx` (u,) says which. Of
+    texts to write, see `most_probable`; these are unchanged, too.
     """
-    if task.regression:
+    if task.regression or task.generates:
         return logits
     if task.grouped:
         return group_softmax(idx, logits)

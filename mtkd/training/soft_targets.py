@@ -27,6 +27,16 @@ def average_members(members: list[np.ndarray] | np.ndarray) -> np.ndarray:
     return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
 
 
+def unite_members(members: np.ndarray) -> np.ndarray:
+    """Average k members' probabilities of word pieces, kept as `most_probable` returns them.
+
+    Of (k, n, 2 * TOP) it makes (n, 2 * k * TOP): the pieces of all members, each with its
+    probability divided by k. The probability of a piece that several have is the sum.
+    """
+    numbers, logs = np.split(members, 2, axis=2)
+    return np.concatenate([*numbers, *(logs - np.float32(np.log(len(members))))], axis=1)
+
+
 def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.DataFrame:
     """Rank the candidates by scores, and keep the best `size` (MT-DNN_KD, section 4.1).
 
@@ -44,11 +54,12 @@ def select_candidates(scores: pd.DataFrame, on: list[str], size: int) -> pd.Data
 def one_hot(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return labels (n,) as class probabilities (n, classes), or as scores (n, 1).
 
-    Of a span's words they are the probabilities of being its start and its end (n, 2).
+    Of a span's words they are the probabilities of being its start and its end (n, 2). Of texts,
+    `labels` are their ROUGE-L (n,), and are returned as (n, 1).
 
     Eq. 4 with them is Eq. 2 (MT-DNN_KD, section 3).
     """
-    if task.regression:
+    if task.regression or task.generates:
         return labels[:, None]
     if task.grouped:
         return np.stack([labels & 1, labels >> 1], axis=1).astype(np.float32)
@@ -75,8 +86,9 @@ class SoftTargets:
     """An ensemble's predictions on the examples of one task.
 
     `idx` (n,) and `fingerprint` are of the examples; `member_logits` (k, n, outputs), float32, and
-    `names` are of the members, the best first. The logits of a regression are its scores. In a task
-    with a label for each word, n is the number of words, and `idx` repeats their example's.
+    `names` are of the members, the best first. The logits of a regression are its scores, those of
+    texts to write what `most_probable` keeps. In a task with a label for each word, or for each
+    piece of a text, n is their number, and `idx` repeats their example's.
     """
 
     task: Task
@@ -94,8 +106,11 @@ class SoftTargets:
     def probabilities(self) -> np.ndarray:
         """The ensemble's class probabilities, or scores (n, outputs) (MT-DNN_KD, Eq. 3).
 
-        Those of words, their tags or a span's start and end, are averaged alike.
+        Those of words, their tags or a span's start and end, are averaged alike, and those of the
+        pieces of texts to write as `unite_members` says.
         """
+        if self.task.generates:
+            return unite_members(self.member_logits)
         return average_members(self.member_probabilities)
 
     @cached_property
@@ -131,8 +146,8 @@ class SoftTargets:
 
 
 def _numbered(task: Task, idx: np.ndarray) -> pd.Index:
-    """Return idx (n,), with the number of the word in the example where each word has a label."""
-    if not task.by_word:
+    """Return idx (n,), with the number of the label in the example where it has several."""
+    if not task.by_unit:
         return pd.Index(idx)
     return pd.MultiIndex.from_arrays([idx, pd.Series(idx).groupby(idx).cumcount()])
 

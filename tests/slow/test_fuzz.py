@@ -18,7 +18,7 @@ from mtkd.artifacts import read
 from mtkd.config.study import Study, check, load
 from mtkd.config.yaml import parse
 from mtkd.data.custom import count_train_rows, read_custom_task
-from mtkd.data.dataset import encode
+from mtkd.data.encode import encode
 from mtkd.data.glue import load_tasks
 from mtkd.errors import UserError, one_line
 from mtkd.inference.reader import SUFFIXES, source

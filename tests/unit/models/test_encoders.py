@@ -11,7 +11,8 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.initialization import no_init_weights
 
 from mtkd import tasks
-from mtkd.data.dataset import Batch, encode
+from mtkd.data.dataset import Batch
+from mtkd.data.encode import encode
 from mtkd.errors import UserError
 from mtkd.models import encoders
 from mtkd.models.multitask import TransformerEncoder, ignores_padding, load_encoder
