@@ -42,6 +42,8 @@ def random_examples(
         labels = [random.integers(0, task.num_outputs, len(one)).tolist() for one in words]
     elif task.kind == "span":
         labels = [[0, tasks.START, *[0] * (len(one) - 4), tasks.END, 0] for one in words]
+    elif task.generates:
+        labels = [[*ids[1:-1][: task.max_target], ids[-1]] for ids in pieces]
     columns = {
         "label": labels,
         "idx": np.arange(count) if idx is None else idx,

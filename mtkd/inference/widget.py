@@ -29,7 +29,7 @@ EXAMPLE = (  # written for this page
 def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     """Predict every task for two texts by a student and by the tasks' teachers.
 
-    Tasks of one text read the first; those with several labels an example are left out. A teacher is
+    Tasks of one text read the first; those with several labels each are left out. A teacher is
     its ensemble's average (MT-DNN_KD, Eq. 3).
 
     Returns:

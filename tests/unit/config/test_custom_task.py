@@ -11,6 +11,7 @@ from mtkd.errors import UserError
 
 ENCODERS = {"uncased": {"checkpoint": "a/bert"}, "cased": {"checkpoint": "a/bert-cased"}}
 SINGLE = PAIR | {"type": "single", "columns": ["a"]}
+TEXT = PAIR | {"type": "text", "labels": []}
 
 
 def study(own_tasks: dict, **settings) -> Study:
@@ -59,6 +60,13 @@ BAD = {
         ["'f1' does not measure type similarity"],
     ),
     "F1 of three": ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, ["f1", "two classes"]),
+    "classes of a text": ({"type": "text"}, ["labels", "a text has word pieces"]),
+    "a metric of classes for a text": (
+        TEXT | {"metrics": ["accuracy"]},
+        ["'accuracy' does not measure type text", "rouge_l"],
+    ),
+    "beams of a pair": ({"beam": 2}, ["max_target, beam", "type text"]),
+    "texts without pieces": (TEXT | {"max_target": 0}, ["own_tasks.mine.max_target", "equal to 1"]),
     "a configuration of no data set": ({"config": "x"}, ["config", "hub"]),
 }
 
@@ -91,6 +99,42 @@ def test_metrics_and_classes_have_defaults():
     assert (task.metrics, task.num_outputs, task.range) == (("pearson", "spearman"), 1, (-1, 10))
     ranking = study({"mine": PAIR | {"type": "ranking", "labels": []}}).task("mine")
     assert (ranking.labels, ranking.metrics, ranking.test) == (("0", "1"), ("accuracy",), ())
+
+
+def test_a_text_to_write_has_one_source_or_two():
+    one = study({"mine": TEXT | {"columns": ["a"], "beam": 4}}).task("mine")
+    assert (one.beam, one.max_target, one.metrics) == (4, 32, ("rouge_l",))
+    assert one.generates and not one.regression and not one.labels
+    assert study({"mine": TEXT}).task("mine").columns == ("a", "b")
+    assert study({"mine": PAIR}).task("mine").max_target == 0
+
+
+LOGITS = {"students": {"s": {"kind": "lstm"}}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"distil": {"temperature": 2.0}},
+        {"distil": {"loss": "logits"}},
+        {"distil": {"unlabelled": {"other_tasks": 9}}},
+        {"ablation": {"variants": {"hot": {"temperature": 2.0}}}},
+    ],
+)
+def test_texts_to_write_are_taught_by_probabilities(settings):
+    both = {"one": PAIR, "two": TEXT}
+    with pytest.raises(UserError, match=r"teachers: two: type text is taught by probabilities"):
+        study(both, **settings)
+    settings.setdefault("distil", {})["teachers"] = ["one"]
+    assert study(both, **settings).multitask == ["one", "two"]
+
+
+def test_students_of_mkd_do_not_write_texts():
+    both = {"one": PAIR, "two": TEXT}
+    assert study(both, mkd=LOGITS).mkd.tasks == ["one"]
+    for own, tasks_of_mkd in ((both, ["one", "two"]), ({"two": TEXT}, None)):
+        with pytest.raises(UserError, match=r"mkd.tasks: type text keeps no logits"):
+            study(own, mkd=LOGITS | {"tasks": tasks_of_mkd})
 
 
 def test_custom_tasks_alone_are_trained_selected_on_and_distilled():

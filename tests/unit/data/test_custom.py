@@ -23,6 +23,7 @@ from mtkd.inference.reader import source
 ENCODERS = {"uncased": {"checkpoint": "a/bert"}, "cased": {"checkpoint": "a/bert-cased"}}
 SINGLE = PAIR | {"type": "single", "columns": ["a"]}
 SCORE = PAIR | {"type": "similarity", "labels": []}
+TEXT = PAIR | {"type": "text", "labels": []}
 
 
 @pytest.fixture(autouse=True)
@@ -285,6 +286,12 @@ def test_a_test_file_may_lack_labels(made, tmp_path, content):
     assert read(study, tmp_path)["test"]["label"][:] == [-1]
 
 
+def test_texts_to_write_stay_texts(made, tmp_path):
+    files = {"t.csv": "a,b,label\nx,y, 1 \nz,w,no\n", "test.csv": "a,b\nq,r\n"}
+    splits = read(made(TEXT | {"dev": "t.csv", "test": "test.csv"}, files), tmp_path)
+    assert splits["train"]["label"][:] == ["1", "no"] and splits["test"]["label"][:] == [""]
+
+
 JSON = PAIR | {"train": "t.jsonl"}
 # settings, files; words of the message
 BAD = {
@@ -306,6 +313,16 @@ BAD = {
         PAIR,
         {"t.csv": "a,b,label\nx,y,no\nz,w,maybe\n"},
         "(t.csv), row 1: label 'maybe' is none of the task's (no, yes)",
+    ),
+    "no text to write": (
+        TEXT,
+        {"t.csv": "a,b,label\nx,y,no\nz,w, \n"},
+        "(t.csv), row 1: column 'label' has no text to write: fill it in or remove the row",
+    ),
+    "the same text everywhere": (
+        TEXT | {"dev": "t.csv"},
+        {"t.csv": "a,b,label\nx,y,no\nz,w,no\n"},
+        "all 2 examples have the label no: a task needs at least two to learn from",
     ),
     "no label": (PAIR, {"t.csv": "a,b,label\nx,y,no\nz,w,\n"}, "row 1: label ''"),
     "a number without a class": (PAIR, {"t.csv": "a,b,label\nx,y,2\n"}, "row 0: label '2'"),

@@ -8,8 +8,9 @@ from helpers import WORDS, examples, rows, tiny_bert
 from transformers import AutoTokenizer, CanineTokenizer
 
 from mtkd import tasks
-from mtkd.data.dataset import Examples, count_lengths, tokenize
+from mtkd.data.dataset import TARGET, Examples, count_lengths, tokenize
 from mtkd.data.glue import write_arrow
+from mtkd.tasks import Task
 
 RTE = tasks.get("rte")
 
@@ -48,6 +49,27 @@ def test_the_layout_is_cls_first_sep_second_sep(tokenizer):
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert tokenized["input_ids"][0] == [cls, *first, sep, *second, sep]
     assert tokenized["segment_start"][0] == len(first) + 2
+
+
+def test_texts_to_write_are_their_first_pieces_and_an_end(tokenizer):
+    task = Task("write", "Write", "text", ("a",), (), ("rouge_l",), max_target=3)
+    texts = ["the dog sees", "a cat", "", "the small old red house"]
+    split = datasets.Dataset.from_dict(
+        {"a": ["x", "y z", "w", "v"], "label": texts, "idx": range(4)}
+    )
+    examples = Examples(task, tokenize(split, task, tokenizer, 64), "made")
+    sep = tokenizer.sep_token_id
+    pieces = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    expected = [[*pieces[0][:3], sep], [*pieces[1][:3], sep], [], [*pieces[3][:3], sep]]
+    assert examples.split["label"][:] == expected
+    assert examples.split[TARGET][:] == texts
+    assert examples.counts.tolist() == list(map(len, expected))
+    assert examples.labels.tolist() == [one for ids in expected for one in ids]
+    batch = examples.batch(np.array([3, 0]))
+    assert batch.labels.tolist() == [*expected[3], *expected[0]]
+    assert batch.words.tolist() == [[row, place] for row in (0, 1) for place in range(4)]
+    assert batch.group_ids is None and batch.label_mask is None
+    assert examples.labels[examples.units([3, 1])].tolist() == [*expected[3], *expected[1]]
 
 
 @pytest.mark.parametrize("longer", RTE.columns)
