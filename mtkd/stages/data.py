@@ -109,9 +109,10 @@ def read_splits(data: Artifact, task: Task) -> dict[str, datasets.Dataset]:
 
 
 def train_texts(data: Artifact, tasks: list[Task]) -> Iterator[str]:
-    """Yield every text of the tasks' train sets."""
+    """Yield every text of the tasks' train sets, those to write, too."""
     for task in tasks:
-        split = read_splits(data, task)[task.train].select_columns(list(task.columns))
+        columns = [*task.columns, *["label"] * task.generates]
+        split = read_splits(data, task)[task.train].select_columns(columns)
         for batch in split.iter(batch_size=10_000):
-            for column in task.columns:
+            for column in columns:
                 yield from batch[column]

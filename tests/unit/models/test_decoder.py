@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from phrases import ADJECTIVES, KINDS, phrases
 from small_training import FAST, VOCABULARY, random_examples, small_model
 
 from mtkd.data.dataset import Batch, Examples
@@ -193,34 +194,18 @@ def test_the_encoder_s_table_reads_and_writes(model, tmp_path):
         longer.load(tmp_path / "model.safetensors")
 
 
-KINDS = {
-    "dog": ["terrier", "poodle", "spaniel", "beagle"],
-    "bird": ["robin", "heron", "falcon", "sparrow"],
-    "tree": ["oak", "maple", "willow", "cedar"],
-    "tool": ["hammer", "chisel", "wrench", "file"],
-}
-ADJECTIVES = ["small", "brown", "old", "heavy", "pale", "quiet", "new"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "kind", "of", *ADJECTIVES, *KINDS]
 WORDS += itertools.chain(*KINDS.values())
-
-
-def phrases() -> list[tuple[list[str], list[str]]]:
-    """Noun phrases, each with what it names a kind of, in random order."""
-    pairs = [
-        (f"a {first} {second} {noun}".split(), f"a kind of {kind}".split())
-        for kind, nouns in KINDS.items()
-        for noun in nouns
-        for first, second in itertools.permutations(ADJECTIVES, 2)
-    ]
-    return [pairs[place] for place in np.random.default_rng(0).permutation(len(pairs))]
 
 
 def as_examples(pairs: list, blind: bool = False) -> Examples:
     """Examples of phrases; `blind` ones have nothing to read."""
     numbers = {word: number for number, word in enumerate(WORDS)}
-    sources = [[CLS, *(numbers[word] for word in source if not blind), SEP] for source, _ in pairs]
+    sources = [
+        [CLS, *(numbers[word] for word in source.split() if not blind), SEP] for source, _ in pairs
+    ]
     columns = {
-        "label": [[*map(numbers.get, target), SEP] for _, target in pairs],
+        "label": [[*map(numbers.get, target.split()), SEP] for _, target in pairs],
         "idx": range(len(pairs)),
         "input_ids": sources,
         "segment_start": list(map(len, sources)),
@@ -243,7 +228,7 @@ def test_it_learns_what_a_phrase_names_a_kind_of(blind, tmp_path):
     train(model, run, checkpoint=tmp_path / "checkpoint.pt")
     found = generate([(model, as_examples(held_out, blind))])
     right = [
-        [WORDS[one] for one in row if one >= 0] == target
+        " ".join(WORDS[one] for one in row if one >= 0) == target
         for row, (_, target) in zip(found, held_out, strict=True)
     ]
     assert np.mean(right) < 0.5 if blind else np.mean(right) > 0.9
