@@ -30,7 +30,7 @@ def new_head(kind: HeadKind, task: Task, encoder: nn.Module) -> nn.Module:
 
 
 def init_head(head: nn.Module, std: float) -> None:
-    """Draw the weights of a head's linear maps, and set their biases to 0; a decoder has its own."""
+    """Draw the weights of a head's linear maps, and set biases to 0; a decoder has its own."""
     if isinstance(head, TextDecoder):
         return
     for linear in (module for module in head.modules() if isinstance(module, nn.Linear)):

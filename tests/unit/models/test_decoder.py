@@ -190,7 +190,7 @@ def test_the_encoder_s_table_reads_and_writes(model, tmp_path):
     assert (model.encoder.table.grad.abs().sum(1) > 0).all()
     model.save(tmp_path / "model.safetensors")
     longer = small_model([Task(**vars(WRITE) | {"max_target": 9})])
-    with pytest.raises(UserError, match=r"a head for 7 outputs for 'write', .* needs one for 10"):
+    with pytest.raises(UserError, match=r"texts of 6 pieces for 'write', .* have 9"):
         longer.load(tmp_path / "model.safetensors")
 
 
