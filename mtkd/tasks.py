@@ -1,6 +1,6 @@
 """The GLUE tasks (MT-DNN_KD, Table 1): columns, labels in the hub's order, kind and metrics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mtkd.errors import UserError
@@ -8,8 +8,10 @@ from mtkd.errors import UserError
 Kind = Literal["single", "pair", "similarity", "ranking", "tokens", "span", "text"]
 ClassMetric = Literal["matthews", "accuracy", "f1", "pearson", "spearman"]
 Metric = ClassMetric | Literal["entity_f1", "exact_match", "overlap_f1", "rouge_l"]
+RankingMetric = Literal["top", "mrr"]  # of a ranking beside classification
 START, END = 1, 2  # bits of a word's label in span extraction
 TOP = 16  # most probable word pieces that are kept of a piece of a target text
+RANKED = "_ranked"  # ends the name of a task that ranks the candidates of another
 SELECTION = "selection"  # a split: train examples that are left out, to compare candidates on
 
 
@@ -28,6 +30,7 @@ class Task:
         positive_label: Of a ranking's two classes, the one of a relevant candidate (second column).
         max_target: Most word pieces of a target text.
         beam: Beams of the search for a text; 1: the most probable piece each time.
+        ranks: The task whose candidates this one ranks, see `as_ranking`.
     """
 
     name: str
@@ -35,7 +38,7 @@ class Task:
     kind: Kind
     columns: tuple[str, ...]
     labels: tuple[str, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric | RankingMetric, ...]
     published: tuple[str, str, str] = ("", "", "")
     num_train: int = 0
     dev: tuple[str, ...] = ("validation",)
@@ -46,15 +49,16 @@ class Task:
     positive_label: int = 1
     max_target: int = 0
     beam: int = 1
+    ranks: str | None = None
 
     @property
     def regression(self) -> bool:
         """Whether the labels are scores."""
-        return not self.labels and not self.generates
+        return not self.labels and not self.generates and self.ranks is None
 
     @property
     def num_outputs(self) -> int:
-        """Width of the outputs: the number of classes, or 1 for a score.
+        """Width of the outputs: the number of classes, or 1 for a score or a candidate.
 
         Of a piece of a target text, `TOP` word pieces and the logarithms of their probabilities.
         """
@@ -79,9 +83,14 @@ class Task:
         return self.by_word or self.generates
 
     @property
+    def clustered(self) -> bool:
+        """Whether several outputs are scored together: of an example's words, or of candidates."""
+        return self.by_word or self.ranks is not None
+
+    @property
     def grouped(self) -> bool:
-        """Whether outputs are normalised over the words of an example, not over the classes."""
-        return self.kind == "span"
+        """Whether outputs are normalised over an example's words or candidates, not its classes."""
+        return self.kind == "span" or self.ranks is not None
 
 
 _SENTENCE, _PAIR = ("sentence",), ("sentence1", "sentence2")
@@ -124,3 +133,14 @@ def get(name: str) -> Task:
     if name not in GLUE:
         raise UserError(f"Unknown task '{name}': the tasks are {', '.join(GLUE)}.")
     return GLUE[name]
+
+
+def as_ranking(task: Task) -> Task:
+    """Return the task of ranking a query's candidates, by one score for each.
+
+    It is MT-DNN's pairwise ranking (Liu et al. 2019, arXiv:1901.11504, section 3), beside the
+    classification of each candidate. Its examples are queries with several candidates.
+    """
+    name, title = f"{task.name}{RANKED}", f"{task.title} as ranking"
+    changed = {"labels": (), "metrics": ("top", "mrr"), "test": (), "ranks": task.name}
+    return replace(task, name=name, title=title, **changed)

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mtkd.config.base import Settings, field
 from mtkd.config.checks import require, require_distinct, require_known
-from mtkd.tasks import GLUE, Kind, Metric, Task
+from mtkd.tasks import GLUE, RANKED, Kind, Metric, Task
 
 METRICS: dict[str, tuple[Metric, ...]] = {
     "single": ("accuracy",),
@@ -164,23 +164,32 @@ def check_task_names(study: Any) -> None:
     """Raise `ValueError` where a study names an unknown task, or its own task as one of GLUE's."""
     for name in study.own_tasks:
         require(name not in GLUE, f"own_tasks: '{name}' is a task of GLUE: choose another name")
+        ends = f"own_tasks.{name}: names that end in {RANKED} are of rankings: choose another"
+        require(not name.endswith(RANKED), ends)
     fields = {
         "tasks": study.tasks,
         "ranking": study.ranking,
+        "rank_in_multitask": study.rank_in_multitask,
         "exclude_from_multitask": study.exclude_from_multitask,
         "candidates.select_on": study.candidates.select_on,
-        "distil.teachers": study.distil.teachers,
         "mkd.tasks": study.mkd.tasks or () if study.mkd else (),
+    }
+    known = [*GLUE, *study.own_tasks]
+    for where, names in fields.items():
+        require_known(where, names, known, "is an unknown task")
+    fields = {
+        "distil.teachers": study.distil.teachers,
         "model.head_dropout_of": study.model.head_dropout_of,
         "model.heads": study.model.heads,
         "distil.hard_weight_of": study.distil.hard_weight_of,
     }
     for where, names in fields.items():
-        require_known(where, names, [*GLUE, *study.own_tasks], "is an unknown task")
+        require_known(where, names, [*known, *study.rankings], "is an unknown task")
     for name, kind in study.model.heads.items():
         task, needs = study.task(name), "two texts with one label, which"
         fits = kind == "linear" or (len(task.columns) == 2 and not task.by_unit)
         require(fits, f"model.heads: {kind} is for {needs} {name} has not: leave it out")
-    for name in study.ranking:
-        ranks = study.task(name).kind == "ranking" and name in study.trainable
-        require(ranks, f"ranking: {name} is no task of type ranking that this study trains")
+    for where, trained in (("ranking", study.trainable), ("rank_in_multitask", study.multitask)):
+        for name in getattr(study, where):
+            ranks = study.task(name).kind == "ranking" and name in trained
+            require(ranks, f"{where}: {name} is no task of type ranking that this study trains")

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mtkd.config.base import Count, Fraction, Positive, Seeds, Settings, Size, TaskNames, field
 from mtkd.config.checks import require, require_distinct, require_known
 from mtkd.config.training import Combine
+from mtkd.tasks import RANKED
 
 Loss = Literal["cross-entropy", "kl", "logits"]
 Source = Literal["ensemble", "cross_fit", "unlabelled", "self_distillation"]
@@ -118,11 +119,19 @@ class Variant(Settings):
     def distil(self, distil: Distil, multitask: list[str]) -> Distil:
         """Return the study's settings with this variant's; `ValidationError` where they clash."""
         changed = self.model_dump(include=Distil.model_fields.keys(), exclude_none=True)
+        if self.teachers:
+            changed["teachers"] = with_rankings(self.teachers, multitask)
         if self.source == "self_distillation":
             changed["teachers"] = multitask
         if self.source not in (None, "unlabelled"):
             changed["unlabelled"] = None
         return Distil.model_validate(distil.model_dump() | changed)
+
+
+def with_rankings(teachers: list[str], multitask: list[str]) -> list[str]:
+    """Return the tasks with a teacher, with the rankings in multi-task training that are theirs."""
+    ranked = [name + RANKED for name in teachers if name + RANKED in multitask]
+    return list(dict.fromkeys([*teachers, *ranked]))
 
 
 # `:mtl` marks systems before fine-tuning; papermill would pass the others as values, not as text.

@@ -14,12 +14,12 @@ from mtkd.config import yaml
 from mtkd.config.base import Seeds, Settings, ShortName, TaskNames, field
 from mtkd.config.checks import require, require_distinct, require_known
 from mtkd.config.custom_task import CustomTask, CustomTaskName, apply_defaults, check_task_names
-from mtkd.config.distillation import Ablation, Distil, check_distillation
+from mtkd.config.distillation import Ablation, Distil, check_distillation, with_rankings
 from mtkd.config.experiments import Adaptation, Resources, Tuning
 from mtkd.config.mkd import Mkd
 from mtkd.config.training import Candidate, Candidates, Data, Encoder, FineTune, Model, Train
 from mtkd.errors import UserError
-from mtkd.tasks import GLUE, Task, get
+from mtkd.tasks import GLUE, RANKED, Task, as_ranking, get
 
 SYSTEMS = ("bert", "mt-dnn", "mt-dnn-kd")
 System = Literal["bert", "mt-dnn", "mt-dnn-kd"]
@@ -54,6 +54,9 @@ class Study(Settings):
     threads: Annotated[int, Field(ge=1, lt=2**31)] = field(1, "Processor threads per run.")
     resources: Resources = field(Resources(), "What a job requests from a cluster.")
     ranking: list[str] = field([], "Ranking tasks for which a ranking head is trained, too.")
+    rank_in_multitask: list[str] = field(
+        [], "Ranking tasks that multi-task training also learns to rank, as a second task of each."
+    )
     mkd: Mkd | None = field(None, "Students of MKD; null: none.")
     ablation: Ablation | None = field(None, "Variants of distillation; null: none.")
     adaptation: Adaptation | None = field(None, "Fine-tuning on fractions of SNLI; null: none.")
@@ -71,7 +74,7 @@ class Study(Settings):
     def _consistent(self):
         check_task_names(self)
         require(self.multitask, "tasks: no task is left for multi-task training")
-        trained, why = sorted(self.multitask), "is not trained in this study"
+        trained, why = sorted({*self.multitask} - {*self.rankings}), "is not trained in this study"
         require_known("candidates.select_on", self.candidates.select_on, trained, why)
         encoders = [self.student_encoder]
         if self.mkd:
@@ -86,10 +89,13 @@ class Study(Settings):
         why = "is not one of encoders"
         require_known("student_encoder", encoders[:1], self.encoders, why)
         require_known("mkd.teacher_encoder", encoders[1:], self.encoders, why)
+        if self.rankings:
+            teachers = with_rankings(self.distil.teachers, self.multitask)
+            self.__dict__["distil"] = self.distil.model_copy(update={"teachers": teachers})
         check_distillation(self)
         if self.adaptation:
             self.adaptation.check(self.seeds)
-        for name in ("tasks", "seeds", "exclude_from_multitask", "ranking"):
+        for name in ("tasks", "seeds", "exclude_from_multitask", "ranking", "rank_in_multitask"):
             require_distinct(name, getattr(self, name))
         why = "is not one of the study's tasks"
         require_known("data.max_train_of", self.data.max_train_of, self.tasks, why)
@@ -106,7 +112,8 @@ class Study(Settings):
 
     def _resolve_defaults(self) -> None:
         seeds = {"seeds": self.seeds}
-        taught = self._taught_by_logits(self.multitask)
+        classified = [name for name in self.multitask if name not in self.rankings]
+        taught = self._taught_by_logits(classified)
         mkd = {"tasks": taught, "teacher_encoder": self.student_encoder} | seeds
         for name, defaults in (("mkd", mkd), ("ablation", seeds), ("adaptation", seeds)):
             if (section := getattr(self, name)) is not None:
@@ -114,7 +121,9 @@ class Study(Settings):
                 self.__dict__[name] = section.model_copy(update=missing)
 
     def task(self, name: str) -> Task:
-        """Return the task of that name: one of the study's own, or of GLUE."""
+        """Return the task of that name: one of the study's own, or of GLUE, or its ranking."""
+        if name in self.rankings:
+            return as_ranking(self.task(name.removesuffix(RANKED)))
         return self.own_tasks[name].task(name) if name in self.own_tasks else get(name)
 
     def resolve(self, path: str) -> Path:
@@ -140,8 +149,19 @@ class Study(Settings):
 
     @property
     def multitask(self) -> list[str]:
-        """Return the tasks of multi-task training (MT-DNN_KD, Algorithm 1)."""
-        return [name for name in self.trainable if name not in self.exclude_from_multitask]
+        """Return the tasks of multi-task training (MT-DNN_KD, Algorithm 1), rankings last."""
+        trained = [name for name in self.trainable if name not in self.exclude_from_multitask]
+        return [*trained, *self.rankings]
+
+    @property
+    def finetuned(self) -> list[str]:
+        """Return the tasks that systems are fine-tuned on, one at a time."""
+        return [*self.trainable, *self.rankings]
+
+    @property
+    def rankings(self) -> list[str]:
+        """Return the second tasks of those in `rank_in_multitask`, such as `qnli_ranked`."""
+        return [name + RANKED for name in self.rank_in_multitask]
 
     @property
     def candidate_models(self) -> list[Candidate]:

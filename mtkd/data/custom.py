@@ -5,7 +5,6 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from torch import nn
@@ -14,18 +13,9 @@ from mtkd.artifacts import file_hash
 from mtkd.config.custom_task import WORDS, CustomTask
 from mtkd.config.study import Study
 from mtkd.data.files import ROWS, as_text, check_file, count_rows, read_rows, select_columns
+from mtkd.data.questions import group_ids
 from mtkd.data.words import read_word_examples
 from mtkd.errors import UserError, first_line, listed
-
-
-def group_ids(split: datasets.Dataset, column: str) -> np.ndarray:
-    """Return a number per row, (n,) from 0, that rows with the same text in a column share."""
-    table = split.data.table.select([column])
-    hashes = [
-        pd.util.hash_pandas_object(batch.column(0).to_pandas(), index=False).to_numpy()
-        for batch in table.to_batches()
-    ]
-    return np.unique(np.concatenate(hashes), return_inverse=True)[1]
 
 
 def custom_fingerprint(study: Study, name: str) -> dict:

@@ -46,6 +46,19 @@ def plan_epoch(
     return [plan[position] for position in random.permutation(len(plan))]
 
 
+def share(examples: Examples, rows: np.ndarray, number: int, of: int) -> np.ndarray:
+    """Return what process `number` of several computes of a mini-batch: rows, or whole groups."""
+    if examples.group_ids is None:
+        return rows[number::of]
+    groups = examples.group_ids[rows]
+    return rows[np.isin(groups, np.unique(groups)[number::of])]
+
+
+def count_losses(examples: Examples, rows: np.ndarray) -> int:
+    """Return over how many the loss of these rows is a mean: over the rows, or their groups."""
+    return len(rows) if examples.group_ids is None else len(np.unique(examples.group_ids[rows]))
+
+
 def _rows_of_groups(group_ids: np.ndarray) -> list[np.ndarray]:
     """Return the rows of each group."""
     order = np.argsort(group_ids, kind="stable")

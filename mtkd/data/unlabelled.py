@@ -52,7 +52,8 @@ def unlabelled_texts(
         left = left_out_train(study.data, task, most, custom, read_list(study))
         parts += [] if left is None else [left.to_pandas()[[*columns, "label"]]]
     if settings.other_tasks:
-        others = [study.task(name) for name in study.multitask if name != task.name]
+        others = [study.task(one) for one in study.multitask if one not in study.rankings]
+        others = [other for other in others if other.name != task.name]
         pairs = [other for other in others if len(other.columns) == 2]
         sets = [(splits(other.name)[other.train], other) for other in pairs]
         parts += [_draw(sets, columns, settings.other_tasks, seed)] if sets else []

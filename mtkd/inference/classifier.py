@@ -61,7 +61,7 @@ def export_transformers(
         )
     encoder, pooling, head = model.encoder.model, model.encoder.pooling, model.heads[task.name]
     labels = dict(enumerate(task.labels or ("score",)))
-    problem = "regression" if task.regression else "single_label_classification"
+    problem = "regression" if task.num_outputs == 1 else "single_label_classification"
     problem = None if task.by_word else problem
     settings = encoder.config.to_dict() | {"id2label": labels, "problem_type": problem}
     settings |= {"label2id": {label: i for i, label in labels.items()}, "dtype": "float32"}

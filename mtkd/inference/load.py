@@ -38,15 +38,17 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 class DescribedTask(Settings):
-    """A task in `model.json`: one of GLUE, or a custom one with its settings."""
+    """A task in `model.json`: one of GLUE, or a custom one with its settings; or its ranking."""
 
     name: str
     custom: CustomTask | None
+    ranked: bool = False
 
     @property
     def task(self) -> Task:
         """The task, as it was trained."""
-        return self.custom.task(self.name) if self.custom else tasks.get(self.name)
+        task = self.custom.task(self.name) if self.custom else tasks.get(self.name)
+        return tasks.as_ranking(task) if self.ranked else task
 
 
 class Description(Settings):
@@ -109,7 +111,8 @@ class TrainedModel:
     @property
     def quotes(self) -> bool | None:
         """Whether `"` encloses a field in the files of the task; None: in CSV."""
-        custom = {one.name: one.custom for one in self.description.tasks}.get(self.task.name)
+        name = self.task.ranks or self.task.name
+        custom = {one.name: one.custom for one in self.description.tasks}.get(name)
         return custom and custom.quotes
 
     def for_task(self, name: str | None) -> "TrainedModel":
@@ -137,7 +140,8 @@ class TrainedModel:
             task: Its name; None: the model's only task.
 
         Returns:
-            A row for each: `label` and a column of probabilities for each class; or `score`.
+            A row for each: `label` and a column of probabilities for each class; or `score`. The
+            best of a question's candidates has the highest score in a ranking.
 
         Raises:
             UserError: There is no such task, or a row is no text or pair.
@@ -147,7 +151,7 @@ class TrainedModel:
     def dev_sets(self) -> list[tuple[str, Examples]]:
         """Return (split, examples) of each of the task's dev sets in the study."""
         tokens = read(self.study_folder / pretrain.NAME / self.description.encoder)
-        splits = tokens.json("fingerprints.json")[self.task.name]
+        splits = tokens.json("fingerprints.json")[self.task.ranks or self.task.name]
         dev = [split for split in self.task.dev if split in splits]
         return [(split, read_examples(tokens, self.task, split)) for split in dev]
 

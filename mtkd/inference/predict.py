@@ -34,7 +34,7 @@ CHUNK_ROWS, CHUNK_CHARACTERS = 1024, 2_000_000  # read ahead, to batch texts of 
 
 
 def predict_rows(trained: TrainedModel, rows: list[Row]) -> list[dict]:
-    """Return `label` and `probabilities` of each row, or its `score` for a regression.
+    """Return `label` and `probabilities` of each row, or its `score` for a regression or ranking.
 
     In a task with a label for each word they are what `predict_words` returns; of type text it is
     the `text` that is written.
@@ -45,7 +45,7 @@ def predict_rows(trained: TrainedModel, rows: list[Row]) -> list[dict]:
     if task.by_word:
         return predict_words(trained, rows)
     outputs = _outputs(trained, rows).tolist()
-    if task.regression:
+    if task.num_outputs == 1:
         return [{"score": score} for (score,) in outputs]
     by_label = [dict(zip(task.labels, values, strict=True)) for values in outputs]
     return [{"label": max(row, key=row.get), "probabilities": row} for row in by_label]
@@ -66,7 +66,7 @@ def predict_frame(
         return pd.DataFrame([row for part in parts for row in part], index, columns)
     parts = [_outputs(trained, part) for part in chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)]
     outputs = np.concatenate([np.empty((0, task.num_outputs)), *parts])
-    if task.regression:
+    if task.num_outputs == 1:
         return pd.DataFrame(outputs, index, ["score"])
     frame = pd.DataFrame(outputs, index, task.labels)
     frame.insert(0, "label", np.array(task.labels)[outputs.argmax(axis=1)], allow_duplicates=True)
@@ -128,7 +128,9 @@ def _outputs(trained: TrainedModel, rows: list[Row]) -> np.ndarray:
     """Return probabilities (n, classes), or scores (n, 1), to six decimals."""
     if torch.cuda.is_available():
         trained.model.to("cuda")
-    outputs = probabilities(trained.task, predict_logits(trained, rows))
+    outputs = predict_logits(trained, rows)
+    if trained.task.num_outputs > 1:
+        outputs = probabilities(trained.task, outputs)
     return outputs.astype(float).round(6)
 
 

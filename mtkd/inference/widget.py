@@ -29,14 +29,16 @@ EXAMPLE = (  # written for this page
 def ask(study: Study, seed: int, first: str, second: str) -> pd.DataFrame:
     """Predict every task for two texts by a student and by the tasks' teachers.
 
-    Tasks of one text read the first; those with several labels each are left out. A teacher is
+    Tasks of one text read the first; those with several labels each, and of candidates, are left
+    out. A teacher is
     its ensemble's average (MT-DNN_KD, Eq. 3).
 
     Returns:
         A row per class: task (title), prediction (class, or `score` for a regression), student and
         teacher (probability or score; NaN where the task has no teacher).
     """
-    tasks = [task for task in map(study.task, study.multitask) if not task.by_unit]
+    tasks = map(study.task, study.multitask)
+    tasks = [task for task in tasks if not (task.by_unit or task.clustered)]
     students = _predict(Run(student.NAME, seed=seed).folder(study), tasks, (first, second))
     parts = []
     for task in tasks:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mtkd.report import published
-from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT
+from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, is_aside
 from mtkd.report.significance import ONE_RUN, Kept, Resampled, estimate, even
 from mtkd.report.table import NONE, Table, gain_text, number, percent
 from mtkd.tasks import GLUE
@@ -80,7 +80,7 @@ def claims(
     for claim, where, a, b, weigh in CLAIMS:
         weights = weigh(published.TASKS, published.TEACHERS, paper_sizes)
         figure = sum(weight * (paper[task][a] - paper[task][b]) for task, weight in weights.items())
-        tasks = [task for task in resampled.tasks(a, b) if task not in ASIDE]
+        tasks = [task for task in resampled.tasks(a, b) if not is_aside(task)]
         values = resampled.differences(a, b, weigh(tasks, teachers, train_sizes))
         here, outcome = NONE, "not established"
         if not values.empty:

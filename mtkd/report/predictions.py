@@ -3,7 +3,8 @@
 predictions.parquet has a row per system, seed and dev example: the predicted `class`, or the
 `score` of a regression, or a text's ROUGE-L. It holds no text, label or probability. Rows of an
 example stand together, since systems mostly agree, so that a prediction of a class takes about two
-bits.
+bits. A ranking has a row for each candidate, with its `score`; `idx` is the question's first
+candidate.
 """
 
 from collections import defaultdict
@@ -66,7 +67,8 @@ def write_predictions(path: Path, tasks: Iterable[Task], parts: Iterable[Predict
 
 def _column(task: Task) -> tuple[str, str]:
     """Return the column of a task's predictions, and its type."""
-    return ("score", "float32") if task.regression or task.generates else ("class", "uint16")
+    scored = task.num_outputs == 1 or task.generates
+    return ("score", "float32") if scored else ("class", "uint16")
 
 
 def read_predictions(
@@ -81,7 +83,7 @@ def read_predictions(
     """
     known, columns = {task.name: task for task in tasks}, [*EXAMPLE, "label"]
     rows, place = pd.read_parquet(path), [*EXAMPLE, "word"]
-    # An example has a row for each of its words where these have labels.
+    # An example has a row for each of its labels, such as those of words or candidates.
     rows["word"] = rows.groupby(["system", "seed", *EXAMPLE], dropna=False).cumcount()
     labels = labels[columns].assign(word=labels.groupby(EXAMPLE).cumcount())
     rows = rows.merge(labels, "left", place, validate="many_to_one")
@@ -92,7 +94,9 @@ def read_predictions(
         outputs = []
         for task, part in frame.groupby("task", sort=False):
             column, kind = _column(known[task])
-            values = one_hot(known[task], part[column].to_numpy(kind))
+            values = part[column].to_numpy(kind)
+            one = known[task].num_outputs == 1
+            values = values[:, None] if one else one_hot(known[task], values)
             outputs.append(pd.Series(list(values), part.index))
         yield system, seed, frame[columns].assign(outputs=pd.concat(outputs))
 

@@ -1,7 +1,7 @@
 """From tidy results to scores and gains: the numbers behind tables, figures and the finding.
 
 A task's score is the mean of its metrics over its dev splits, in percent, as GLUE does. Averages
-are over the study's tasks but WNLI, which the paper's Table 3 lacks.
+are over the study's tasks but WNLI, which the paper's Table 3 lacks, and rankings beside a task.
 """
 
 import math
@@ -30,7 +30,14 @@ def name(system: str) -> str:
 def title(task: str) -> str:
     """Return a task's name for tables and legends."""
     titles = {one.name: one.title for one in (*tasks.GLUE.values(), tasks.SNLI)}
-    return (titles | {"average": "Average"}).get(task, task)
+    name = task.removesuffix(tasks.RANKED)
+    named = (titles | {"average": "Average"}).get(name, name)
+    return named if name == task else f"{named} as ranking"
+
+
+def is_aside(task: str) -> bool:
+    """Return whether a task is shown but never averaged: WNLI, AX, and rankings beside a task."""
+    return task in ASIDE or task.endswith(tasks.RANKED)
 
 
 def _sorted(present, known) -> list[str]:
@@ -77,8 +84,8 @@ def by_seed(results: pd.DataFrame, system: str) -> pd.DataFrame:
 
 
 def averaged(results: pd.DataFrame) -> list[str]:
-    """Return the tasks that averages are over: all with dev scores but WNLI and AX."""
-    return [task for task in in_order(dev(results)["task"]) if task not in ASIDE]
+    """Return the tasks that averages are over: all with dev scores but those aside."""
+    return [task for task in in_order(dev(results)["task"]) if not is_aside(task)]
 
 
 def averages(results: pd.DataFrame, among: list[str] | None = None) -> pd.DataFrame:

@@ -32,7 +32,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from mtkd.errors import UserError
-from mtkd.report.scores import ASIDE, BASE, ENSEMBLE, STUDENT, in_order, name
+from mtkd.report.scores import BASE, ENSEMBLE, STUDENT, in_order, is_aside, name
 from mtkd.tasks import Task
 from mtkd.training.metrics import predicted, resampled, resamples
 
@@ -88,7 +88,7 @@ class Compared:
 class _Split:
     """One dev split: `idx` and `labels` (n,), and every system's classes or scores (n,).
 
-    n is the number of examples, or of their words where each has a label.
+    n is the number of examples, or of their labels where an example has several.
     """
 
     name: str
@@ -170,7 +170,7 @@ def holm(p: Iterable[float]) -> np.ndarray:
 def compare(resampled: Resampled, pairs: Iterable[Pair]) -> Compared:
     """Compare the pairs (a, b) that have predictions of a task in common.
 
-    Averages are over the tasks that both systems of a pair have but WNLI and AX.
+    Averages are over the tasks that both systems of a pair have but WNLI, AX and rankings.
     """
     rows = [row for a, b in pairs for row in _rows(resampled, a, b)]
     return Compared(pd.DataFrame(rows, columns=COLUMNS), _share_kept(resampled))
@@ -194,7 +194,7 @@ def _rows(resampled: Resampled, a: str, b: str) -> list[dict]:
 
     tasks = resampled.tasks(a, b)
     rows = [one for task in tasks for one in row(task, [task])]
-    average = row("average", [task for task in tasks if task not in ASIDE])
+    average = row("average", [task for task in tasks if not is_aside(task)])
     corrected = [*holm([one["p"] for one in rows]), *(one["p"] for one in average)]
     return [one | {"p_holm": p} for one, p in zip(rows + average, corrected, strict=True)]
 
@@ -206,7 +206,7 @@ def _share_kept(resampled: Resampled) -> Kept:
     (Fieller 1954); they are bounded, since the ensemble's gain is established.
     """
     both = set(resampled.tasks(STUDENT, BASE)) & set(resampled.tasks(ENSEMBLE, BASE))
-    weights = even(sorted(both - {*ASIDE}))
+    weights = even(sorted(task for task in both if not is_aside(task)))
     gain, above = (resampled.differences(one, BASE, weights) for one in (STUDENT, ENSEMBLE))
     above = above.reindex(columns=gain.columns)  # the same seeds
     if gain.empty or estimate(above)["low"] <= 0:
@@ -248,7 +248,7 @@ def _dev_splits(tasks: dict[str, Task], parts: Iterable[Predictions]) -> dict[st
 
 def _size(task: Task, split: _Split) -> int:
     """Return the number of examples."""
-    return len(np.unique(split.idx) if task.by_word else split.idx)
+    return len(np.unique(split.idx) if task.clustered else split.idx)
 
 
 def _blocks(examples: int) -> Iterator[int]:

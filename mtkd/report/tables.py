@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mtkd.report import published, scores
-from mtkd.report.scores import ASIDE, BASE, CANDIDATE, ENSEMBLE, STUDENT, name, title
+from mtkd.report.scores import BASE, CANDIDATE, ENSEMBLE, STUDENT, is_aside, name, title
 from mtkd.report.significance import BEFORE, METHOD, ONE_RUN, PAIRS, Compared
 from mtkd.report.table import NONE, Table, count, gain_text, number, p_text, percent, spread
 from mtkd.tasks import GLUE, Task
@@ -17,7 +17,7 @@ PUBLISHED = "Published train/dev/test"
 METRICS = {"accuracy": "acc", "f1": "F1", "matthews": "Matthews"}
 METRICS |= {"pearson": "Pearson", "spearman": "Spearman"}
 METRICS |= {"entity_f1": "entity F1", "exact_match": "exact match", "overlap_f1": "F1"}
-METRICS |= {"rouge_l": "ROUGE-L"}
+METRICS |= {"rouge_l": "ROUGE-L", "top": "top", "mrr": "MRR"}
 
 
 def millions(results: pd.DataFrame, system: str) -> str:
@@ -225,7 +225,8 @@ def comparisons_table(compared: Compared) -> Table:
         if ablation or (b, a) in PAIRS:
             continue
         average = part[part["task"] == "average"]
-        tasks = part[(part["p_holm"] < 0.05) & ~part["task"].isin([*ASIDE, "average"])]
+        aside = part["task"].map(is_aside) | (part["task"] == "average")
+        tasks = part[(part["p_holm"] < 0.05) & ~aside]
         sure, seeds = tasks.set_index("task")["gain"], int(part["seeds"].max())
         texts = [f"{title(task)} {_signed(gain, 1)}" for task, gain in sure.items()]
         named = [", ".join(compress(texts, some)) or "none" for some in (sure > 0, sure < 0)]

@@ -158,7 +158,8 @@ def _soft_targets(inputs: Inputs, training: StudentTraining) -> dict[str, Artifa
         }
     candidates = best_candidates(rank_candidates(inputs), training.ensemble_size)
     seed, parts = study.candidates.seeds[0], {}
-    folds = [Fold(number, variant.folds, tuple(tasks), seed) for number in range(variant.folds)]
+    folded = tuple(dict.fromkeys(study.task(name).ranks or name for name in tasks))
+    folds = [Fold(number, variant.folds, folded, seed) for number in range(variant.folds)]
     for name, part in tasks.items():
         task = study.task(name)
         teams = {fold: [_member(inputs, task, one, fold) for one in candidates] for fold in folds}

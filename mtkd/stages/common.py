@@ -130,7 +130,8 @@ def variants(study: Study) -> list[Variant]:
 
 
 def num_train(study: Study, name: str) -> int:
-    """Return about how many train examples a task has, before any are read."""
+    """Return about how many train examples a task has (a ranking: at most), before any are read."""
+    name = study.task(name).ranks or name
     if name in study.own_tasks:
         full = count_train_rows(study, name)
     else:

@@ -36,7 +36,7 @@ def start_of(study: Study, run: Run) -> list[Run]:
 
 def depends(study: Study, run: Run) -> dict:
     """Return the settings that change the fine-tuned weights and what they predict."""
-    return {name: task_settings(study, run, name) for name in study.trainable}
+    return {name: task_settings(study, run, name) for name in study.finetuned}
 
 
 def task_settings(study: Study, run: Run, task: str) -> dict:
@@ -52,7 +52,7 @@ def task_settings(study: Study, run: Run, task: str) -> dict:
 
 def steps(study: Study, run: Run) -> int:
     """Return the updates of all tasks' fine-tuning."""
-    return count_updates(study, study.trainable, study.finetuning_of(run.system))
+    return count_updates(study, study.finetuned, study.finetuning_of(run.system))
 
 
 def run(study: Study, system: str, seed: int) -> Artifact:
@@ -62,7 +62,7 @@ def run(study: Study, system: str, seed: int) -> Artifact:
     not kept.
     """
     inputs = Inputs(study, Run(NAME, system=system, seed=seed))
-    return inputs.merge({name: finetune_task(inputs, name) for name in study.trainable})
+    return inputs.merge({name: finetune_task(inputs, name) for name in study.finetuned})
 
 
 def finetune_task(inputs: Inputs, task: str) -> Artifact:

@@ -16,6 +16,7 @@ from mtkd.data.dataset import Batch, Examples
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.stages.common import SCORE_COLUMNS
 from mtkd.stages.inputs import Inputs, Output
+from mtkd.tasks import Task
 from mtkd.training.distributed import run_on_all
 from mtkd.training.generate import generate, with_rouge
 from mtkd.training.loop import TrainingRun, seed_everything, train
@@ -163,9 +164,15 @@ def _describe(inputs: Inputs, training: ModelTraining, model: MultiTaskModel) ->
     study = inputs.study
     heads = {name: kind for name, kind in model.kinds.items() if kind != "linear"}
     custom = {name: task.model_dump(mode="json") for name, task in study.own_tasks.items()}
+
+    def described(task: Task) -> dict:
+        name = task.ranks or task.name
+        ranked = {"ranked": True} if task.ranks else {}
+        return {"name": name, "custom": custom.get(name), **ranked}
+
     return {
         "system": training.system,
-        "tasks": [{"name": name, "custom": custom.get(name)} for name in training.train_sets],
+        "tasks": [described(examples.task) for examples in training.train_sets.values()],
         "encoder": training.encoder,
         "pooling": study.model.pooling,
         "max_length": study.data.max_length,

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from mtkd.artifacts import Artifact, fingerprint, make, read, write_json
 from mtkd.config.study import Study
 from mtkd.data.dataset import Examples
+from mtkd.data.questions import rankable_examples
 from mtkd.errors import UserError, first_line
 from mtkd.models.encoders import max_positions, read_config, without_weights
 from mtkd.models.multitask import MultiTaskModel, load_encoder
@@ -152,7 +153,7 @@ class Inputs:
         `as_task` is the task whose head scores it (AX is scored by MNLI's).
         """
         tokens = self[encoder_run(encoder)]
-        known = tokens.json("fingerprints.json").get(task.name, {})
+        known = tokens.json("fingerprints.json").get(task.ranks or task.name, {})
         if split not in known:
             return None
         examples = read_examples(tokens, task, split, as_task, known[split])
@@ -169,10 +170,16 @@ class Inputs:
         self, encoder: str, task: Task, fold: Fold | None = None, inside: bool = False
     ) -> Examples:
         """Return a task's train set: all of it, or what is outside (or inside) a fold."""
-        examples = self.examples(encoder, task, task.train)
         if fold is None:
-            return examples
-        return examples.subset(np.flatnonzero(fold.inside(examples) == inside))
+            return self.examples(encoder, task, task.train)
+        # A question is in one fold, whether its candidates are classified or ranked.
+        source, groups = self.study.task(task.ranks or task.name), None
+        examples = self.examples(encoder, source, source.train)
+        if source.name in self.study.rank_in_multitask:
+            groups = read_questions(self[encoder_run(encoder)], source, source.train)
+        rows = np.flatnonzero(fold.inside(examples, groups) == inside)
+        examples = examples.subset(rows)
+        return rankable_examples(examples, groups[rows], task) if task.ranks else examples
 
     def train_sets(
         self, encoder: str, names: Iterable[str], without: Fold | None = None
@@ -186,7 +193,7 @@ class Inputs:
 
     def selection_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
         """Return (split, examples) of those to select candidates on; empty where there are none."""
-        return self._sets(encoder, task, [(task, SELECTION)])
+        return [] if task.ranks else self._sets(encoder, task, [(task, SELECTION)])
 
     def test_sets(self, encoder: str, task: Task) -> list[tuple[str, Examples]]:
         """Return (split, examples) of the test splits that a task's head predicts (MNLI's: AX)."""
@@ -236,9 +243,21 @@ def read_tokenizer(study: Study, weights: Artifact) -> tuple[PreTrainedTokenizer
 def read_examples(
     tokens: Artifact, task: Task, split: str, as_task: Task | None = None, fingerprint: str = ""
 ) -> Examples:
-    """Return a split from an artifact of word pieces (`<task>/<split>.arrow` and `pad.json`)."""
-    split_data = datasets.Dataset.from_file(str(tokens.file(f"{task.name}/{split}.arrow")))
-    return Examples(as_task or task, split_data, fingerprint, tokens.json("pad.json"))
+    """Return a split from an artifact of word pieces (`<task>/<split>.arrow` and `pad.json`).
+
+    A ranking's is made of that of the task whose candidates it ranks.
+    """
+    path = tokens.file(f"{task.ranks or task.name}/{split}.arrow")
+    split_data = datasets.Dataset.from_file(str(path))
+    examples = Examples(as_task or task, split_data, fingerprint, tokens.json("pad.json"))
+    if task.ranks is None:
+        return examples
+    return rankable_examples(examples, read_questions(tokens, task, split), task)
+
+
+def read_questions(tokens: Artifact, task: Task, split: str) -> np.ndarray:
+    """Return the question of each example of a split, (n,), from an artifact of word pieces."""
+    return np.load(tokens.file(f"{task.ranks or task.name}/{split}.npy"))
 
 
 def add_heads(study: Study, encoder: nn.Module, tasks: list[Task]) -> MultiTaskModel:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from transformers.utils import logging
 
@@ -17,6 +18,7 @@ from mtkd.config.study import Study
 from mtkd.data import synthetic
 from mtkd.data.dataset import count_lengths, tokenize
 from mtkd.data.glue import source_fingerprint
+from mtkd.data.questions import question_ids
 from mtkd.errors import UserError
 from mtkd.models.student import check_student
 from mtkd.stages import data
@@ -43,7 +45,8 @@ def parents(study: Study, run: Run) -> list[Run]:
 
 def depends(study: Study, run: Run) -> dict:
     """Return what identifies the weights, and the length that examples are cut to."""
-    return {"encoder": _source(study, run.encoder), "max_length": study.data.max_length}
+    ranked = {"ranked": study.rank_in_multitask} if study.rank_in_multitask else {}
+    return {"encoder": _source(study, run.encoder), "max_length": study.data.max_length, **ranked}
 
 
 def steps(study: Study, run: Run) -> int:
@@ -60,7 +63,7 @@ def run(study: Study, encoder: str) -> Artifact:
     The artifact holds `<task>/<split>.arrow` (word pieces), `fingerprints.json` (of the examples),
     `pad.json` (the pad token's id), `lengths.csv` (word pieces of each split before the cut to
     `data.max_length`) and `origin.json` (where the weights came from). The weights are its part
-    `encoder`.
+    `encoder`. Of a task in `rank_in_multitask`, `<task>/<split>.npy` has each example's question.
     """
     lookup(study, "encoder", encoder, study.encoders)
     inputs = Inputs(study, Run(NAME, encoder=encoder))
@@ -77,6 +80,8 @@ def run(study: Study, encoder: str) -> Artifact:
                 tokens = tokenize(examples, task, tokenizer, longest, path)
                 row = {"task": task.name, "split": split}
                 lengths.append(row | count_lengths(tokens, longest))
+                if task.name in study.rank_in_multitask:
+                    np.save(path.with_suffix(".npy"), question_ids(examples, task))
         pd.DataFrame(lengths).to_csv(output.folder / "lengths.csv", index=False)
         write_json(output.folder / "fingerprints.json", inputs.data.json("fingerprints.json"))
         write_json(output.folder / "pad.json", tokenizer.pad_token_id)

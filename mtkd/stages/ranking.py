@@ -20,16 +20,16 @@ from torch import nn
 
 from mtkd.artifacts import Artifact
 from mtkd.config.study import SYSTEMS, Study
-from mtkd.data.custom import group_ids
-from mtkd.data.dataset import Examples
+from mtkd.data.questions import group_ids, rankable, rankable_examples
 from mtkd.errors import UserError
 from mtkd.stages import data, finetune
 from mtkd.stages.common import Run, count_updates
 from mtkd.stages.fit import fit
 from mtkd.stages.inputs import Inputs, Output
-from mtkd.tasks import Task
+from mtkd.tasks import Task, as_ranking
 from mtkd.training import metrics
 from mtkd.training.predict import group_softmax, predict
+from mtkd.training.word_metrics import ranks
 
 NAME = "08_ranking"
 WAYS = ("classification", "ranking", "merged")
@@ -74,17 +74,8 @@ def run(study: Study, system: str, seed: int) -> Artifact:
 
 
 def ranking_head(task: Task) -> Task:
-    """Return the ranking head of a task as a task: one score for a question and a candidate."""
-    name, title = f"{task.name}_ranked", f"{task.title} as ranking"
-    return replace(task, name=name, title=title, labels=(), metrics=(), train=None, dev=(), test=())
-
-
-def rankable(groups: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Tell whether each example's question has several candidates, exactly one of them right.
-
-    `groups` (n,) are the questions, `right` (n,) is true for right candidates.
-    """
-    return (np.bincount(groups)[groups] > 1) & (np.bincount(groups, right)[groups] == 1)
+    """Return the ranking head of a task as a task, whose splits `score_ways` scores."""
+    return replace(as_ranking(task), metrics=(), train=None, dev=())
 
 
 def merge(task: Task, groups: np.ndarray, classified: np.ndarray, ranked: np.ndarray) -> np.ndarray:
@@ -95,12 +86,6 @@ def merge(task: Task, groups: np.ndarray, classified: np.ndarray, ranked: np.nda
     right = classified[:, task.positive_label]
     right = np.where(np.bincount(groups)[groups] > 1, (right + ranked) / 2, right)
     return np.stack([right, 1 - right] if task.positive_label == 0 else [1 - right, right], axis=1)
-
-
-def ranks(groups: np.ndarray, scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the rank (from 1) of each question's right candidate; ties have their worst rank."""
-    worst = pd.Series(scores).groupby(groups).rank(ascending=False, method="max")
-    return worst.to_numpy()[right]
 
 
 def score_ways(
@@ -136,7 +121,8 @@ def _finetune(inputs: Inputs, task: Task) -> Artifact:
 
     def build(output: Output) -> None:
         train_set = inputs.train_set(study.student_encoder, task)
-        sets = {task.name: train_set, head.name: _rankable_examples(inputs, head, train_set)}
+        groups = _questions(inputs, task, task.train)
+        sets = {task.name: train_set, head.name: rankable_examples(train_set, groups, head)}
         heads = [] if depends["new_head"] else [task.name]
         # One process, so that a batch has all candidates of its questions.
         settings = study.finetuning_of(inputs.this.system).model_copy(update={"num_processes": 1})
@@ -151,20 +137,6 @@ def _finetune(inputs: Inputs, task: Task) -> Artifact:
 def _questions(inputs: Inputs, task: Task, split: str) -> np.ndarray:
     """Return the question (a whole number) of each example of a split, (n,)."""
     return group_ids(data.read_splits(inputs.data, task)[split], task.columns[0])
-
-
-def _rankable_examples(inputs: Inputs, head: Task, train_set: Examples) -> Examples:
-    """Return the train examples that the ranking head learns from."""
-    task = train_set.task
-    groups = _questions(inputs, task, task.train)
-    rows = np.flatnonzero(rankable(groups, train_set.labels == task.positive_label))
-    if not len(rows):
-        raise UserError(
-            f"{task.title}: no question of its {len(train_set)} train examples has several "
-            "candidates with one right among them: use more examples (data.max_train), or take "
-            "the task out of ranking."
-        )
-    return train_set.subset(rows).replace(task=head, group_ids=groups[rows])
 
 
 def _merge_predictions(inputs: Inputs, task: Task, model: nn.Module, output: Output) -> None:

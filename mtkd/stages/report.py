@@ -69,7 +69,7 @@ def run(study: Study, finished: bool = False):
     ]
     pairs = [*PAIRS, *(pair for section in sections for pair in section.pairs())]
     further = inputs.only("06_ablation", "09_mkd").values()
-    tasks = [study.task(name) for name in study.tasks]
+    tasks = [study.task(name) for name in [*study.tasks, *study.rankings]]
     resampled = Resampled(tasks, _predictions([*main, *further], pairs))
     compared, sizes = compare(resampled, pairs), inputs.data.frame("sizes.csv")
     teachers = inputs.only(teacher.NAME).values()

@@ -83,7 +83,8 @@ def student_steps(study: Study, training: StudentTraining) -> int:
     if texts and texts.extra_updates:
         amount = texts.snli + texts.left_out_train + texts.other_tasks
         batches = -(-amount // train.batch_size)
-        updates += len(training.distil.teachers) * train.epochs * batches
+        taught = {*training.distil.teachers} - {*study.rankings}
+        updates += len(taught) * train.epochs * batches
     return updates
 
 
@@ -126,7 +127,7 @@ def _with_unlabelled(
 ) -> dict[str, Examples]:
     """Return the train sets that have further texts, with these behind the labelled examples."""
     settings, size, joined = training.distil.unlabelled, training.ensemble_size, {}
-    for name in training.distil.teachers:
+    for name in (one for one in training.distil.teachers if one not in study.rankings):
         labelled = train_sets[name]
         texts = teacher.unlabelled_examples(study, settings, labelled.task, size, kind)
         if texts is not None:

@@ -108,11 +108,11 @@ def taught_tasks(study: Study) -> list[str]:
 
 
 def _unlabelled(study: Study, task: str) -> dict[str, Unlabelled]:
-    """Return the further texts that some student learns the task from, by name."""
+    """Return the further texts that some student learns the task from (no ranking), by name."""
     return {
         distil.unlabelled.name: distil.unlabelled
         for distil in _distillations(study)
-        if distil.unlabelled and task in distil.teachers
+        if distil.unlabelled and task in distil.teachers and task not in study.rankings
     }
 
 

@@ -20,7 +20,7 @@ from transformers import get_linear_schedule_with_warmup, set_seed
 from mtkd.config.distillation import Distil
 from mtkd.config.training import Combine, Train
 from mtkd.data.dataset import Batch, Examples
-from mtkd.data.sampler import length_batches, plan_epoch
+from mtkd.data.sampler import count_losses, length_batches, plan_epoch, share
 from mtkd.errors import UserError
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
@@ -171,7 +171,7 @@ class Trainer:
         accelerator, settings = self.accelerator, self.run.settings
         bf16 = settings.precision == "bf16"
         rank, processes = accelerator.process_index, accelerator.num_processes
-        part = rows[rank::processes]
+        part = share(self.run.train_sets[task], rows, rank, processes)
         if processes > 1:  # one process draws dropout from torch's state, which a checkpoint keeps
             seed = np.random.SeedSequence([self.run.seed, rank, done]).generate_state(1, np.uint64)
             torch.manual_seed(int(seed[0]))
@@ -188,7 +188,8 @@ class Trainer:
             progress = done / max(1, self.updates - 1)
             loss = task_loss(examples.task, logits, batch, self.run.distil, progress)
             loss = loss if extra is None else loss + extra
-            loss = loss * (min(len(piece), len(part)) / len(rows))
+            losses = min(count_losses(examples, piece), count_losses(examples, part))
+            loss = loss * (losses / count_losses(examples, rows))
             # Gradients are averaged over the processes: the sum is to be the mini-batch's.
             accelerator.backward(loss * processes)
             total += loss.detach()

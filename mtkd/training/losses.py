@@ -125,7 +125,7 @@ def regroup(values: torch.Tensor, groups: torch.Tensor, fill: float) -> torch.Te
 
 def group_targets(task: Task, labels: torch.Tensor) -> torch.Tensor:
     """Return 1 where a row is what a column asks for, and 0 elsewhere, of labels (b,): (b, c)."""
-    if task.grouped:
+    if task.by_word:
         return torch.stack([labels & 1, labels >> 1], dim=1)
     return (labels == task.positive_label).long()[:, None]
 

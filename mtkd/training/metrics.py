@@ -29,11 +29,12 @@ def score(
     """Return the task's metrics in percent, and notes on correlations that had to be put at 0.
 
     `outputs` are probabilities or logits (n, classes), or scores (n, 1); `labels` (n,). With a
-    label for each word, n is the number of words, and `idx` (n,) are their examples. Texts are
-    compared with the correct ones before that (`mtkd.training.generate`).
+    label for each word, n is the number of words, and `idx` (n,) are their examples; in a ranking
+    they are candidates and their questions. Texts are compared with the correct ones before that
+    (`mtkd.training.generate`).
     """
     predictions, values = predicted(task, outputs, idx), {}
-    if task.by_word:
+    if task.clustered:
         parts = {name: counts(task, name, predictions, labels, idx) for name in task.metrics}
         return {name: 100 * ratio(*sums) for name, sums in parts.items()}, []
     if task.generates:
@@ -62,14 +63,15 @@ def ratio(above: np.ndarray, below: np.ndarray, weights: np.ndarray | None = Non
 
 
 def predicted(task: Task, outputs: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
-    """Return the classes, or the scores of a regression (n,), of outputs (n, classes or 1).
+    """Return the classes, or the scores of a regression or ranking (n,), of outputs (n, any or 1).
 
     `idx` (n,) are the examples of the words in a task with a label for each. Of texts it is the
     first column, their ROUGE-L.
     """
     if task.by_word:
         return decode(task, outputs, idx)
-    return outputs[:, 0] if task.regression or task.generates else outputs.argmax(axis=1)
+    first = task.num_outputs == 1 or task.generates
+    return outputs[:, 0] if first else outputs.argmax(axis=1)
 
 
 def intervals(
@@ -83,7 +85,7 @@ def intervals(
 
     Percentiles of `draws` resamples from a fixed seed; arguments as of `score`.
     """
-    size = len(np.unique(idx)) if task.by_word else len(labels)
+    size = len(np.unique(idx)) if task.clustered else len(labels)
     weights = resamples(size, draws, np.random.default_rng(0))
     predictions = predicted(task, outputs, idx)[:, None]
     values = {
@@ -108,10 +110,10 @@ def resampled(
     """Return a metric of many resamples at once (draws, systems): what `score` gives for each.
 
     `weights` (draws, n) says how often an example is in a resample; `predictions` (n, systems) are
-    classes or scores, `labels` (n,). With a label for each word, these and `idx`, as in `score`,
-    have a row for each word.
+    classes or scores, `labels` (n,). Where an example has several labels, these and `idx`, as in
+    `score`, have a row for each.
     """
-    if not task.by_word:
+    if not task.clustered:
         return weighted(name, weights, predictions, labels)
     systems = [counts(task, name, column, labels, idx) for column in predictions.T]
     above, below = (np.stack(sums, axis=1) for sums in zip(*systems, strict=True))

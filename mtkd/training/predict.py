@@ -59,8 +59,9 @@ def half_precision(device: str) -> torch.dtype:
 def probabilities(task: Task, logits: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
     """Return the softmax of logits (..., classes) (MT-DNN_KD, Eq. 1); scores (..., 1) unchanged.
 
-    A span's (..., u, 2) are normalised over the words of each example; `idx` (u,) says which. Of
-    texts to write, see `most_probable`; these are unchanged, too.
+    A span's (..., u, 2) are normalised over the words of each example, a ranking's (..., u, 1) over
+    the candidates of each question; `idx` (u,) says which. Of texts to write, see `most_probable`;
+    these are unchanged, too.
     """
     if task.regression or task.generates:
         return logits

@@ -61,7 +61,7 @@ def one_hot(task: Task, labels: np.ndarray) -> np.ndarray:
     """
     if task.regression or task.generates:
         return labels[:, None]
-    if task.grouped:
+    if task.kind == "span":
         return np.stack([labels & 1, labels >> 1], axis=1).astype(np.float32)
     return np.eye(task.num_outputs, dtype=np.float32)[labels]
 
@@ -75,9 +75,14 @@ class Fold:
     tasks: tuple[str, ...]
     seed: int
 
-    def inside(self, examples: Examples) -> np.ndarray:
-        """Return which of a task's train examples are in this part, (n,) booleans."""
-        fold = np.random.default_rng([self.seed, self.of]).permutation(len(examples)) % self.of
+    def inside(self, examples: Examples, groups: np.ndarray | None = None) -> np.ndarray:
+        """Return which of a task's train examples are in this part, (n,) booleans.
+
+        With `groups` (n,), such as questions, a group is in one part as a whole.
+        """
+        units = range(len(examples)) if groups is None else np.unique(groups)
+        fold = np.random.default_rng([self.seed, self.of]).permutation(len(units)) % self.of
+        fold = fold if groups is None else fold[np.searchsorted(units, groups)]
         return (fold == self.number) & (examples.task.name in self.tasks)
 
 
@@ -87,8 +92,9 @@ class SoftTargets:
 
     `idx` (n,) and `fingerprint` are of the examples; `member_logits` (k, n, outputs), float32, and
     `names` are of the members, the best first. The logits of a regression are its scores, those of
-    texts to write what `most_probable` keeps. In a task with a label for each word, or for each
-    piece of a text, n is their number, and `idx` repeats their example's.
+    texts to write what `most_probable` keeps. Where an example has several labels, n is their
+    number, and `idx` repeats the example's: it is that of each word's or piece's example, or of
+    each candidate's question.
     """
 
     task: Task
@@ -106,8 +112,10 @@ class SoftTargets:
     def probabilities(self) -> np.ndarray:
         """The ensemble's class probabilities, or scores (n, outputs) (MT-DNN_KD, Eq. 3).
 
-        Those of words, their tags or a span's start and end, are averaged alike, and those of the
-        pieces of texts to write as `unite_members` says.
+        Those of words, their tags or a span's start and end, are averaged alike; so is a ranking's
+        distribution over the candidates of a question, after each member's softmax over them; those
+        of the pieces of texts to write, as `unite_members` says. For these, Eq. 3 is this project's
+        extension.
         """
         if self.task.generates:
             return unite_members(self.member_logits)
@@ -146,8 +154,8 @@ class SoftTargets:
 
 
 def _numbered(task: Task, idx: np.ndarray) -> pd.Index:
-    """Return idx (n,), with the number of the label in the example where it has several."""
-    if not task.by_unit:
+    """Return idx (n,), with the number of the label in the example where that has several."""
+    if not (task.by_unit or task.clustered):
         return pd.Index(idx)
     return pd.MultiIndex.from_arrays([idx, pd.Series(idx).groupby(idx).cumcount()])
 

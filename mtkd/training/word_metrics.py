@@ -1,4 +1,4 @@
-"""Metrics of tasks with a label for each word: sums over examples, so that these are resampled.
+"""Metrics of tasks whose examples have several labels: sums over examples, which are resampled.
 
 A metric is a ratio of two sums, in percent. `counts` gives each example's share in both:
 
@@ -8,11 +8,14 @@ A metric is a ratio of two sums, in percent. `counts` gives each example's share
     exact_match   examples whose span is the answer's / examples
     overlap_f1    sum of F1 over the words of both spans / examples; SQuAD's (Rajpurkar et al. 2016,
                   section 6.1), but for words at their places, not for bags of normalised words
+    top           questions whose right candidate has the highest score / questions
+    mrr           sum of one over the rank of the right candidate / questions
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from mtkd.tasks import END, START, Task
 
@@ -55,8 +58,13 @@ def counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return each example's share in a metric's numerator and denominator, (n,) each.
 
-    `predictions` and `labels` (u,) are of words; `idx` (u,) are their examples.
+    `predictions` and `labels` (u,) are of words, or scores and labels of candidates; `idx` (u,) are
+    their examples, or questions.
     """
+    if task.ranks:
+        rank = ranks(idx, predictions, labels == task.positive_label)
+        shares = (rank == 1).astype(float) if metric == "top" else 1 / rank
+        return shares, np.ones(len(rank))
     known = {"entity_f1": _entities, "accuracy": _words, "exact_match": _exact}
     count = known.get(metric, _overlap)
     pairs = [
@@ -64,6 +72,12 @@ def counts(
         for first, last in _ranges(idx)
     ]
     return tuple(np.array(pairs, dtype=float).T)
+
+
+def ranks(groups: np.ndarray, scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the rank (from 1) of each question's right candidate; ties have their worst rank."""
+    worst = pd.Series(scores).groupby(groups).rank(ascending=False, method="max")
+    return worst.to_numpy()[right]
 
 
 def _ranges(idx: np.ndarray) -> list[tuple[int, int]]:

@@ -48,5 +48,5 @@ def test_a_sample_that_leaves_no_question_to_rank_is_refused():
         "distil.teachers=[rte]",
         "ranking=[qnli]",
     )
-    with pytest.raises(UserError, match=r"QNLI: no question of its 16 train examples has several"):
+    with pytest.raises(UserError, match=r"QNLI: no question of its 16 examples has several"):
         ranking.run(study, "bert", 0)

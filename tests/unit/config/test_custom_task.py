@@ -81,7 +81,13 @@ def test_a_bad_entry_is_refused_with_its_field(case):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("rte", "of GLUE"), ("My-Task", "pattern"), ("../x", "pattern"), ("x" * 41, "at most 40")],
+    [
+        ("rte", "of GLUE"),
+        ("My-Task", "pattern"),
+        ("../x", "pattern"),
+        ("a_ranked", "are of rankings"),
+        ("x" * 41, "at most 40"),
+    ],
 )
 def test_a_bad_name_is_refused(name, words):
     with pytest.raises(UserError, match=words):

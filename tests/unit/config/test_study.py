@@ -135,6 +135,31 @@ def test_sections_take_their_defaults_from_the_study():
     assert chosen.ablation.seeds == [4] and chosen.adaptation is None
 
 
+def test_a_ranking_in_multi_task_training_is_a_second_task():
+    plain, loaded = (
+        study(mkd={"students": {"s": {"kind": "lstm"}}}),
+        study(
+            rank_in_multitask=["qnli"],
+            distil={"hard_weight_of": {"qnli_ranked": 0.1}},
+            mkd={"students": {"s": {"kind": "lstm"}}},
+            ablation={"variants": {"two": {"teachers": ["rte", "qnli"]}}},
+        ),
+    )
+    assert loaded.multitask == [*plain.multitask, "qnli_ranked"]
+    assert loaded.finetuned == [*plain.trainable, "qnli_ranked"]
+    assert (loaded.tasks, loaded.trainable) == (plain.tasks, plain.trainable)
+    assert loaded.mkd.tasks == plain.mkd.tasks == plain.multitask
+    assert loaded.distil.teachers == [*plain.distil.teachers, "qnli_ranked"]
+    two = loaded.ablation.variants["two"]
+    assert two.changes == {"teachers": ["rte", "qnli"]}
+    assert two.distil(loaded.distil, loaded.multitask).teachers == ["rte", "qnli", "qnli_ranked"]
+    task = loaded.task("qnli_ranked")
+    assert (task.ranks, task.metrics, task.num_outputs) == ("qnli", ("top", "mrr"), 1)
+    assert (task.dev, task.test, task.regression) == (("validation",), (), False)
+    again = check(loaded.model_dump())
+    assert again.model_dump() == loaded.model_dump()
+
+
 def test_a_section_that_a_study_lacks_is_refused_by_name():
     with pytest.raises(UserError, match="Study small has no section 'mkd'"):
         study().require("mkd")
@@ -226,6 +251,18 @@ BAD = {
     "model: {heads: {rte: sam}}": ["model.heads.rte", "'linear' or 'san'", '"sam"'],
     "test_predictions: [bertt]": ["test_predictions.0", '"bertt"', "'mt-dnn-kd'"],
     "ranking: [rte]": ["ranking", "rte is no task of type ranking"],
+    "rank_in_multitask: [rte]": ["rank_in_multitask", "rte is no task of type ranking"],
+    "rank_in_multitask: [qnli_ranked]": ["rank_in_multitask", "'qnli_ranked' is an unknown task"],
+    "rank_in_multitask: [qnli, qnli]": ["rank_in_multitask", "twice"],
+    "rank_in_multitask: [qnli]\nexclude_from_multitask: [qnli]\ndistil: {teachers: [rte]}": [
+        "rank_in_multitask",
+        "qnli is no task of type ranking",
+    ],
+    "rank_in_multitask: [qnli]\ncandidates: {select_on: [qnli_ranked]}": [
+        "candidates.select_on",
+        "'qnli_ranked' is an unknown task",
+    ],
+    "distil: {teachers: [qnli_ranked]}": ["distil.teachers", "'qnli_ranked' is an unknown task"],
     "tasks: [rte, mnli, cola]\ndistil: {teachers: [rte, qqp]}": [
         "distil.teachers",
         "'qqp' is not trained",

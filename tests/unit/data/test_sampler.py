@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtkd import tasks
 from mtkd.config.training import Train
-from mtkd.data.sampler import length_batches, plan_epoch
+from mtkd.data.sampler import count_losses, length_batches, plan_epoch, share
 
 SIZES = st.dictionaries(
     st.sampled_from(list(tasks.GLUE)), st.integers(1, 120), min_size=1, max_size=5
@@ -180,3 +180,18 @@ def test_length_batches_pad_little():
     lengths = train_sets({"mnli": 1000})["mnli"].lengths
     padded = sum(int(lengths[rows].max()) * len(rows) for rows in length_batches(lengths, 512))
     assert padded < 1.1 * lengths.sum()
+
+
+@pytest.mark.parametrize("groups", [None, [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]])
+def test_processes_share_a_batch_by_whole_groups(groups):
+    groups = groups and np.array(groups)
+    examples = SimpleNamespace(group_ids=groups)
+    rows = np.array([7, 8, 9, 3, 4, 0, 1, 2]) if groups is not None else np.arange(5)
+    parts = [share(examples, rows, number, 2) for number in (0, 1)]
+    assert sorted(np.concatenate(parts)) == sorted(rows)
+    counts = [count_losses(examples, part) for part in parts]
+    assert sum(counts) == count_losses(examples, rows) == (5 if groups is None else 3)
+    assert counts == ([3, 2] if groups is None else [2, 1])
+    if groups is not None:
+        assert not {*groups[parts[0]]} & {*groups[parts[1]]}
+        assert share(examples, rows, 0, 1).tolist() == rows.tolist()

@@ -11,17 +11,21 @@ def test_order_and_names():
     assert scores.in_order(["own", "wnli", "cola", "mnli", "cola"]) == [
         *("mnli", "cola", "wnli", "own")
     ]
+    assert [scores.title(one) for one in ("qnli_ranked", "own_ranked", "own", "average")] == [
+        *("QNLI as ranking", "own as ranking", "own", "Average")
+    ]
     assert scores.name("mt-dnn-kd:mtl") == "MT-DNN_KD (before fine-tuning)"
     assert scores.name("mt-dnn-ensemble:keep-2") == "MT-DNN-ensemble (keep-2)"
     assert scores.name("candidate/a-0-s1:mtl") == "candidate a-0-s1 (before fine-tuning)"
 
 
-def test_averages_leave_wnli_out_and_need_every_task(rows):
+def test_averages_leave_wnli_and_rankings_out_and_need_every_task(rows):
     results = rows(
         ("mt-dnn", "rte", "validation", "accuracy", (60.0, 70.0)),
         ("mt-dnn", "mrpc", "validation", "accuracy", (80.0,)),
         ("mt-dnn", "mrpc", "validation", "f1", (90.0,)),
         ("mt-dnn", "wnli", "validation", "accuracy", (0.0, 0.0)),
+        ("mt-dnn", "qnli_ranked", "validation", "top", (0.0, 0.0)),
         ("mt-dnn", "rte", "selection", "accuracy", (0.0, 0.0)),  # no dev scores
         ("mt-dnn", "cola", "selection", "matthews", (0.0, 0.0)),
     )

@@ -82,6 +82,7 @@ END = {"10_serving", "11_report"}
         ("model.heads={rte: san}", MTDNN),
         ("model.heads={rte: linear}", set()),
         ("model.encoder_dropout=0.3", FROM["04_student"]),
+        ("rank_in_multitask=[qnli]", FROM["01_pretrain"]),
         ("finetune.epochs=2", TEACHER - {"09_mkd"}),
         ("finetune.new_head=true", {"05_finetune", "08_ranking", *END}),
         ("bert.epochs=2", {"05_finetune", "08_ranking", *END}),

@@ -210,10 +210,9 @@ def test_a_killed_training_resumed_equals_an_undisturbed_one_to_the_last_bit(tmp
 
 def test_a_task_of_groups_is_ranked(tmp_path):
     groups = np.arange(30) // 2  # labels alternate: one candidate in two is correct
-    examples = random_examples(tasks.get("qnli"), 30, group_ids=groups)
-    task = replace(tasks.get("qnli"), labels=())  # a candidate has a score
-    examples = examples.replace(task=task)
-    run = TrainingRun({"qnli": examples}, FAST.model_copy(update={"epochs": 40}), seed=0)
+    task = tasks.as_ranking(tasks.get("qnli"))
+    examples = random_examples(tasks.get("qnli"), 30, group_ids=groups).replace(task=task)
+    run = TrainingRun({task.name: examples}, FAST.model_copy(update={"epochs": 40}), seed=0)
     model = small_model([task])
     train(model, run, checkpoint=tmp_path / "c.pt")
     scores = predict(model, examples)[:, 0].reshape(15, 2)

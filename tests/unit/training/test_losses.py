@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 from mtkd import tasks
 from mtkd.config.distillation import Distil
 from mtkd.data.dataset import Batch
+from mtkd.tasks import as_ranking
 from mtkd.training import losses
 from mtkd.training.losses import hard_loss, hard_weight, logit_loss, soft_loss
 
@@ -187,3 +188,37 @@ def test_ranking_is_a_softmax_over_each_query_s_candidates():
     torch.testing.assert_close(found(scores), expected(scores))
     torch.testing.assert_close(gradient(found, scores), gradient(expected, scores))
     assert torch.isfinite(found(scores * 1e4))
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "kl"])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_soft_targets_of_a_ranking_are_over_each_query_s_candidates(kind, temperature):
+    scores = torch.tensor([1.0, 5.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    teacher = torch.tensor([0.2, 0.6, 0.7, 0.1, 0.4], dtype=torch.float64)
+    groups, ranked = torch.tensor([7, 2, 7, 7, 2]), as_ranking(QNLI)
+
+    def expected(at):
+        total = 0
+        for rows in ([0, 2, 3], [1, 4]):
+            soft = teacher[rows] ** (1 / temperature)
+            soft, mine = soft / soft.sum(), F.log_softmax(at[rows] / temperature, dim=0)
+            entropy = (soft * soft.log()).sum() if kind == "kl" else 0
+            total += temperature**2 * (entropy - (soft * mine).sum()) / 2
+        return total
+
+    def found(at):
+        return soft_loss(ranked, at[:, None], teacher[:, None], temperature, kind, groups)
+
+    torch.testing.assert_close(found(scores), expected(scores))
+    torch.testing.assert_close(gradient(found, scores), gradient(expected, scores))
+
+
+def test_a_ranking_s_loss_averages_labels_and_soft_targets():
+    ranked, scores = as_ranking(QNLI), torch.tensor([[1.0], [2.0], [0.0]])
+    soft, groups = torch.tensor([[0.3], [0.7], [1.0]]), torch.tensor([4, 4, 1])
+    ids, labels = torch.zeros(3, 1, dtype=torch.int64), torch.tensor([0, 1, 0])
+    batch = Batch("qnli_ranked", ids, ids, ids, labels, soft, group_ids=groups)
+    found = losses.task_loss(ranked, scores, batch, Distil(hard_weight=0.25))
+    log_p = F.log_softmax(scores[:2, 0], dim=0)  # the third is alone, and has no loss
+    both = 0.25 * log_p[0] + 0.75 * (0.3 * log_p[0] + 0.7 * log_p[1])
+    assert found.item() == near(-both.item() / 2)

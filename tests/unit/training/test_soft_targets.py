@@ -228,3 +228,34 @@ def test_confidence_by_hand():
     assert table[["task", "split", "source"]].drop_duplicates().values.tolist() == [
         ["rte", "train", "teacher"]
     ]
+
+
+RANKED = tasks.as_ranking(tasks.get("qnli"))
+
+
+def test_a_ranking_s_soft_targets_are_the_mean_of_softmaxes_over_candidates(tmp_path):
+    found = targets(RANKED, 5, idx=[8, 8, 3, 3, 3])
+    expected = np.zeros((5, 1))
+    for logits in found.member_logits.astype(float):
+        for rows in ([0, 1], [2, 3, 4]):
+            expected[rows] += np.exp(logits[rows]) / np.exp(logits[rows]).sum() / 3
+    assert found.probabilities == pytest.approx(expected, abs=1e-6)
+    write_soft_targets(tmp_path / "soft.parquet", [found])
+    read = read_soft_targets(tmp_path / "soft.parquet", RANKED)
+    other = of([3, 3, 3, 8, 8], task=RANKED)  # another order of the questions
+    assert np.array_equal(read.aligned(other), found.probabilities[[2, 3, 4, 0, 1]])
+    with pytest.raises(UserError, match="not of these examples"):
+        read.aligned(of([3, 3, 8, 8, 8], task=RANKED))
+
+
+def test_a_fold_has_whole_groups():
+    split, groups = of(range(40)), np.random.default_rng(0).integers(0, 9, 40) * 7
+    folds = [Fold(number, 3, ("rte",), seed=1).inside(split, groups) for number in range(3)]
+    assert np.sum(folds, axis=0).tolist() == [1] * 40
+    assert all(
+        len({tuple(np.array(folds)[:, row]) for row in np.flatnonzero(groups == one)}) == 1
+        for one in groups
+    )
+    assert all(1 <= len(np.unique(groups[fold])) <= 3 for fold in folds)
+    alone = Fold(1, 3, ("rte",), seed=1)
+    assert np.array_equal(alone.inside(split, np.arange(40)), alone.inside(split))

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from seqeval.metrics import f1_score
 
-from mtkd.tasks import END, START, Task
+from mtkd.tasks import END, START, Task, as_ranking, get
 from mtkd.training import metrics
 from mtkd.training.predict import probabilities
 from mtkd.training.soft_targets import one_hot
-from mtkd.training.word_metrics import LONGEST, best_span, counts, decode
+from mtkd.training.word_metrics import LONGEST, best_span, counts, decode, ranks
 
 TAGS = Task("ner", "NER", "tokens", ("words",), ("O", "B-X", "I-X", "B-Y"), ("entity_f1",))
 SPAN = Task("qa", "QA", "span", ("q", "c"), ("start", "end"), ("exact_match", "overlap_f1"))
 IDX = np.repeat([4, 2, 9], [5, 3, 6])
+RANKED = as_ranking(get("qnli"))  # class 0 is right
 
 
 def test_entity_f1_is_seqeval_s_over_all_examples():
@@ -98,3 +99,41 @@ def test_resampled_metrics_are_those_of_the_resamples():
 
 def test_a_metric_without_any_entity_is_0():
     assert metrics.score(TAGS, np.eye(4)[[0] * 14], np.zeros(14, int), IDX)[0]["entity_f1"] == 0
+
+
+def test_the_right_candidate_s_rank_by_question():
+    labels = np.ones(14, int)
+    labels[[2, 5, 8]] = 0
+    scores = np.array([1, 5, 3, 3, 0, 9, 2, 2, 0.5, 1, 2, 3, 4, 5])
+    assert ranks(IDX, scores, labels == 0).tolist() == [3, 1, 6]  # a tie is behind
+    found, notes = metrics.score(RANKED, scores[:, None], labels, IDX)
+    assert found == pytest.approx({"top": 100 / 3, "mrr": 100 * (1 / 3 + 1 + 1 / 6) / 3})
+    assert notes == []
+    assert counts(RANKED, "mrr", scores, labels, IDX)[0] == pytest.approx([1 / 3, 1, 1 / 6])
+
+
+def test_a_ranking_s_probabilities_are_over_the_candidates_of_a_question():
+    logits = np.random.default_rng(4).normal(size=(3, 14, 1)).astype("float32") * 100
+    found = probabilities(RANKED, logits, IDX)
+    for idx in (4, 2, 9):
+        part = logits[:, idx == IDX].astype(float)
+        each = np.exp(part - part.max(axis=1, keepdims=True))
+        assert found[:, idx == IDX] == pytest.approx(each / each.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("metric", RANKED.metrics)
+def test_questions_are_resampled_and_not_candidates(metric):
+    random = np.random.default_rng(5)
+    labels = np.ones(14, int)
+    labels[[1, 7, 9]] = 0
+    weights, columns = metrics.resamples(3, 10, random), random.random((14, 2))
+    found = metrics.resampled(RANKED, metric, weights, columns, labels, IDX)
+    assert found.shape == (10, 2)
+    for draw, repeats in enumerate(weights):
+        rows = [np.flatnonzero(idx == IDX) for idx in np.repeat([4, 2, 9], repeats)]
+        idx, rows = np.repeat(range(3), list(map(len, rows))), np.concatenate(rows)
+        for system in (0, 1):
+            value = metrics.score(RANKED, columns[rows, system, None], labels[rows], idx)[0][metric]
+            assert found[draw, system] == pytest.approx(value)
+    low, high = metrics.intervals(RANKED, columns[:, :1], labels, IDX)[metric]
+    assert 0 <= low < high <= 100
