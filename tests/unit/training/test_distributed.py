@@ -31,13 +31,17 @@ from mtkd.training.distributed import lead_group, run_on_all
 from mtkd.training.layerwise import RelationLoss
 from mtkd.training.loop import TrainingRun, train
 
-HEADS = (*NAMES, "cola")
+RANKED = tasks.as_ranking(tasks.get("qnli"))
+HEADS = (*NAMES, "cola", RANKED)
 
 
 def curve(folder: Path) -> None:
-    """Train three tasks' heads of four without dropout; write the log and the weights."""
+    """Train four tasks' heads of five without dropout; write the log and the weights."""
     # 41 rows in batches of 8: the last batch of a task has one row, so the second process has none.
     run, model = small_run(41, soft=["mnli"], epochs=4), small_model(HEADS)
+    groups = np.repeat(np.arange(20), [3, 2] * 10)  # labels alternate: one or two are right
+    candidates = random_examples(tasks.get("qnli"), 50, group_ids=groups).replace(task=RANKED)
+    run = replace(run, train_sets=run.train_sets | {RANKED.name: candidates})
     log = train(model, run, checkpoint=folder / "checkpoint.pt")
     write(folder, model, log)
 
@@ -110,7 +114,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path, kind):
     (tmp_path / "one").mkdir()
     curve(tmp_path / "one")
     two, one = losses(tmp_path / "log-0.json"), losses(tmp_path / "one" / "log-0.json")
-    assert len(one) == 12 and two == pytest.approx(one, abs=1e-5)
+    assert len(one) == 16 and two == pytest.approx(one, abs=1e-5)
     first = tmp_path / "model-0.safetensors"
     assert same_files(first, tmp_path / "model-1.safetensors")
     untrained = small_model(HEADS).state_dict()["heads.cola.weight"]
