@@ -56,3 +56,24 @@ def test_the_report_is_of_the_users_tasks_and_shows_no_row_of_their_data(folder)
     texts = [re.split(r",\w+$", row)[0].strip('"') for row in rows]
     pages = "".join(page.read_text() for page in reports.glob("*.html"))
     assert not any(text in pages for text in texts)
+
+
+def test_a_task_of_each_type_goes_from_its_file_to_the_report(tmp_path, monkeypatch):
+    compute(EXAMPLE.with_name("outputs.yaml"), tmp_path, monkeypatch)
+    results = pd.read_csv(tmp_path / "reports" / "outputs-example" / "results.csv")
+    scores = (
+        results[results.split == "validation"].groupby(["system", "task", "metric"]).value.mean()
+    )
+    for task, metric, chance in (
+        ("letters", "accuracy", 50),
+        ("orders", "entity_f1", 50),
+        ("notes", "exact_match", 25),
+        ("replies_ranked", "top", 50),
+        ("kinds", "rouge_l", 60),
+    ):
+        for system in (*SYSTEMS[1:], "mt-dnn-ensemble"):
+            assert scores[system, task, metric] > chance, (system, task)
+    pages = [page.read_text() for page in (tmp_path / "reports").rglob("*.html")]
+    texts = (EXAMPLE.parent / "notes.jsonl").read_text().splitlines()
+    notes = [json.loads(text)["note"] for text in texts]
+    assert pages and not any(note in page for note in notes for page in pages)
