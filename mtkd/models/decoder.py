@@ -86,10 +86,12 @@ class TextDecoder(nn.Module):
 
     A text begins with the first piece of its source, such as [CLS], and ends with the last, such as
     [SEP]. Number and size of layers are this project's choice, their dropout that of Vaswani et al.
+    The `table` (v, e) gives the width, and the scale at which logits begin with a variance of 1.
     """
 
-    def __init__(self, width: int, source_width: int, longest: int, dropout: float = 0.1):
+    def __init__(self, table: Tensor, source_width: int, longest: int, dropout: float = 0.1):
         super().__init__()
+        width = table.shape[1]
         most = max(1, width // HEAD_WIDTH)
         heads = next(count for count in range(most, 0, -1) if width % count == 0)
         self.positions = nn.Embedding(longest + 1, width)
@@ -99,6 +101,11 @@ class TextDecoder(nn.Module):
             DecoderLayer(width, source_width, heads, dropout) for _ in range(LAYERS)
         )
         self.dropout = nn.Dropout(dropout)
+        for linear in (module for module in self.modules() if isinstance(module, nn.Linear)):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        scale = 1 / table.detach().norm(dim=1).mean()  # inf where weights are loaded afterwards
+        nn.init.constant_(self.norms[1].weight, scale.item())
 
     def forward(self, states: Tensor, batch: Batch, table: Tensor) -> Tensor:
         """Return the logits (u, v) of the pieces of the batch's texts, each after the correct ones.

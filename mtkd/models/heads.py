@@ -20,7 +20,7 @@ def new_head(kind: HeadKind, task: Task, encoder: nn.Module) -> nn.Module:
     decoder. Raises `UserError` for a `san` where there are not two texts with one label.
     """
     if kind == "linear" and task.generates:
-        return TextDecoder(encoder.table.shape[1], encoder.states_width, task.max_target)
+        return TextDecoder(encoder.table, encoder.states_width, task.max_target)
     if kind == "linear":
         return nn.Linear(encoder.states_width if task.by_word else encoder.width, task.num_outputs)
     if len(task.columns) != 2 or task.by_unit:
