@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from mtkd.data.dataset import Examples
+from mtkd.tasks import Task
 
 if TYPE_CHECKING:
     from mtkd.training.loop import TrainingRun
@@ -49,15 +49,15 @@ class Combiner:
         self.log_variances = nn.ParameterDict(zeros).to(accelerator.device)
         group = {"params": list(self.log_variances.values()), "weight_decay": 0.0}
         optimizer.add_param_group(group | {"lr": self.settings.variance_learning_rate})
-        self.factors = {task: self._factor(sets) for task, sets in run.train_sets.items()}
+        self.factors = {name: self._factor(sets.task) for name, sets in run.train_sets.items()}
         self.parameters = list(model.parameters())
         self.scaler = accelerator.scaler
         self.gradients: dict[str, Gradients] = {}
         self.collected = 0
 
-    def _factor(self, examples: Examples) -> float:
+    def _factor(self, task: Task) -> float:
         """Return the fixed factor on a task's loss."""
-        if not examples.task.regression or examples.group_ids is not None:
+        if not task.regression:
             return 1.0
         return self.settings.regression_weight * (0.5 if self.log_variances else 1.0)
 
