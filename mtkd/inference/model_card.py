@@ -32,8 +32,7 @@ def model_card(
     with suppress(UserError):  # the study's examples may be gone
         examples = read(trained.study_folder / data.NAME)
         source = examples.record["inputs"]["depends"]["data"]["source"]
-        sizes, name = examples.frame("sizes.csv"), trained.task.ranks or trained.task.name
-        sizes = sizes.query("task == @name and examples > 0")
+        sizes = examples.frame("sizes.csv").query("task == @trained.task.name and examples > 0")
         sizes = sizes.to_dict("records")
     card_data = ModelCardData(
         library_name=export_format,
