@@ -7,7 +7,7 @@ from mtkd.errors import UserError
 
 Kind = Literal["single", "pair", "similarity", "ranking", "tokens", "span", "text"]
 ClassMetric = Literal["matthews", "accuracy", "f1", "pearson", "spearman"]
-Metric = ClassMetric | Literal["entity_f1", "exact_match", "overlap_f1", "rouge_l"]
+Metric = Literal[ClassMetric, "entity_f1", "exact_match", "overlap_f1", "rouge_l"]
 RankingMetric = Literal["top", "mrr"]  # of a ranking beside classification
 START, END = 1, 2  # bits of a word's label in span extraction
 TOP = 16  # most probable word pieces that are kept of a piece of a target text
