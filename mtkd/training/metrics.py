@@ -63,7 +63,7 @@ def ratio(above: np.ndarray, below: np.ndarray, weights: np.ndarray | None = Non
 
 
 def predicted(task: Task, outputs: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:
-    """Return the classes, or the scores of a regression or ranking (n,), of outputs (n, any or 1).
+    """Return classes (n,) of outputs (n, classes), or the scores (n,) of a regression or ranking.
 
     `idx` (n,) are the examples of the words in a task with a label for each. Of texts it is the
     first column, their ROUGE-L.
