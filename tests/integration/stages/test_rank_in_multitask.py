@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from integration.stages.small import small
 
+from mtkd.inference.export import export
 from mtkd.inference.load import load_model
 from mtkd.report.predictions import FILE, read_predictions
 from mtkd.stages import Run, load_all, parents, report
@@ -72,6 +73,22 @@ def test_predictions_are_read_back_and_a_model_ranks_texts(study, made, work):
     first, second = model.predict(texts, ranked.name)["score"]
     assert first > second
     assert [split for split, _ in model.dev_sets()] == ["validation"]
+
+
+def test_an_exported_model_ranks_as_the_study_s(study, made, tmp_path):
+    folder = Run("04_student", seed=0).folder(study)
+    table = export(load_model(str(folder), "answers_ranked"), tmp_path / "mine").set_index(
+        "variant"
+    )
+    scores = made.results.set_index(["task", "system", "metric"])["value"]["answers_ranked"]
+    for metric in ("top", "mrr"):
+        values = set(table[f"{metric}, validation"].round(2))
+        assert values == {round(scores["mt-dnn-kd:mtl", metric], 2)}
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "# mine\n\nanswers as ranking (query, text)" in card
+    assert (
+        "The logit is a candidate's score" in card and "- Tasks: answers, answers_ranked." in card
+    )
 
 
 def test_a_question_is_in_one_fold_of_both_tasks(study, made):
