@@ -153,6 +153,7 @@ def _task_gains(results, sizes, teachers, compared) -> tuple[list[str], list[Ser
     series = [
         Series(label, frame.dropna(subset=["gain"]).rename(index=names), *look)
         for label, (frame, *look) in looks.items()
+        if len(frame)  # no published figures of own tasks
     ]
     return list(names.values()), series
 

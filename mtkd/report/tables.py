@@ -237,7 +237,7 @@ def comparisons_table(compared: Compared) -> Table:
     notes = [
         f"{METHOD} Tasks are named where p < .05 after Holm's correction over the tasks of the "
         "comparison; the average is one test. All comparisons are paired by seed.",
-        f"Points on dev, averaged over the tasks that both have but WNLI. {ONE_RUN}",
+        f"Points on dev, averaged over the tasks that both have but WNLI and rankings. {ONE_RUN}",
     ]
     return Table("comparisons", "Every comparison", pd.DataFrame(rows, columns=columns), notes)
 

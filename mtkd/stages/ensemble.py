@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 
 from mtkd.artifacts import Artifact
 from mtkd.config.study import Study
@@ -135,15 +136,11 @@ def average_predictions(inputs: Inputs, task: Task, members: list[EnsembleMember
         averaged = average_members([np.stack(frame.outputs) for frame in frames])
         return frames[0].assign(outputs=list(averaged))
     sets = [inputs.dev_sets(member.encoder, task) for member in members]
-    models, precision, frames = (
-        [_load(inputs, one) for one in members],
-        inputs.study.train.precision,
-        [],
-    )
+    models, frames = [_load(inputs, one) for one in members], []
     for splits in zip(*sets, strict=True):
         pairs = [(model, examples) for model, (_, examples) in zip(models, splits, strict=True)]
         split, examples = splits[0]
-        outputs = with_rouge(examples, generate(pairs, precision))
+        outputs = with_rouge(examples, generate(pairs, inputs.study.train.precision))
         frames.append(predictions(split, examples, outputs))
     return pd.concat(frames, ignore_index=True)
 
@@ -165,12 +162,13 @@ def score_ensemble(
 
 
 def _load(inputs: Inputs, member: EnsembleMember) -> MultiTaskModel:
+    """Return a member with its weights, on the GPU if there is one."""
     if member.new_model:
         model = member.new_model()
     else:
         model = inputs.new_model(member.encoder, list(member.tasks), member.dropout)
     model.load(member.model.file("model.safetensors"))
-    return model
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def predict_soft_targets(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,15 @@ def losses(path: Path) -> list[float]:
     return [row["loss"] for row in json.loads(path.read_text())]
 
 
+def run_in_two_and_one(kind: str, training: Callable[[Path], None], folder: Path) -> None:
+    """Run a training of this module in two processes, and in this one in the folder `one`."""
+    process = start(kind, training.__name__, folder)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (folder / "one").mkdir()
+    training(folder / "one")
+
+
 def same_files(one: Path, other: Path) -> bool:
     left, right = load_file(one), load_file(other)
     return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
@@ -108,11 +118,7 @@ def same_files(one: Path, other: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchrun", "notebook"])
 def test_two_processes_give_the_loss_curve_of_one(tmp_path, kind):
-    process = start(kind, "curve", tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    (tmp_path / "one").mkdir()
-    curve(tmp_path / "one")
+    run_in_two_and_one(kind, curve, tmp_path)
     two, one = losses(tmp_path / "log-0.json"), losses(tmp_path / "one" / "log-0.json")
     assert len(one) == 16 and two == pytest.approx(one, abs=1e-5)
     first = tmp_path / "model-0.safetensors"
@@ -123,22 +129,14 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path, kind):
 
 @pytest.mark.slow
 def test_two_processes_share_a_layerwise_loss(tmp_path):
-    process = start("torchrun", "layerwise", tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    (tmp_path / "one").mkdir()
-    layerwise(tmp_path / "one")
+    run_in_two_and_one("torchrun", layerwise, tmp_path)
     two, one = losses(tmp_path / "log-0.json"), losses(tmp_path / "one" / "log-0.json")
     assert len(one) == 6 and two == pytest.approx(one, abs=1e-3)
 
 
 @pytest.mark.slow
 def test_two_processes_combine_tasks_as_one_does(tmp_path):
-    process = start("torchrun", "combined", tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    (tmp_path / "one").mkdir()
-    combined(tmp_path / "one")
+    run_in_two_and_one("torchrun", combined, tmp_path)
     paths = [tmp_path / "log-0.json", tmp_path / "one" / "log-0.json"]
     for field in ("loss", "log_variance"):
         two, one = ([row[field] for row in json.loads(path.read_text())] for path in paths)
