@@ -67,7 +67,7 @@ def command(step: str, *arguments: object, work: Path) -> str:
 
 def test_the_check_of_a_gpu_skips_its_tests_where_there_is_none(tmp_path):
     printed = command("check", tmp_path, tmp_path / "out", work=tmp_path)
-    assert "10 skipped" in printed and "passed" not in printed
+    assert " skipped in " in printed and "passed" not in printed
     assert (tmp_path / "out" / "tests.xml").is_file()
 
 
