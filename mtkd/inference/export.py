@@ -9,13 +9,17 @@ import pandas as pd
 import torch
 
 from mtkd.artifacts import write_json, writing
-from mtkd.data.dataset import Batch
+from mtkd.data.dataset import Batch, Examples
 from mtkd.errors import UserError
 from mtkd.inference.classifier import export_transformers
 from mtkd.inference.load import TrainedModel
 from mtkd.inference.model_card import model_card
 from mtkd.inference.onnx import export_onnx
-from mtkd.training.predict import probabilities, score_rows
+from mtkd.models.multitask import MultiTaskModel
+from mtkd.stages.fit import known_labels
+from mtkd.tasks import TOP
+from mtkd.training.generate import with_rouge, write
+from mtkd.training.predict import most_probable, probabilities, score_rows
 
 FORMATS = ("transformers", "onnx")
 TOLERANCE = 1e-4  # of logits, relative to the largest where that is above 1
@@ -47,10 +51,10 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: give a new folder.")
     model, task, tokenizer = trained.model, trained.task, trained.tokenizer
-    if task.generates:
+    if task.generates and export_format == "transformers":
         raise UserError(
-            f"{task.title} is of type text, and neither transformers nor ONNX has its decoder: use "
-            "the model by 'mtkd predict' or mtkd.load."
+            f"{task.title} is of type text, and transformers has no class with its decoder: give "
+            "--format onnx."
         )
     tokenizer.model_max_length = trained.max_length
     # What the model reads is what the tokenizer is to give; saved are names that it was made with.
@@ -63,9 +67,9 @@ def export(
             exported = export_onnx(model, task, folder)
             tokenizer.save_pretrained(folder)
             labels = {"task": task.name, "labels": task.labels, "max_length": trained.max_length}
+            labels |= {"max_target": task.max_target} if task.generates else {}
             write_json(folder / "labels.json", labels)
-        study = torch.inference_mode()(lambda batch: model(batch).numpy())
-        table = compare(trained, {"study": study} | exported)
+        table = compare(trained, {"study": _Study(model)} | exported)
         gap = table.gap[table.variant == export_format].item()
         if not gap <= TOLERANCE:
             raise UserError(
@@ -77,6 +81,17 @@ def export(
     return table
 
 
+class _Study:
+    """The study's model, used as an exported one is."""
+
+    def __init__(self, model: MultiTaskModel):
+        self.model, self.begin = model, model.begin
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> np.ndarray:
+        return self.model(batch).numpy()
+
+
 def compare(
     trained: TrainedModel, variants: dict[str, Callable[[Batch], np.ndarray]]
 ) -> pd.DataFrame:
@@ -84,24 +99,40 @@ def compare(
 
     Columns: variant, gap (largest difference of a logit from the study's, relative to the largest
     where that is above 1), the task's metrics by split (percent), and rate (examples per second in
-    batches of 32).
+    batches of 32). Of texts to write, the gap is of the next pieces' largest log-probabilities, and
+    the rate that of writing.
     """
-    dev_sets, rows, expected = trained.dev_sets(), [], None
+    task, dev_sets, rows, expected = trained.task, trained.dev_sets(), [], None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for name, run in variants.items():
-        row, logits, started = {"variant": name}, [], time.perf_counter()
-        for _, examples in dev_sets:
-            parts = np.array_split(np.arange(len(examples)), -(-len(examples) // BATCH_SIZE))
-            logits.append(np.concatenate([run(examples.batch(part)) for part in parts]))
-        seconds = time.perf_counter() - started
-        every = np.concatenate(logits)
-        expected = every if expected is None else expected
-        row["gap"] = np.abs(every - expected).max() / max(1.0, np.abs(expected).max())
-        for (split, examples), outputs in zip(dev_sets, logits, strict=True):
-            outputs = probabilities(trained.task, outputs, examples.idx)
-            scores, _ = score_rows(trained.task, split, outputs, examples.labels, examples.idx)
+        row, every, seconds = {"variant": name}, [], 0.0
+        for split, examples in dev_sets:
+            started = time.perf_counter()
+            every.append(_logits(run, examples))
+            if task.generates:
+                examples, started = (
+                    examples.replace(tokenizer=trained.tokenizer),
+                    time.perf_counter(),
+                )
+                outputs = with_rouge(examples, write([(run.begin, examples)]))
+            else:
+                outputs = probabilities(task, every[-1], examples.idx)
+            seconds += time.perf_counter() - started
+            scores, _ = score_rows(task, split, outputs, *known_labels(examples))
             row |= {f"{score['metric']}, {split}": score["value"] for score in scores}
-        rows.append(row | {"rate": len(every) / seconds})
+        logits = np.concatenate(every)
+        expected = logits if expected is None else expected
+        gap = np.abs(logits - expected).max() / max(1.0, np.abs(expected).max())
+        count = sum(len(examples) for _, examples in dev_sets)
+        rows.append({"variant": name, "gap": gap} | row | {"rate": count / seconds})
     torch.set_num_threads(threads)
     return pd.DataFrame(rows)
+
+
+def _logits(run: Callable[[Batch], np.ndarray], examples: Examples) -> np.ndarray:
+    parts = np.array_split(np.arange(len(examples)), -(-len(examples) // BATCH_SIZE))
+    batches = (run(examples.batch(part)) for part in parts)
+    if examples.task.generates:  # in order: two that are almost as probable may change places
+        batches = (most_probable(torch.from_numpy(logits))[:, TOP:].numpy() for logits in batches)
+    return np.concatenate([*batches])

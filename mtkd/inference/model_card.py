@@ -27,7 +27,11 @@ def model_card(
 ) -> str:
     """Return the README.md of an export; `table` is what `compare` returned (see export.py)."""
     texts = ", ".join(['"a text"', '"another text"'][: len(trained.task.columns)])
-    pipeline = {"tokens": "token-classification", "span": "question-answering"}
+    pipeline = {
+        "tokens": "token-classification",
+        "span": "question-answering",
+        "text": "text2text-generation",
+    }
     record, sizes, source = trained.artifact.record, [], None
     with suppress(UserError):  # the study's examples may be gone
         examples = read(trained.study_folder / data.NAME)

@@ -112,15 +112,15 @@ class TextDecoder(nn.Module):
 
         `states` (b, n, d) are the encoder's; the `table` (v, e) is that of its word pieces.
         """
-        example, position = batch.words.unbind(1)
-        texts = batch.labels.new_zeros(len(states), len(self.positions.weight))
-        texts[example, position] = batch.labels
-        texts = texts[:, : int(position.max()) + 1]
-        before = torch.cat([batch.input_ids[:, :1], texts[:, :-1]], dim=1)
-        values, mask = self._embed(before, 0, table), _mask(batch)
+        values = self.read(states, batch, before(batch), table)
+        return F.linear(values[tuple(batch.words.unbind(1))], table)
+
+    def read(self, states: Tensor, batch: Batch, pieces: Tensor, table: Tensor) -> Tensor:
+        """Return the values (b, t, e) after each of the pieces (b, t), whose logits follow."""
+        values, mask = self._embed(pieces, 0, table), _mask(batch)
         for layer in self.layers:
             values, _ = layer(values, layer.source.remember(states), mask)
-        return F.linear(self.norms[1](values)[example, position], table)
+        return self.norms[1](values)
 
     def begin(self, states: Tensor, batch: Batch, table: Tensor, beams: int) -> Step:
         """Return what continues texts piece by piece, b * beams of them, each source's together.
@@ -146,6 +146,14 @@ class TextDecoder(nn.Module):
         """Embed pieces (b, t), the first of them at that position: (b, t, e)."""
         places = self.positions.weight[first : first + pieces.shape[1]]
         return self.dropout(self.norms[0](F.embedding(pieces, table) + places))
+
+
+def before(batch: Batch) -> Tensor:
+    """Return what comes before each piece of the batch's texts, (b, t): a start and the others."""
+    example, position = batch.words.unbind(1)
+    texts = batch.labels.new_zeros(len(batch.input_ids), int(position.max()) + 1)
+    texts[example, position] = batch.labels
+    return torch.cat([batch.input_ids[:, :1], texts[:, :-1]], dim=1)
 
 
 def _mask(batch: Batch) -> Tensor:

@@ -118,7 +118,7 @@ def _train_and_score(
         notes.clear()
         for split, examples in dev_sets:
             outputs = predict_split(split, examples)
-            scores, remarks = score_rows(examples.task, split, outputs, *_known(examples))
+            scores, remarks = score_rows(examples.task, split, outputs, *known_labels(examples))
             rows += scores
             notes.extend(remarks)
         return rows
@@ -146,13 +146,13 @@ def predictions(split: str, examples: Examples, outputs: np.ndarray) -> pd.DataF
     `outputs` are class probabilities (n, classes), or scores (n, 1). A text that was written has
     one row: its ROUGE-L and its word pieces, then -1 (`with_rouge`), and 0 as label.
     """
-    labels, idx = _known(examples)
+    labels, idx = known_labels(examples)
     columns = {"task": examples.task.name, "split": split, "idx": idx}
     columns |= {"label": labels.astype("float32"), "outputs": list(outputs)}
     return pd.DataFrame(columns)
 
 
-def _known(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+def known_labels(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels and the idx of the rows that are predicted."""
     if examples.task.generates:
         return np.zeros(len(examples)), np.asarray(examples.split["idx"])

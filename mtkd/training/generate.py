@@ -1,17 +1,21 @@
 """Texts that models write, and how much of the correct ones they hold (ROUGE-L)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from mtkd.data.dataset import TARGET, Examples
+from mtkd.data.dataset import TARGET, Batch, Examples
 from mtkd.data.sampler import length_batches
 from mtkd.models.decoder import Step, search
 from mtkd.models.multitask import MultiTaskModel
 from mtkd.training.predict import CPU_BATCH, GPU_BATCH, half_precision
+
+CPU = torch.device("cpu")
+# Maps a batch and a number of beams to what continues its texts (`TextDecoder.begin`).
+Begin = Callable[[Batch, int], Step]
 
 
 @torch.inference_mode()
@@ -23,19 +27,26 @@ def generate(
     Members are models on one device with the examples as word pieces of one vocabulary. Of several,
     the probability of a next piece is their mean, Eq. 3 of MT-DNN_KD for a piece.
     """
-    examples, device = members[0][1], next(members[0][0].parameters()).device
-    task, most = examples.task, CPU_BATCH if device.type == "cpu" else GPU_BATCH
-    sizes = np.maximum(examples.lengths, task.max_target) * task.beam
-    texts = np.empty((len(examples), task.max_target), dtype=np.int64)
+    device = next(members[0][0].parameters()).device
     for model, _ in members:
         model.eval()
     with torch.autocast(device.type, half_precision(device.type), enabled=precision == "bf16"):
-        for rows in length_batches(sizes, most):
-            batches = [one.batch(rows).to(device) for _, one in members]
-            pairs = zip(members, batches, strict=True)
-            steps = [model.begin(batch, task.beam) for (model, _), batch in pairs]
-            found = search(_averaged(steps), batches[0], task.beam, task.max_target)
-            texts[rows] = found.cpu().numpy()
+        return write([(model.begin, examples) for model, examples in members], device)
+
+
+@torch.inference_mode()
+def write(writers: Sequence[tuple[Begin, Examples]], device: torch.device = CPU) -> np.ndarray:
+    """Return what `generate` does, of whatever continues texts."""
+    examples = writers[0][1]
+    task, most = examples.task, CPU_BATCH if device.type == "cpu" else GPU_BATCH
+    sizes = np.maximum(examples.lengths, task.max_target) * task.beam
+    texts = np.empty((len(examples), task.max_target), dtype=np.int64)
+    for rows in length_batches(sizes, most):
+        batches = [one.batch(rows).to(device) for _, one in writers]
+        pairs = zip(writers, batches, strict=True)
+        steps = [begin(batch, task.beam) for (begin, _), batch in pairs]
+        found = search(_averaged(steps), batches[0], task.beam, task.max_target)
+        texts[rows] = found.cpu().numpy()
     return texts
 
 

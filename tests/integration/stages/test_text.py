@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -156,12 +157,20 @@ def test_the_report_has_a_column_and_comparisons(study, folder):
     pd.testing.assert_frame_equal(again, written)
 
 
-def test_a_model_predicts_texts_and_is_not_exported(study, folder):
+def test_a_model_predicts_texts_and_is_exported_as_onnx(study, folder, capsys):
     path = str(Run("04_student", seed=0).folder(study))
     model = mtkd.load(path)
     frame = model.predict(["a small old poodle", "an oak"], "write")
     assert list(frame) == ["text"] and frame["text"].str.startswith("a").all()
     trained = load_model(path, "write")
     assert predict_rows(trained, [("an oak",)]) == [{"text": frame["text"][1]}]
-    with pytest.raises(UserError, match="type text, and neither transformers nor ONNX"):
+    with pytest.raises(UserError, match=r"transformers has no class .* --format onnx"):
         export(trained, folder / "exported")
+    table = export(trained, folder / "exported", "onnx").set_index("variant")
+    assert table["rouge_l, validation"]["study"] == table["rouge_l, validation"]["onnx"]
+    card = (folder / "exported" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace('"a text"', '"an oak"')
+    code = code.replace('"exported', f'"{folder / "exported"}')
+    exec(code, {})  # it writes greedily
+    greedy = replace(trained, task=replace(trained.task, beam=1))
+    assert capsys.readouterr().out.strip() == predict_rows(greedy, [("an oak",)])[0]["text"]

@@ -1,4 +1,4 @@
-"""Models of words as others load them: transformers' classes and ONNX have the same logits."""
+"""Models of words and of texts as others load them: the exported ones have the same logits."""
 
 import json
 from dataclasses import replace
@@ -8,18 +8,20 @@ import pytest
 import torch
 from families import FAMILIES
 from helpers import tiny_bert
-from small_training import VOCABULARY, random_examples
+from small_training import VOCABULARY, random_examples, small_model
 from transformers import AutoTokenizer, pipeline
 
 from mtkd.errors import UserError
 from mtkd.inference.classifier import export_transformers
 from mtkd.inference.onnx import export_onnx
 from mtkd.tasks import Task
+from mtkd.training.generate import generate, write
 
 from .random_models import family_model, make_model
 
 TAGS = Task("ner", "NER", "tokens", ("words",), ("O", "B-X", "I-X"), ("entity_f1",))
 SPAN = Task("qa", "QA", "span", ("question", "text"), ("start", "end"), ("exact_match",))
+WRITE = Task("write", "WRITE", "text", ("text",), (), ("rouge_l",), max_target=8, beam=2)
 TASKS = pytest.mark.parametrize("task", [TAGS, SPAN], ids=["tokens", "span"])
 
 
@@ -80,3 +82,18 @@ def test_onnx_has_the_logits_of_words(tmp_path, kind, task):
 def test_an_lstm_has_no_class_for_words(tmp_path, tokenizer):
     with pytest.raises(UserError, match=r"\(BiAttentiveEncoder\) has no class .*--format onnx"):
         export_transformers(make_model(TAGS, "lstm"), TAGS, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["cls", "roberta"])
+def test_onnx_writes_the_texts_that_the_model_writes(tmp_path, kind):
+    pytest.importorskip("onnxruntime")
+    model = small_model([WRITE]) if kind == "cls" else family_model(kind, WRITE, "cls")
+    writers, examples = export_onnx(model.eval(), WRITE, tmp_path), random_examples(WRITE, 12)
+    for rows in (np.arange(1), np.arange(12)):
+        batch = examples.batch(rows)
+        with torch.inference_mode():
+            expected = model(batch).numpy()
+        assert np.abs(writers["onnx"](batch) - expected).max() < 1e-4
+    texts = generate([(model, examples)])
+    assert len(np.unique(texts)) > 5
+    assert np.array_equal(write([(writers["onnx"].begin, examples)]), texts)
