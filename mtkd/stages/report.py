@@ -165,7 +165,7 @@ def _curves(study: Study, inputs: Inputs) -> pd.DataFrame:
 
 def _about(study: Study, inputs: Inputs) -> dict:
     """Return run.json: what made the results."""
-    seconds, commits, notes, encoders = {}, set(), set(), {}
+    seconds, commits, machines, notes, encoders = {}, set(), set(), set(), {}
     shared = map(Run, stages.stages())  # the owners of parts that several runs read
     for run in dict.fromkeys([*inputs.artifacts, *shared]):
         artifacts = [inputs[run]] if run in inputs.artifacts else []
@@ -173,6 +173,7 @@ def _about(study: Study, inputs: Inputs) -> dict:
         for one in (*artifacts, *(read(path.parent) for path in parts)):
             seconds[run.stage] = round(seconds.get(run.stage, 0) + one.seconds, 1)
             commits.add(one.record["made_by"]["commit"])
+            machines.add(one.record["made_by"]["machine"])
     for run, artifact in inputs.artifacts.items():
         if "notes.json" in artifact.record["files"]:
             notes |= set(artifact.json("notes.json"))
@@ -184,6 +185,7 @@ def _about(study: Study, inputs: Inputs) -> dict:
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "study": study.model_dump(),
         "computed at commits": sorted(commits),
+        "computed on": sorted(machines),
         "unfinished": [
             run.name for run in parents(study, inputs.this) if run not in inputs.artifacts
         ],

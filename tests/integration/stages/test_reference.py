@@ -83,6 +83,7 @@ def test_a_reference_grows_seed_by_seed_and_its_comparisons_can_be_recomputed(gr
     made = json.loads((folder / "run.json").read_text())
     assert made["study"]["seeds"] == [0, 1]
     assert made["computed at commits"] == [made["commit"]] == ["0123456789ab"]
+    assert made["computed on"] == [made["machine"]]
 
     rows, results = pd.read_parquet(folder / FILE), pd.read_csv(folder / "results.csv")
     columns = ["system", "seed", "task", "split"]
