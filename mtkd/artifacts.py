@@ -8,9 +8,7 @@ that a half-written output is never taken for a whole one.
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
 import time
 import zipfile
@@ -18,24 +16,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib import metadata
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
 from filelock import FileLock
 
-from mtkd import __version__
 from mtkd.errors import UserError, explain_full_disk
+from mtkd.provenance import provenance
 
 RECORD = "record.json"
 LEFT_OUT = "left_out"  # files that a restored artifact lacks (`restore`)
 # Columns of names, which may look like numbers, truth values or missing ones.
 NAMES = ("study", "system", "measured", "candidate", "task", "title", "a", "b")
-ARCHIVED = "$Format:%H$"  # `git archive` puts the commit here (.gitattributes)
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors")
-PACKAGES += ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 
 
 def fingerprint(value: Any) -> str:
@@ -65,8 +59,9 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the inputs and with the content of every file."""
-        return fingerprint([self.record["inputs"], self.record["files"]])
+        """Changes with the inputs and with the content of every file, but not with seconds."""
+        contents = self.record.get("contents", self.record["files"])  # older records have none
+        return fingerprint([self.record["inputs"], contents])
 
     @property
     def seconds(self) -> float:
@@ -172,17 +167,31 @@ def make(path: Path, inputs: dict, build: Callable[[Path, Path], None]) -> Artif
             started = time.perf_counter()
             with writing(path) as folder:
                 build(folder, checkpoint)
-                files = {
-                    file.relative_to(folder).as_posix(): [file.stat().st_size, file_hash(file)]
-                    for file in sorted(folder.rglob("*"))
-                    if file.is_file()
+                files = sorted(file for file in folder.rglob("*") if file.is_file())
+                names = [file.relative_to(folder).as_posix() for file in files]
+                record = {
+                    "inputs": inputs,
+                    "files": dict(zip(names, map(_size_and_hash, files), strict=True)),
+                    "contents": fingerprint([names, [*map(_content, files)]]),
+                    "seconds": round(time.perf_counter() - started, 3),
+                    "made_by": provenance(),
                 }
-                seconds = round(time.perf_counter() - started, 3)
-                record = {"inputs": inputs, "files": files, "seconds": seconds}
-                write_json(folder / RECORD, record | {"made_by": provenance()})
+                write_json(folder / RECORD, record)
         for leftover in path.parent.glob(f"{checkpoint.name}*"):
             leftover.unlink()
         return read(path)
+
+
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    return path.stat().st_size, file_hash(path)
+
+
+def _content(path: Path) -> str:
+    """Return the hash of a file, of a CSV file without the column of measured seconds."""
+    if path.suffix != ".csv":
+        return file_hash(path)
+    frame = read_csv(path).drop(columns="seconds", errors="ignore")
+    return fingerprint(frame.to_csv(index=False))
 
 
 def _is_current(path: Path, inputs: dict) -> bool:
@@ -266,35 +275,3 @@ def sync(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON; what JSON does not know is written as text."""
     path.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-@cache
-def provenance() -> dict:
-    """Return what makes an artifact: versions, commit and machine."""
-    versions = {"mtkd": __version__, "commit": _commit(), "python": platform.python_version()}
-    packages = {name: metadata.version(name) for name in PACKAGES}
-    return versions | {"packages": packages, "machine": _machine()}
-
-
-def _machine() -> str:
-    """Return the architecture, the vector units on which rounding depends, and the cores."""
-    import torch
-
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # older versions know the best one alone
-    units = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if known.get(name)]
-    units.append(torch.backends.cpu.get_cpu_capability().lower())
-    return f"{platform.machine()} with {units[0]}, {os.cpu_count()} cores"
-
-
-def _commit() -> str:
-    """Return the commit of this checkout, or of the archive that the code was taken from."""
-    if not ARCHIVED.startswith("$"):
-        return ARCHIVED[:12]
-    top = Path(__file__).resolve().parent.parent
-    # Named, as an installed package may lie within another project's repository.
-    command = ["git", f"--git-dir={top / '.git'}", f"--work-tree={top}", "describe", "--always"]
-    command += ["--abbrev=12", "--exclude=*", "--dirty=+changes"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -11,9 +11,10 @@ from itertools import chain
 import pandas as pd
 
 from mtkd import paths, stages
-from mtkd.artifacts import RECORD, Artifact, provenance, read
+from mtkd.artifacts import RECORD, Artifact, read
 from mtkd.config.study import Study
 from mtkd.errors import UserError
+from mtkd.provenance import provenance
 from mtkd.report.scores import CANDIDATE
 from mtkd.stages import data, finetune, mtdnn, pretrain, student, teacher
 from mtkd.stages.common import SCORE_COLUMNS, Run

@@ -11,7 +11,7 @@ import mtkd
 PACKAGE = Path(mtkd.__file__).parent
 # Each layer imports from those before it alone.
 LAYERS = [
-    {"errors", "progress", "artifacts", "tasks", "paths"},
+    {"errors", "progress", "provenance", "artifacts", "tasks", "paths"},
     {"config"},
     {"data"},
     {"models"},

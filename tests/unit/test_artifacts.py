@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,18 @@ def test_the_fingerprint_follows_inputs_and_contents(tmp_path):
         for number, (inputs, text) in enumerate(given)
     ]
     assert marks[0] == marks[1] and len(set(marks)) == 3
+
+
+def test_the_fingerprint_does_not_follow_measured_seconds(tmp_path):
+    def made(value: float, seconds: float):
+        def build(folder: Path, _: Path) -> None:
+            frame = pd.DataFrame({"value": [value], "seconds": [seconds]})
+            frame.to_csv(folder / "scores.csv", index=False)
+
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        return make(tmp_path / "out", INPUTS, build).fingerprint
+
+    assert made(0.5, 1.0) == made(0.5, 2.25) != made(0.25, 1.0)
 
 
 def test_the_record_says_what_made_it(made):
@@ -266,12 +279,6 @@ def test_a_full_disk_is_explained_and_leaves_no_output(out, monkeypatch, in_reco
     assert names(out.parent) == set()
 
 
-def test_the_code_of_an_archive_knows_its_commit(monkeypatch):
-    assert artifacts.ARCHIVED == "$Format:%H$", "git archive replaces this"
-    monkeypatch.setattr(artifacts, "ARCHIVED", "0123456789abcdef" * 2)
-    assert artifacts._commit() == "0123456789ab"
-
-
 def test_artifacts_packed_without_some_files_are_current_elsewhere(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     for name in ("stage/a", "stage/a.parts/b"):
@@ -320,15 +327,3 @@ def test_names_in_a_table_stay_text(tmp_path, name):
     back = artifacts.read_csv(tmp_path / "scores.csv")
     assert back[["study", "system", "task"]].to_numpy().tolist() == [[name] * 3] * 2
     assert back["value"].tolist() == [1.5, 1.5] and back["seed"].isna().all()
-
-
-def test_an_installed_package_does_not_take_another_projects_commit_for_its_own(
-    tmp_path, monkeypatch
-):
-    package = tmp_path / ".venv" / "mtkd"
-    package.mkdir(parents=True)
-    commit = "-c user.name=a -c user.email=a@b commit -q --allow-empty -m x"
-    for arguments in (["init", "-q"], commit.split()):
-        subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
-    monkeypatch.setattr(artifacts, "__file__", str(package / "artifacts.py"))
-    assert artifacts._commit() == "unknown"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from integration.stages.small import MKD, small
 
-from mtkd import artifacts, paths, stages
+from mtkd import paths, provenance, stages
 from mtkd.artifacts import RECORD
 from mtkd.config.study import Study
 from mtkd.errors import UserError
@@ -24,8 +24,8 @@ ABLATION = 'ablation={"seeds": [0], "variants": {"keep-1": {"ensemble_size": 1}}
 def grow(work, tmp_path, monkeypatch):
     """A function that runs a study with these seeds, and returns it with its reference."""
     monkeypatch.setattr(paths, "reference", lambda name: tmp_path / name)
-    monkeypatch.setattr(artifacts, "_commit", lambda: "0123456789ab")
-    artifacts.provenance.cache_clear()
+    monkeypatch.setattr(provenance, "commit", lambda: "0123456789ab")
+    provenance.provenance.cache_clear()
 
     def run(seeds: list[int], finished: bool = False, name: str = "grown"):
         study = small(f"name={name}", MKD, ABLATION, f"seeds={seeds}")
@@ -36,7 +36,7 @@ def grow(work, tmp_path, monkeypatch):
         return study, write_reference(study.name)
 
     yield run
-    artifacts.provenance.cache_clear()
+    provenance.provenance.cache_clear()
 
 
 def dev_labels(study: Study) -> pd.DataFrame:
