@@ -211,14 +211,17 @@ def readme_block(reference: Path, study: str) -> str:
     folder = reference / study
     if not has_main_systems(folder):
         return "\n\n".join([BEING_MADE, readme_block(reference, "quick")])
-    results, compared, _ = read_reference(folder)
+    results, compared, run = read_reference(folder)
     others = results[results["system"].map(is_main) & ~results["system"].isin(SYSTEMS)]
     student = list(others["system"].sort_values().unique()[:1])
     table = tables.summary(results[results["system"].isin([*SYSTEMS, *student])], compared)
     rows = [line for line in table.markdown().splitlines() if line.startswith("|")]
     picture = f"![{study}: dev scores by system](reports/reference/{study}/figures/overview.png)"
-    note = f"*{ABOUT.get(study, '')} {table.notes[0]} [All results](docs/results.md).*"
-    return "\n".join([picture, "", *rows, "", note])
+    hours, missing = sum(run["seconds"].values()) / 3600, len(run["unfinished"])
+    cost = f"`make study STUDY={study}`: {hours:.1f} hours of one processor core"
+    cost += f" so far; {missing} runs are still to come." if missing else "."
+    notes = [ABOUT.get(study, ""), table.notes[0], cost, "[All results](docs/results.md)."]
+    return "\n".join([picture, "", *rows, "", f"*{' '.join(notes)}*"])
 
 
 def configuration_page() -> str:
