@@ -219,7 +219,7 @@ def readme_block(reference: Path, study: str) -> str:
     picture = f"![{study}: dev scores by system](reports/reference/{study}/figures/overview.png)"
     hours, missing = sum(run["seconds"].values()) / 3600, len(run["unfinished"])
     cost = f"`make study STUDY={study}`: {hours:.1f} hours of one processor core"
-    cost += f" so far; {missing} runs are still to come." if missing else "."
+    cost += f" so far; runs still to come: {missing}." if missing else "."
     notes = [ABOUT.get(study, ""), table.notes[0], cost, "[All results](docs/results.md)."]
     return "\n".join([picture, "", *rows, "", f"*{' '.join(notes)}*"])
 

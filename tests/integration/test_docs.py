@@ -65,12 +65,18 @@ def test_results_are_rendered_from_a_reference_report(generate, tmp_path):
     (folder / "tables").mkdir()
     for name in ("claims", "mkd", "table1"):
         (folder / "tables" / f"{name}.md").write_text(f"**Table {name}**\n")
-    (folder / "run.json").write_text(json.dumps({"machine": "a laptop", "made": "2026-01-02"}))
+    run = {"computed on": ["a laptop", "a desktop"], "made": "2026-01-02"}
+    run |= {"seconds": {"02_mtdnn": 3600, "04_student": 5400}, "unfinished": ["04_student.s1"]}
+    (folder / "run.json").write_text(json.dumps(run))
     page, block = generate.results_page(tmp_path), generate.readme_block(tmp_path, "quick")
     for text in (page, block):
         assert "+2.00 (−1.00 to +5.00)" in text and "figures/overview.png" in text
     assert "**Table claims**\n\n**Table mkd**" in page and "**Table table1**" not in page
-    assert "Made on 2026-01-02 on a laptop, seeds 0." in page and "smoke test" in block
+    assert "Made on 2026-01-02 on a laptop and a desktop, seeds 0." in page
+    assert (
+        "smoke test" in block
+        and "2.5 hours of one processor core so far; runs still to come: 1." in block
+    )
     assert "replaces them; it is being made." in page
     until = generate.readme_block(tmp_path, "glue")
     assert "`glue`, is being made" in until and until.endswith(block)
