@@ -14,11 +14,11 @@ from urllib.parse import urlparse
 import torch
 
 from mtkd import __version__, paths, stages, tasks
-from mtkd.artifacts import PACKAGES
 from mtkd.config.study import Study, load
 from mtkd.data.glue import glue_location
 from mtkd.data.snli import snli_settings
 from mtkd.errors import UserError
+from mtkd.provenance import PACKAGES
 from mtkd.stages.checkpoint import checkpoint_of, install_hint, is_cached, read_checkpoint
 
 TIMEOUT = 3  # seconds for the hub to accept a connection
