@@ -10,9 +10,10 @@ import pytest
 from helpers import TINY, mtkd
 
 from mtkd import paths, stages, tasks
-from mtkd.artifacts import PACKAGES, read
+from mtkd.artifacts import read
 from mtkd.config.study import SYSTEMS, load
 from mtkd.errors import UserError
+from mtkd.provenance import PACKAGES
 from mtkd.report import html, scores, significance
 from mtkd.stages import fit, student, teacher
 from mtkd.stages.common import SCORE_COLUMNS, Run
