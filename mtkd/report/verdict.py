@@ -122,6 +122,7 @@ def compare_with_reference(study_name: str) -> Table | None:
         return None
     results = (read_csv(folder / "results.csv") for folder in folders)
     here, there = (json.loads((one / "run.json").read_text("utf-8"))["study"] for one in folders)
-    changed = [key for key in here | there if here.get(key) != there.get(key)]
+    # A reference may be older than a field, which is empty by default.
+    changed = [key for key in here | there if (here.get(key) or None) != (there.get(key) or None)]
     notes = [f"The reference has other settings in: {', '.join(changed)}."] if changed else []
     return verdict_table(*results, notes)

@@ -120,7 +120,8 @@ def test_against_the_written_reference(tmp_path, monkeypatch, rows):
     results = rows(("mt-dnn", "rte", "validation", "accuracy", (80.0,)))
     for seed, name in enumerate(("reports", "reference")):
         results.to_csv(tmp_path / name / "results.csv", index=False)
-        (tmp_path / name / "run.json").write_text(json.dumps({"study": {"a": 1, "seeds": [seed]}}))
+        study = {"a": 1, "seeds": [seed]} | ({"new": []} if name == "reports" else {})
+        (tmp_path / name / "run.json").write_text(json.dumps({"study": study}))
     found = compare_with_reference("small")
     assert "equal to the reference" in found.caption
     assert found.notes[1:] == ["The reference has other settings in: seeds."]
