@@ -111,10 +111,8 @@ def compare(
             started = time.perf_counter()
             every.append(_logits(run, examples))
             if task.generates:
-                examples, started = (
-                    examples.replace(tokenizer=trained.tokenizer),
-                    time.perf_counter(),
-                )
+                examples = examples.replace(tokenizer=trained.tokenizer)
+                started = time.perf_counter()
                 outputs = with_rouge(examples, write([(run.begin, examples)]))
             else:
                 outputs = probabilities(task, every[-1], examples.idx)

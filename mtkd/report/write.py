@@ -25,7 +25,7 @@ from mtkd.report.verdict import compare_with_reference
 
 ARTIFACTS = "artifacts.zip"
 COMMITTED = ("results.csv", "comparisons.csv", predictions.FILE, "run.json")
-COMMITTED += ("tables/*.md", "figures/*.png")
+COMMITTED += ("tables/*.md", "figures/overview.png")
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def bullets(sentences: list[str]) -> str:
 def write_reference(study_name: str) -> Path:
     """Copy what is committed of a report to reports/reference/<study>, and return that folder.
 
-    These are results.csv, comparisons.csv, predictions.parquet, run.json, tables as Markdown,
-    figures as PNG (a third of the SVG's size) and the index page without the verdict and the links
-    to other pages. While runs are unfinished, the finished ones' artifacts without weights and
+    These are results.csv, comparisons.csv, predictions.parquet, run.json, tables as Markdown, the
+    overview as PNG and the index page, which has all figures, without the verdict and the links to
+    other pages. While runs are unfinished, the finished ones' artifacts without weights and
     texts, artifacts.zip, are there to go on from on another computer.
 
     Raises:

@@ -73,10 +73,8 @@ def test_results_are_rendered_from_a_reference_report(generate, tmp_path):
         assert "+2.00 (−1.00 to +5.00)" in text and "figures/overview.png" in text
     assert "**Table claims**\n\n**Table mkd**" in page and "**Table table1**" not in page
     assert "Made on 2026-01-02 on a laptop and a desktop, seeds 0." in page
-    assert (
-        "smoke test" in block
-        and "2.5 hours of one processor core so far; runs still to come: 1." in block
-    )
+    assert "smoke test" in block and "2.5 hours of one processor core so far" in block
+    assert "runs still to come: 1." in block
     assert "replaces them; it is being made." in page
     until = generate.readme_block(tmp_path, "glue")
     assert "`glue`, is being made" in until and until.endswith(block)

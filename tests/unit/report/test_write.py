@@ -120,7 +120,7 @@ def test_committed_references_are_each_of_one_commit(path):
 def test_committed_references_are_small():
     files = [path for path in REFERENCES.rglob("*") if path.is_file() and path.name != ARTIFACTS]
     sizes = [path.stat().st_size for path in files]
-    assert sum(sizes) <= 8_000_000 and len(sizes) <= 60
+    assert sum(sizes) <= 4_000_000 and len(sizes) <= 60
 
 
 def test_the_index_notebook_runs_on_a_report(folders, monkeypatch, make_report):

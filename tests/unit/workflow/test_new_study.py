@@ -133,7 +133,11 @@ def test_labels_are_classes_or_scores(tmp_path, labels, classes, limits):
     [
         ("none.csv", [], "there is no file|no file"),
         ("t.csv", ["t.label=kind"], "column 'kind' is missing"),
-        ("t.csv", ["t.type=sorting"], "input should be 'single', 'pair', .* or 'text'"),
+        (
+            "t.csv",
+            ["t.type=sorting"],
+            "'single', 'pair', 'similarity', 'ranking', 'tokens', 'span' or 'text'",
+        ),
         ("t.csv", ["t.dev=none.csv"], "no file"),
         ("t.csv", ["t.dev=1.5"], "between 0 and 1"),
         ("rte=t.csv", [], "task of GLUE"),
