@@ -68,7 +68,7 @@ class MadeStudy:
             for path in paths
             if path.name != "record.json"
         }
-        self.change_record(folder, files=files)
+        self.change_record(folder, files=files, contents=files)
 
     def connect(self) -> None:
         """Record that the models come from the encoder as it is now."""
