@@ -26,6 +26,7 @@ from mtkd.config.checks import require
 Width = Annotated[int, Field(ge=8, lt=2**63)]
 Pooling = Literal["cls", "pooler", "mean"]
 NumberFormat = Literal["bf16", "fp32"]
+FORMAT = "Number format of the matrix products; bf16 is fp16 on a GPU without it, fp32 on a CPU."
 HeadKind = Literal["linear", "san"]
 Sampling = Literal["proportional", "sqrt", "temperature"]
 Exclusive = Annotated[float, Field(gt=0, lt=1)]
@@ -84,7 +85,7 @@ class Pretrain(Settings):
     weight_decay: NonNegative = field(0.01, "Weight decay of AdamW.")
     mask_probability: Exclusive = field(0.15, "Fraction of the word pieces to predict.")
     initializer_range: Positive = field(0.02, "Standard deviation of the initial weights.")
-    precision: NumberFormat = field("bf16", "Number format of the matrix products.")
+    precision: NumberFormat = field("bf16", FORMAT)
     checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")
 
     @model_validator(mode="after")
@@ -176,7 +177,7 @@ class Train(Settings):
     )
     sampling_temperature: float = field(2.0, "Temperature of sampling: temperature.", ge=1)
     length_bucket: Count = field(8, "Batches sorted by length together: more means less padding.")
-    precision: NumberFormat = field("bf16", "Number format of the matrix products.")
+    precision: NumberFormat = field("bf16", FORMAT)
     score_every_epoch: bool = field(True, "Whether to score after every epoch, or the last.")
     num_processes: Count = field(1, "Processes (GPUs) per batch; results depend on it.")
     checkpoint_seconds: Positive = field(60, "Seconds between checkpoints.")

@@ -11,7 +11,8 @@ from mtkd.data.dataset import TARGET, Batch, Examples
 from mtkd.data.sampler import length_batches
 from mtkd.models.decoder import Step, search
 from mtkd.models.multitask import MultiTaskModel
-from mtkd.training.predict import CPU_BATCH, GPU_BATCH, half_precision
+from mtkd.training.precision import autocast
+from mtkd.training.predict import CPU_BATCH, GPU_BATCH
 
 CPU = torch.device("cpu")
 # Maps a batch and a number of beams to what continues its texts (`TextDecoder.begin`).
@@ -30,7 +31,7 @@ def generate(
     device = next(members[0][0].parameters()).device
     for model, _ in members:
         model.eval()
-    with torch.autocast(device.type, half_precision(device.type), enabled=precision == "bf16"):
+    with autocast(device.type, precision):
         return write([(model.begin, examples) for model, examples in members], device)
 
 

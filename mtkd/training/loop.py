@@ -26,7 +26,8 @@ from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
 from mtkd.training.combine import Combiner
 from mtkd.training.losses import task_loss
-from mtkd.training.predict import CPU_BATCH, half_precision
+from mtkd.training.precision import autocast, number_format
+from mtkd.training.predict import CPU_BATCH
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ class Trainer:
         # A head of another task has no gradient, in any process.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
         cpu = not torch.cuda.is_available()
-        self.half = half_precision("cpu" if cpu else "cuda")
-        scaled = run.settings.precision == "bf16" and self.half == torch.float16
+        half = number_format("cpu" if cpu else "cuda")
+        scaled = run.settings.precision == "bf16" and half == torch.float16
         precision = "fp16" if scaled else "no"  # only to scale the loss: autocast is in `update`
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
         self.is_main = self.accelerator.is_main_process
@@ -169,7 +170,6 @@ class Trainer:
         stay as they are. The mini-batch's loss is left for `read_losses`.
         """
         accelerator, settings = self.accelerator, self.run.settings
-        bf16 = settings.precision == "bf16"
         rank, processes = accelerator.process_index, accelerator.num_processes
         part = share(self.run.train_sets[task], rows, rank, processes)
         if processes > 1:  # one process draws dropout from torch's state, which a checkpoint keeps
@@ -182,7 +182,7 @@ class Trainer:
         # A last batch may be too small for all: a process without rows has one with weight 0.
         for piece in self._pieces(examples, part if len(part) else rows[:1]):
             batch = examples.batch(piece).to(accelerator.device)
-            with torch.autocast(accelerator.device.type, self.half, enabled=bf16):
+            with autocast(accelerator.device.type, settings.precision):
                 logits = self.model(batch)
                 extra = self.run.extra_loss(batch) if self.run.extra_loss else None
             progress = done / max(1, self.updates - 1)

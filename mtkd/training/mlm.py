@@ -22,6 +22,7 @@ from mtkd.models.fast_cpu import use_fast_cpu
 from mtkd.progress import bar
 from mtkd.training.checkpoint import resume, save_checkpoint
 from mtkd.training.loop import parameter_groups
+from mtkd.training.precision import autocast, number_format
 from mtkd.training.windows import Windows, mask_windows, read_corpus, read_rows
 from mtkd.training.wordpiece import train_tokenizer
 
@@ -77,6 +78,8 @@ def pretrain(
     warmup = math.ceil(settings.warmup_ratio * total)
     scheduler = get_linear_schedule_with_warmup(optimizer, warmup, total)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    scaled = number_format(device.type) == torch.float16  # which this loss is not
+    precision = "fp32" if scaled else settings.precision
     state = {"step": 0, "seconds": 0.0, "recent": [], "log": []}
     state |= resume(checkpoint, **parts) or {}
     started, saved = time.monotonic() - state["seconds"], time.monotonic()
@@ -85,7 +88,7 @@ def pretrain(
             rows = read_rows(corpus, settings, step, seed)
             masked = mask_windows(rows, tokenizer, settings.mask_probability)
             batch = Windows(*(None if tensor is None else tensor.to(device) for tensor in masked))
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            with autocast(device.type, precision):
                 loss = masked_lm_loss(model, batch)
             value = loss.item()
             if not math.isfinite(value):

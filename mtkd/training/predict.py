@@ -9,6 +9,7 @@ from mtkd.data.dataset import Examples
 from mtkd.data.sampler import length_batches
 from mtkd.tasks import TOP, Task
 from mtkd.training import metrics
+from mtkd.training.precision import autocast
 
 # Padded word pieces of a batch. Few on a CPU: they fit a core's cache and pad a small split little.
 CPU_BATCH, GPU_BATCH = 2048, 8192
@@ -33,7 +34,7 @@ def predict(
     read = model if not examples.task.generates else lambda batch: most_probable(model(batch))
     batches = [*length_batches(lengths, CPU_BATCH if device.type == "cpu" else GPU_BATCH)]
     # Around the loop, so that weights are cast once and not for every batch.
-    with torch.autocast(device.type, half_precision(device.type), enabled=precision == "bf16"):
+    with autocast(device.type, precision):
         logits = [read(examples.batch(batch + rows.start).to(device)) for batch in batches]
     places = examples.units(np.concatenate(batches) + rows.start) - examples.units(rows)[:1]
     outputs[places] = torch.cat(logits).cpu().numpy()
@@ -47,13 +48,6 @@ def most_probable(logits: torch.Tensor) -> torch.Tensor:
     """
     logs, numbers = F.log_softmax(logits, dim=1).topk(TOP)
     return torch.cat([numbers.float(), logs], dim=1)
-
-
-def half_precision(device: str) -> torch.dtype:
-    """Return what `precision: bf16` means on a kind of device: fp16 on a GPU without bf16."""
-    if device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float16
 
 
 def probabilities(task: Task, logits: np.ndarray, idx: np.ndarray | None = None) -> np.ndarray:

@@ -20,7 +20,6 @@ from small_training import (
 
 from mtkd import tasks
 from mtkd.config.training import Combine
-from mtkd.training import loop
 from mtkd.training.loop import Trainer
 from mtkd.training.predict import predict
 
@@ -42,7 +41,9 @@ def test_training_learns_on_the_gpu(precision, tmp_path):
 
 @pytest.mark.parametrize("combine", [Combine(), COMBINED])
 def test_a_gpu_without_bf16_trains_in_fp16_with_a_scaled_loss(combine, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "half_precision", lambda device: torch.float16)
+    for module in ("loop", "precision"):
+        name = f"mtkd.training.{module}.number_format"
+        monkeypatch.setattr(name, lambda device: torch.float16)
     epochs = 30 * combine.batches_per_update
     run = small_run(precision="bf16", epochs=epochs, combine=combine)
     assert "scaler" in Trainer(small_model(), run, 9).parts

@@ -6,6 +6,7 @@ import torch
 from small_training import random_examples, small_model
 
 from mtkd import tasks
+from mtkd.training import precision
 from mtkd.training import predict as module
 from mtkd.training.predict import predict, probabilities, score_rows
 
@@ -20,15 +21,9 @@ def test_logits_come_in_the_order_of_the_examples(size, monkeypatch):
     single = [model(examples.batch(np.array([row]))).detach().numpy()[0] for row in range(50)]
     assert found == pytest.approx(np.stack(single), abs=1e-5) and found.dtype == np.float32
     assert predict(model, examples, rows=range(7, 19)) == pytest.approx(found[7:19], abs=1e-5)
+    monkeypatch.setattr(precision, "number_format", lambda device: torch.bfloat16)
     half = predict(model, examples, "bf16")
     assert half == pytest.approx(found, abs=0.05) and not np.array_equal(half, found)
-
-
-def test_half_precision_is_what_the_device_computes(monkeypatch):
-    assert module.half_precision("cpu") == torch.bfloat16
-    for able, expected in ((True, torch.bfloat16), (False, torch.float16)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, a=able: a)
-        assert module.half_precision("cuda") == expected
 
 
 def test_probabilities_are_a_softmax_and_scores_stay():
