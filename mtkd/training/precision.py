@@ -24,6 +24,6 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 
 def _cpu_has_bf16() -> bool:
-    # True with AVX-512, too, where oneDNN makes bf16 products of fp32 ones at no cost.
+    # True of AVX-512 without bf16 units, too: there oneDNN converts the numbers.
     known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return torch.backends.mkldnn.is_available() and known is not None and known()
