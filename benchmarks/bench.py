@@ -11,7 +11,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,17 +23,18 @@ import torch
 from contenders import CONTENDERS
 from workload import BATCH_SIZE, SHAPES, Workload
 
-from mtkd import __version__
+from mtkd import __version__, provenance
 from mtkd.training.loop import seed_everything
+from mtkd.training.precision import number_format
 
 ROOT = Path(__file__).resolve().parent.parent
 FORK = multiprocessing.get_context("fork")  # all libraries are imported once
 LABELS = {
-    "train:mtkd": "mtkd, bf16",
+    "train:mtkd": "mtkd",
     "train:trainer": "Trainer, defaults, fp32",
-    "train:trainer-tuned": "Trainer, tuned, bf16",
+    "train:trainer-tuned": "Trainer, tuned",
     "train:plain-loop": "plain loop, fp32",
-    "score:mtkd": "mtkd, bf16",
+    "score:mtkd": "mtkd",
     "score:pipeline": "pipeline, fp32",
 }
 
@@ -182,7 +182,8 @@ def main() -> None:
     rounds = pd.DataFrame(rows)
     times = ratios(rounds)
     versions = {name: version(name) for name in ("torch", "transformers")} | {"mtkd": __version__}
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    half = str(number_format("cuda" if options.gpu else "cpu"))
+    machine = {"processor": provenance.machine(), "bf16": half.removeprefix("torch.")}
     if options.gpu:
         machine["gpu"] = torch.cuda.get_device_name()
     results = {"machine": machine, "versions": versions, "ratios": times.to_dict("index")}

@@ -31,6 +31,7 @@ from mtkd.models.multitask import MultiTaskModel, load_encoder
 from mtkd.tasks import Task
 from mtkd.training.loop import TrainingRun, seed_everything, train
 from mtkd.training.losses import hard_loss
+from mtkd.training.precision import number_format
 from mtkd.training.predict import predict, probabilities
 from mtkd.training.soft_targets import average_members
 
@@ -91,10 +92,11 @@ class Clock(TrainerCallback):
 def train_trainer(load: Workload, tuned: bool) -> Round:
     """Train by transformers' Trainer, one task after another; optimizers persist between rounds.
 
-    `tuned` is with what its documentation offers for speed: bf16, grouping by length, a fused
-    optimizer.
+    `tuned` is with what its documentation offers for speed: bf16 where the device has it, grouping
+    by length, a fused optimizer.
     """
-    more = {"bf16": True, "train_sampling_strategy": "group_by_length"} if tuned else {}
+    bf16 = number_format(device().type) == torch.bfloat16
+    more = {"bf16": bf16, "train_sampling_strategy": "group_by_length"} if tuned else {}
     more |= {"optim": "adamw_torch_fused"} if tuned else {}
     arguments = TrainingArguments(
         output_dir=str(load.folder / "trainer"),
