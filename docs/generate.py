@@ -152,7 +152,8 @@ def tried_section(path: Path) -> str:
     frame.columns = ["System", "Learning rate", "Epochs", *map(scores.title, tasks), "Chosen"]
     note = (
         "Percent on train examples that were held back before the study was fixed (at most "
-        f"{examples:,} of a task; seeds: {seeds}). The average chose; no dev example was used."
+        f"{examples:,} of a task; seeds: {seeds}); no dev example was used. "
+        f"[Method](method.md#the-study-{path.name.split('.')[0]}) says how one was chosen."
     )
     return Table("tried", "Settings tried on held-back train examples", frame, [note]).markdown()
 
