@@ -61,7 +61,7 @@ def run(study: Study, finished: bool = False):
     inputs = Inputs(study, Run(NAME), finished)
     main = _main_artifacts(study, inputs)
     results = rows_of(study.name, main, "scores.csv")
-    needed = {mkd: ["09_mkd", "10_serving"], ablation: ["06_ablation", teacher.NAME]}
+    needed = {mkd: ["09_mkd"], ablation: ["06_ablation", teacher.NAME]}
     needed |= {adaptation: ["07_adaptation"], ranking: ["08_ranking"]}
     sections = [
         module.section(study, results, inputs.only)

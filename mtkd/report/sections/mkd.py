@@ -46,8 +46,8 @@ class MkdResults(SystemsSection):
     """Students of other shapes, distilled from one multi-task teacher's logits.
 
     Attributes:
-        costs: frame of `mtkd.training.cost.measure_costs`.
-        machine: what the costs were measured on: cpu, gpu, threads, precision.
+        costs: frame of `mtkd.training.cost.measure_costs`; None: not measured yet.
+        machine: what the costs were measured on: cpu, gpu, threads, precision; None without costs.
         students: their names in the study.
         teacher: the system that gave the logits.
         assistants: of the students with an assistant, the one in the teacher's place, that one's
@@ -63,8 +63,8 @@ class MkdResults(SystemsSection):
         "with the same updates, batch size and initial weights. Shapes and settings are this "
         "project's; no figure here is MKD's."
     )
-    costs: pd.DataFrame
-    machine: dict
+    costs: pd.DataFrame | None
+    machine: dict | None
     students: list[str]
     teacher: str
     assistants: dict[str, list[str]] = field(default_factory=dict)
@@ -73,6 +73,8 @@ class MkdResults(SystemsSection):
     def cost(self, system: str, batch: int) -> pd.Series | None:
         """Return a system's costs on the processor; None where they were not measured."""
         key = ["system", "batch", "device"]
+        if self.costs is None:
+            return None
         rows = self.costs[(self.costs[key] == [system, batch, "cpu"]).all(axis=1)]
         return rows.iloc[0] if len(rows) else None
 
@@ -113,9 +115,9 @@ class MkdResults(SystemsSection):
 
     def tables(self) -> list[Table]:
         """Return scores with sizes and speeds, assistants, costs, and published small models."""
-        tables = [self._scores_table(), costs_table(self.costs, self.machine)]
-        if self.direct:
-            tables.insert(1, self._assistants_table())
+        tables = [self._scores_table()]
+        tables += [self._assistants_table()] if self.direct else []
+        tables += [costs_table(self.costs, self.machine)] if self.costs is not None else []
         if scores.beside_the_paper(self.results):
             frame = published.read("small_models").replace("-", NONE).reset_index()
             note = "For scale only: other data, splits and teachers, and none of them is MKD's."
@@ -127,7 +129,7 @@ class MkdResults(SystemsSection):
         systems = scores.systems(self.scored)
         students = [system for system in systems if system not in set(self.results["system"])]
         best = self.means.reindex(students).round(1)
-        batches, rows = sorted(self.costs["batch"].unique()), []
+        batches, rows = [None] if self.costs is None else sorted(self.costs["batch"].unique()), []
         for system in systems:
             cells = {"System": name(system), **self.cells(system)}
             if best.get(system) == best.max():
@@ -143,11 +145,15 @@ class MkdResults(SystemsSection):
         notes = [
             f"Percent on dev, mean ± standard deviation over seeds; {self.averaged}; bold: the "
             "best student. Fine-tuned students have had more updates than the others. The teacher "
-            f"is {name(self.teacher)}.",
-            "Parameters and operations (matrix products) are those an example passes through, for "
-            f"the ensemble of all its members. MB: weights on disk for all {len(self.tasks)} "
-            f"tasks. Times from word pieces to logits on {_machine(self.machine)}.",
+            f"is {name(self.teacher)}."
         ]
+        if self.costs is not None:
+            notes.append(
+                "Parameters and operations (matrix products) are those an example passes through, "
+                "for the ensemble of all its members. MB: weights on disk for all "
+                f"{len(self.tasks)} tasks. Times from word pieces to logits on "
+                f"{_machine(self.machine)}."
+            )
         added = [
             f"{prefix} the same and {loss}"
             for prefix, loss in LAYERWISE.items()
@@ -191,7 +197,8 @@ class MkdResults(SystemsSection):
             series.append(Series(student, frame, f"C{index}", "osD^v"[index % 5]))
         axis = f"points\n{bars(pd.concat([one.rows for one in series]))}"
         gains = forest(rows, series, "Multi-task over task-specific distillation", axis)
-        return {"mkd_pareto": pareto(self.latencies()), "mkd_gains": gains}
+        drawn = {} if self.costs is None else {"mkd_pareto": pareto(self.latencies())}
+        return drawn | {"mkd_gains": gains}
 
     def latencies(self) -> pd.DataFrame:
         """Return the points of `pareto`: systems that are fine-tuned, after fine-tuning alone."""
@@ -273,13 +280,13 @@ def section(study: Study, results: pd.DataFrame, artifacts: Artifacts) -> MkdRes
     """Return the section where the study has students of MKD."""
     if not study.mkd:
         return None
-    (cost,), students = artifacts("10_serving").values(), list(study.mkd.students)
+    cost, students = next(iter(artifacts("10_serving").values()), None), list(study.mkd.students)
     return MkdResults(
         rows=rows_of(study.name, artifacts("09_mkd").values(), "scores.csv"),
         results=results,
         tasks=study.mkd.tasks,
-        costs=cost.frame("costs.csv"),
-        machine=cost.json("machine.json"),
+        costs=cost and cost.frame("costs.csv"),
+        machine=cost and cost.json("machine.json"),
         students=students,
         teacher="mt-dnn:mtl" if study.mkd.teacher == "mt-dnn" else ENSEMBLE,
         assistants={one: chain for one in students if (chain := study.mkd.assistants(one))},

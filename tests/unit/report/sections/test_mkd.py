@@ -193,3 +193,11 @@ def test_costs_have_a_row_per_shape_and_batch_size():
     assert table.frame["systems"].iloc[0] == "bert, mt-dnn:mtl, mt-dnn, mt-dnn-kd"
     assert table.frame.loc[0, ["latency", "latency_low", "latency_high"]].tolist() == [4, 4, 120]
     assert "On x (2 thread(s)) and y, in fp32." in table.notes
+
+
+def test_scores_do_not_wait_for_the_costs():
+    students = replace(section(), costs=None, machine=None)
+    (table,) = [one for one in students.tables() if one.name == "mkd"]
+    assert "Ex./s" not in table.markdown() and "mkd-lstm" in table.markdown()
+    assert "costs" not in [one.name for one in students.tables()]
+    assert list(students.figures) == ["mkd_gains"] and students.finding()
