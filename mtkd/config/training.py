@@ -26,7 +26,7 @@ from mtkd.config.checks import require
 Width = Annotated[int, Field(ge=8, lt=2**63)]
 Pooling = Literal["cls", "pooler", "mean"]
 NumberFormat = Literal["bf16", "fp32"]
-FORMAT = "Number format of the matrix products; bf16 is fp16 on a GPU without it, fp32 on a CPU."
+FORMAT = "Number format of the matrix products; without bf16, fp16 on a GPU and fp32 on a CPU."
 HeadKind = Literal["linear", "san"]
 Sampling = Literal["proportional", "sqrt", "temperature"]
 Exclusive = Annotated[float, Field(gt=0, lt=1)]

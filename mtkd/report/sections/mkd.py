@@ -166,7 +166,8 @@ class MkdResults(SystemsSection):
             texts = [f"{one} from {others[0]}" for one, others in self.assistants.items()]
             learn = f"These learn from the logits of another student's mkd-: {', '.join(texts)}"
             notes.append(f"{learn} (TAKD, Mirzadeh et al. 2020, arXiv:1902.03393).")
-        frame, caption = pd.DataFrame(rows).fillna(NONE), "MKD: dev scores, size and speed"
+        caption = "MKD: dev scores" + (", size and speed" if self.costs is not None else "")
+        frame = pd.DataFrame(rows).fillna(NONE)
         return Table("mkd", caption, frame, notes, divide=len(systems) - len(students))
 
     def _assistants_table(self) -> Table:
